@@ -1,0 +1,139 @@
+/*
+ * settings.c
+ *		Every perfopt.* setting: name, unit, default, bounds, and who may set
+ *		it.  Capabilities read the variables and define none of their own, so
+ *		that a DBA finds them all here.
+ */
+#include "postgres.h"
+
+#include "common/settings.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+int			perfopt_track = PERFOPT_TRACK_TOP;
+bool		perfopt_track_utility = true;
+int			perfopt_max_queries = 5000;
+int			perfopt_sample_interval = 10 * 1000;
+int			perfopt_history_retention = 7 * 24 * 3600;
+int			perfopt_history_max_rows = 1000000;
+
+bool		perfopt_worker_enabled = true;
+int			perfopt_max_databases = 64;
+int			perfopt_max_workers = 4;
+int			perfopt_max_jobs = 64;
+
+bool		perfopt_advisor_enabled = true;
+int			perfopt_advice_interval = 60 * 1000;
+int			perfopt_max_plan_samples = 1000;
+double		perfopt_advice_min_share = 0.01;
+double		perfopt_advice_min_speedup = 2.0;
+
+static const struct config_enum_entry track_options[] =
+{
+	{"none", PERFOPT_TRACK_NONE, false},
+	{"top", PERFOPT_TRACK_TOP, false},
+	{"all", PERFOPT_TRACK_ALL, false},
+	{NULL, 0, false}
+};
+
+static void
+define_monitor_settings(void)
+{
+	DefineCustomEnumVariable("perfopt.track",
+							 "Selects which statements are measured.",
+							 "\"top\" measures statements sent by clients, \"all\" also those inside functions.",
+							 &perfopt_track, PERFOPT_TRACK_TOP, track_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("perfopt.track_utility",
+							 "Measures utility statements too.",
+							 NULL,
+							 &perfopt_track_utility, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.max_queries",
+							"Distinct (database, role, query) latency rows kept in shared memory.",
+							"When they are used up, the rows idle longest are folded into the row of other queries.",
+							&perfopt_max_queries, 5000, 100, INT_MAX / 8192,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.sample_interval",
+							"Time between two samples written to perfopt.latency_history.",
+							"Zero turns sampling off.",
+							&perfopt_sample_interval, 10 * 1000, 0, 24 * 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.history_retention",
+							"Time samples are kept in perfopt.latency_history.",
+							NULL,
+							&perfopt_history_retention, 7 * 24 * 3600, 60, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.history_max_rows",
+							"Rows kept in perfopt.latency_history at most.",
+							NULL,
+							&perfopt_history_max_rows, 1000000, 1000, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+static void
+define_worker_settings(void)
+{
+	DefineCustomBoolVariable("perfopt.worker",
+							 "Runs the background workers.",
+							 NULL,
+							 &perfopt_worker_enabled, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.max_databases",
+							"Databases that can have a perfopt worker at the same time.",
+							NULL,
+							&perfopt_max_databases, 64, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.max_workers",
+							"Background workers for jobs, such as building an index, running at the same time.",
+							"They are taken from \"max_worker_processes\".",
+							&perfopt_max_workers, 4, 1, 1024,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.max_jobs",
+							"Jobs waiting or running in the pool of workers at the same time.",
+							NULL,
+							&perfopt_max_jobs, 64, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+}
+
+static void
+define_advisor_settings(void)
+{
+	DefineCustomBoolVariable("perfopt.advisor",
+							 "Samples planned statements and advises indexes.",
+							 NULL,
+							 &perfopt_advisor_enabled, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_interval",
+							"Time between two rounds of the index advisor.",
+							"Zero turns rounds off; perfopt.analyze_now() still does one.",
+							&perfopt_advice_interval, 60 * 1000, 0, 24 * 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.max_plan_samples",
+							"Statements with their parameter values kept in shared memory for the advisor.",
+							NULL,
+							&perfopt_max_plan_samples, 1000, 10, INT_MAX / 65536,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("perfopt.advice_min_share",
+							 "Share of the database's statement time an index must save to be advised.",
+							 NULL,
+							 &perfopt_advice_min_share, 0.01, 0.0, 1.0,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("perfopt.advice_min_speedup",
+							 "Factor by which an index must lower the cost of at least one statement to be advised.",
+							 NULL,
+							 &perfopt_advice_min_speedup, 2.0, 1.0, 1e6,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+void
+perfopt_settings_define(void)
+{
+	define_monitor_settings();
+	define_worker_settings();
+	define_advisor_settings();
+	MarkGUCPrefixReserved("perfopt");
+}

@@ -1,0 +1,41 @@
+/*
+ * settings.h
+ *		Every perfopt.* setting, in one place.  See settings.c for meaning,
+ *		unit and bounds.
+ */
+#ifndef PERFOPT_SETTINGS_H
+#define PERFOPT_SETTINGS_H
+
+#include "postgres.h"
+
+typedef enum PerfoptTrack
+{
+	PERFOPT_TRACK_NONE,
+	PERFOPT_TRACK_TOP,
+	PERFOPT_TRACK_ALL
+} PerfoptTrack;
+
+/* monitor */
+extern int	perfopt_track;
+extern bool perfopt_track_utility;
+extern int	perfopt_max_queries;
+extern int	perfopt_sample_interval;	/* ms */
+extern int	perfopt_history_retention;	/* s */
+extern int	perfopt_history_max_rows;
+
+/* worker */
+extern bool perfopt_worker_enabled;
+extern int	perfopt_max_databases;
+extern int	perfopt_max_workers;
+extern int	perfopt_max_jobs;
+
+/* advisor */
+extern bool perfopt_advisor_enabled;
+extern int	perfopt_advice_interval;	/* ms */
+extern int	perfopt_max_plan_samples;
+extern double perfopt_advice_min_share;
+extern double perfopt_advice_min_speedup;
+
+extern void perfopt_settings_define(void);
+
+#endif							/* PERFOPT_SETTINGS_H */
