@@ -25,3 +25,10 @@ include $(PGXS)
 
 perfopt--$(EXTVERSION).sql: $(foreach p,$(SQL_PARTS),$(srcdir)/src/$(p)/$(p).sql)
 	cat $^ >$@
+
+# ---- test/demo, test/bench, core's suite, sanitizers
+.PHONY: demo bench-overhead check-core check-sanitize
+demo: ; @test/demo/run
+bench-overhead: ; @test/bench/overhead
+check-core: ; @test/tools/check_core
+check-sanitize: ; @test/tools/check_sanitize
