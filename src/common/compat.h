@@ -54,6 +54,25 @@
 #define PERFOPT_PLANNER_PASS	parse, query_string, cursorOptions, boundParams
 #endif
 
+/* 18 dropped PortalRun's run_once. */
+#if PG_VERSION_NUM >= 180000
+#define PERFOPT_PORTAL_RUN(portal, count, top, dest, altdest, completion) \
+	PortalRun(portal, count, top, dest, altdest, completion)
+#else
+#define PERFOPT_PORTAL_RUN(portal, count, top, dest, altdest, completion) \
+	PortalRun(portal, count, top, true, dest, altdest, completion)
+#endif
+
+/*
+ * From 17 on a background worker can connect as a role without LOGIN.  Zero
+ * where it cannot.
+ */
+#if PG_VERSION_NUM >= 170000
+#define PERFOPT_BYPASS_ROLELOGINCHECK	BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define PERFOPT_BYPASS_ROLELOGINCHECK	0
+#endif
+
 /* A shared hash table that holds at most max_size entries from the start. */
 static inline HTAB *
 perfopt_shmem_init_hash(const char *name, long max_size, HASHCTL *ctl, int flags)
