@@ -33,12 +33,11 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
-#include "worker/pool.h"
 #include "worker/worker_internal.h"
 
 #define SCAN_INTERVAL_MS		(60 * 1000)
 #define REPROBE_INTERVAL_MS		(10 * 60 * 1000)
-#define NO_SLOT_RETRY_MS		5000
+#define NO_SLOT_RETRY_MS		1000
 
 extern PGDLLEXPORT void perfopt_launcher_main(Datum main_arg);
 
@@ -93,6 +92,9 @@ worker_start_process(const char *type, const char *function,
 	BackgroundWorkerHandle *handle = NULL;
 	MemoryContext old;
 
+	if (worker_clock_ms() < no_slot_until)
+		return NULL;
+
 	strlcpy(worker.bgw_name, type, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
@@ -110,8 +112,7 @@ worker_start_process(const char *type, const char *function,
 			ereport(LOG,
 					(errmsg("perfopt could not start a background worker"),
 					 errdetail("All slots for background workers are in use."),
-					 errhint("Raise \"max_worker_processes\".  It will be tried again every %d seconds.",
-							 NO_SLOT_RETRY_MS / 1000)));
+					 errhint("Raise \"max_worker_processes\".  Until then perfopt keeps trying.")));
 		no_slot_logged = true;
 	}
 	MemoryContextSwitchTo(old);
@@ -363,9 +364,6 @@ start_workers(int64 now)
 		Oid			dboid = InvalidOid;
 		uint64		ticket = 0;
 
-		if (now < no_slot_until)
-			return;
-
 		LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 		if (entry->state == DATABASE_WANTED && entry->retry_at <= now &&
 			!worker_database_held(entry->dboid))
@@ -391,6 +389,7 @@ start_workers(int64 now)
 			LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 			entry->state = DATABASE_WANTED;
 			LWLockRelease(worker_registry->lock);
+			return;
 		}
 	}
 }
@@ -488,9 +487,8 @@ perfopt_launcher_main(Datum main_arg)
 		{
 			next_probe();
 			start_workers(now);
-			next = next_start(next);
+			next = Min(next_start(next), worker_pool_dispatch(now));
 		}
-		next = Min(next, worker_pool_dispatch(now, perfopt_worker_enabled));
 		count_tick();
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

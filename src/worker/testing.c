@@ -1,6 +1,6 @@
 /*
  * testing.c
- *		Two duties and SQL functions for the tests of this folder.  Nothing of
+ *		Two duties, a job entry and SQL functions for the tests of this folder.  Nothing of
  *		this file is in a release build.
  *
  * The duties run when asked to.  "test" evaluates the text kept in the table
@@ -16,6 +16,7 @@
 #include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 
@@ -58,9 +59,19 @@ static const PerfoptDuty test_writes_duty = {
 	.name = "test_writes", .interval_ms = &never, .writes = true, .run = run_script
 };
 
+/* An entry that runs its argument twice. */
+static void
+run_twice(const char *payload, PerfoptJobOutcome *outcome)
+{
+	for (int i = 0; i < 2; i++)
+		outcome->rows += perfopt_job_run_statement(payload);
+	strlcpy(outcome->message, "ran twice", sizeof(outcome->message));
+}
+
 void
 worker_testing_init(void)
 {
+	perfopt_job_entry_register("test_twice", run_twice);
 	perfopt_duty_register(&test_duty);
 	perfopt_duty_register(&test_writes_duty);
 }
@@ -81,6 +92,79 @@ Datum
 perfopt_test_duty_wake(PG_FUNCTION_ARGS)
 {
 	perfopt_duty_wake_at_commit(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(perfopt_test_job_submit);
+PG_FUNCTION_INFO_V1(perfopt_test_job_wait);
+PG_FUNCTION_INFO_V1(perfopt_test_job_cancel);
+PG_FUNCTION_INFO_V1(perfopt_test_job_release);
+
+static const char *const state_names[] = {
+	"none", "queued", "starting", "running", "done", "failed", "cancelled", "lost"
+};
+
+static PerfoptJob
+job_from_text(const text *handle)
+{
+	PerfoptJob	job;
+	char	   *string = text_to_cstring(handle);
+
+	if (sscanf(string, "%d." UINT64_FORMAT, &job.slot, &job.generation) != 2)
+		elog(ERROR, "bad job \"%s\"", string);
+	return job;
+}
+
+/*
+ * job_submit(capability text, entry text, payload text, role regrole,
+ *			  settings text, timeout_ms int, cancel_with_submitter bool)
+ */
+Datum
+perfopt_test_job_submit(PG_FUNCTION_ARGS)
+{
+	PerfoptJobSpec spec = {
+		.capability = text_to_cstring(PG_GETARG_TEXT_PP(0)),
+		.entry = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
+		.payload = text_to_cstring(PG_GETARG_TEXT_PP(2)),
+		.database = MyDatabaseId,
+		.role = PG_GETARG_OID(3),
+		.settings = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4)),
+		.timeout_ms = PG_GETARG_INT32(5),
+		.cancel_with_submitter = PG_GETARG_BOOL(6)
+	};
+	PerfoptJob	job = perfopt_job_submit(&spec);
+
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%d." UINT64_FORMAT,
+											  job.slot, job.generation)));
+}
+
+/* job_wait(job text, timeout_ms int) returns "state sqlstate rows message" */
+Datum
+perfopt_test_job_wait(PG_FUNCTION_ARGS)
+{
+	PerfoptJobOutcome outcome;
+	PerfoptJobState state = perfopt_job_wait(job_from_text(PG_GETARG_TEXT_PP(0)),
+											 PG_GETARG_INT32(1), &outcome);
+
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s %s " UINT64_FORMAT " %s",
+											  state_names[state],
+											  unpack_sql_state(outcome.sqlerrcode),
+											  outcome.rows, outcome.message)));
+}
+
+/* job_cancel(job text) */
+Datum
+perfopt_test_job_cancel(PG_FUNCTION_ARGS)
+{
+	perfopt_job_cancel(job_from_text(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
+}
+
+/* job_release(job text) */
+Datum
+perfopt_test_job_release(PG_FUNCTION_ARGS)
+{
+	perfopt_job_release(job_from_text(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }
 

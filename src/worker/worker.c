@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "worker/pool.h"
 #include "worker/worker_internal.h"
 
 void

@@ -161,6 +161,62 @@ typedef struct WorkerLastWords
 extern WorkerLastWords worker_last_words;
 extern void worker_keep_last_words(void);
 
+/* ---- pool.c: jobs and the slots they sit in ---- */
+
+#define JOB_SETTINGS_MAX 1024
+
+typedef struct JobSlot
+{
+	PerfoptJobState state;		/* NONE: the slot is free */
+	uint64		generation;		/* which job: numbered in order of submission */
+	uint64		ticket;			/* of the start that may attach here */
+	int			pid;			/* of the attached process, else 0 */
+	bool		cancel_requested;
+	bool		stopped_by_hold;	/* for a command on its database */
+	bool		released;		/* nobody wants to know the outcome */
+
+	int			submitter;		/* pid */
+	uint64		submitter_xact; /* which of its transactions */
+	bool		cancel_with_submitter;
+
+	char		capability[NAMEDATALEN];
+	char		entry[NAMEDATALEN]; /* empty: a statement */
+	Oid			database;
+	Oid			role;
+	int			timeout_ms;
+	TimestampTz submitted_at;
+	TimestampTz started_at;
+	double		cpu_ms;			/* known when it has ended */
+	PerfoptJobOutcome outcome;
+	char		settings[JOB_SETTINGS_MAX];
+	char		payload[PERFOPT_JOB_PAYLOAD_MAX];
+} JobSlot;
+
+typedef struct Pool
+{
+	LWLock	   *lock;			/* guards everything below */
+	ConditionVariable changed;	/* broadcast when a job's state changes */
+	uint64		last_generation;
+	uint64		last_ticket;
+	int			num_slots;
+	JobSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+} Pool;
+
+extern Pool *worker_pool;
+
+extern void worker_pool_init(void);
+extern void worker_job_end(JobSlot *slot, PerfoptJobState state,
+						   int sqlerrcode, const char *message);
+extern void worker_pool_launcher_start(void);
+extern int64 worker_pool_dispatch(int64 now);
+extern void worker_pool_stop_database(Oid dboid);
+extern bool worker_pool_in_database(Oid dboid);
+
+/* ---- pool_worker.c ---- */
+
+/* The entry of that name, or NULL. */
+extern PerfoptJobEntry worker_job_entry(const char *name);
+
 /* ---- testing.c ---- */
 
 #ifdef PERFOPT_STOP_POINTS
