@@ -13,7 +13,7 @@ use warnings;
 use Exporter 'import';
 use List::Util 'shuffle';
 
-our @EXPORT = qw(machine alternate median interval paired backend_cpu workers_cpu thousands);
+our @EXPORT = qw(machine machine_cpus alternate median paired backend_cpu thousands);
 
 sub slurp
 {
@@ -23,17 +23,30 @@ sub slurp
 	return scalar <$file>;
 }
 
+sub spew
+{
+	my ($path, $text) = @_;
+	open my $file, '>', $path or die "$path: $!";
+	print $file $text;
+	close $file or die "$path: $!";
+}
+
 # One line that says where the figures come from.
 sub machine
 {
 	my $cpuinfo = slurp('/proc/cpuinfo');
 	my ($model) = $cpuinfo =~ /^model name\s*:\s*(.*)$/m;
-	my $cores = () = $cpuinfo =~ /^processor\s*:/mg;
 	my ($kib) = slurp('/proc/meminfo') =~ /^MemTotal:\s*(\d+)/m;
 	chomp(my $kernel = slurp('/proc/sys/kernel/osrelease'));
 	my ($load) = split ' ', slurp('/proc/loadavg');
 	return sprintf '%d x %s, %.0f GiB, Linux %s, load average %s at the start',
-	  $cores, $model // 'unknown processor', ($kib // 0) / 2**20, $kernel, $load;
+	  machine_cpus(), $model // 'unknown processor', ($kib // 0) / 2**20, $kernel, $load;
+}
+
+sub machine_cpus
+{
+	my $cpus = () = slurp('/proc/cpuinfo') =~ /^processor\s*:/mg;
+	return $cpus;
 }
 
 # alternate(ROUNDS, [VARIANT...], sub): calls sub(VARIANT, ROUND) for every
@@ -77,38 +90,99 @@ sub paired
 
 # backend_cpu(%option): microseconds of backend CPU a transaction.
 #
-# Runs pgbench with a script, and reads the CPU time of its backends from
-# /proc/PID/schedstat (nanoseconds on the CPU) after the first tenth of the
-# transactions and after the last.  The reading is done by pgbench between two
+# Runs pgbench with a script, and reads the CPU time of its backends, to the
+# nanosecond, from /proc/PID/schedstat: after a tenth of the transactions, to
+# warm up, and after the last one.  pgbench starts the reading between two
 # transactions, while the backend sleeps.
-#   pgbench, host, port, database, user;  protocol (simple, extended, prepared);
-#   clients;  transactions (of each client, after the tenth);  script (path);
+#
+# Each client is held on one CPU together with its backend, where they take
+# turns; several clients are spread over the CPUs by a pgbench for each CPU.
+# Waking a process on another CPU costs several times a short statement on a
+# virtual machine, and whether it happens is up to the scheduler.
+#
+#   pgbench (path), port, database, protocol (simple, extended, prepared),
+#   clients, transactions (of all clients together), script (SQL),
 #   scratch (a directory)
 sub backend_cpu
 {
 	my (%option) = @_;
-	my $warm_up = int($option{transactions} / 10);
-	my $last = $warm_up + $option{transactions};
+	my $cpus = machine_cpus();
+	$cpus = $option{clients} if $option{clients} < $cpus;
+	die "$option{clients} clients on $cpus CPUs" if $option{clients} % $cpus;
+	my $measured = int($option{transactions} / $option{clients});
+	my $first = int($measured / 10);
+	my $last = $first + $measured;
 	my $readings = "$option{scratch}/readings";
-	my $script = "$option{scratch}/script";
+	my $log = "$option{scratch}/pgbench.log";
 
-	unlink $readings;
-	open my $out, '>', $script or die "$script: $!";
-	print $out <<"SCRIPT", slurp($option{script}), <<"SCRIPT";
+	# \shell replaces a variable only where it is a word of its own
+	spew("$option{scratch}/read_cpu", qq(echo \$1 \$(cut -d " " -f 1 /proc/\$1/schedstat) >>$readings\n));
+	spew("$option{scratch}/script.sql", <<"SCRIPT");
 \\if :n = 0
 SELECT pg_backend_pid() AS pid \\gset
+\\shell taskset -p -c :cpu :pid >$option{scratch}/taskset.log
 \\endif
-\\if :n = $warm_up
-\\shell cat /proc/:pid/schedstat >>$readings
+\\if :n = $first
+\\shell sh $option{scratch}/read_cpu :pid
 \\endif
 \\set n :n + 1
-SCRIPT
+$option{script}
 \\if :n = $last
-\\shell cat /proc/:pid/schedstat >>$readings
+\\shell sh $option{scratch}/read_cpu :pid
 \\endif
 SCRIPT
-	close $out;
-	return $script;
+	unlink $readings;
+	my @children;
+	# from the last CPU down: the first often serves the machine's interrupts
+	for my $cpu (map { machine_cpus() - $_ } 1 .. $cpus)
+	{
+		my $pid = fork // die "fork: $!";
+		if ($pid == 0)
+		{
+			open STDOUT, '>', "$log.$cpu";
+			open STDERR, '>&', \*STDOUT;
+			exec 'taskset', '-c' => $cpu,
+			  $option{pgbench}, '-n',
+			  '-M' => $option{protocol},
+			  '-c' => $option{clients} / $cpus,
+			  '-t' => $last,
+			  '-D' => 'n=0',
+			  '-D' => "cpu=$cpu",
+			  '-p' => $option{port},
+			  '-f' => "$option{scratch}/script.sql",
+			  $option{database}
+			  or die "exec: $!";
+		}
+		push @children, [ $pid, $cpu ];
+	}
+	for (@children)
+	{
+		my ($pid, $cpu) = @$_;
+		waitpid $pid, 0;
+		die "pgbench failed:\n" . slurp("$log.$cpu") if $? != 0;
+	}
+
+	my %readings;
+	for (split /\n/, slurp($readings))
+	{
+		my ($pid, $ns) = split;
+		push @{ $readings{$pid} }, $ns;
+	}
+	die "lost a backend" unless keys %readings == $option{clients};
+	my $total = 0;
+	for my $pid (keys %readings)
+	{
+		die "lost a reading of backend $pid" unless @{ $readings{$pid} } == 2;
+		$total += $readings{$pid}[1] - $readings{$pid}[0];
+	}
+	return $total / 1000 / ($option{clients} * $measured);
+}
+
+sub thousands
+{
+	my $number = reverse int(shift);
+	$number =~ s/(\d{3})(?=\d)/$1,/g;
+	return scalar reverse $number;
 }
 
 1;
