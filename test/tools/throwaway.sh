@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # throwaway.sh: a build and a server of one's own, for scripts to source.
 #
 # Everything happens below one work directory, as an unprivileged user, and
@@ -17,7 +18,7 @@
 # sockets), BIN (binaries of the private copy).  PG_CONFIG is honoured.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-export PGUSER=postgres PGDATABASE=postgres PGOPTIONS= PGAPPNAME=perfopt LC_MESSAGES=C
+export PGUSER=postgres PGDATABASE=postgres PGOPTIONS='' PGAPPNAME=perfopt LC_MESSAGES=C
 unset PGHOST PGPORT PGHOSTADDR PGSERVICE PGPASSFILE PGSSLMODE PGDATA
 
 as_server() {
