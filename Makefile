@@ -74,25 +74,14 @@ help:
 	@echo
 	@echo 'demo, test and check-* install the Debian or Ubuntu packages they miss.'
 
-demo:
-	@$(top)/test/tools/install_deps.sh demo
-	@$(top)/test/demo/run
-
 test:
 	@$(top)/test/tools/install_deps.sh test
 	@$(top)/test/tools/run_tests
 
-bench-overhead:
-	@$(top)/test/tools/install_deps.sh demo
-	@$(top)/test/bench/overhead
-
-check-core:
-	@$(top)/test/tools/install_deps.sh test
-	@$(top)/test/tools/check_core
-
-check-sanitize:
-	@$(top)/test/tools/install_deps.sh test
-	@$(top)/test/tools/check_sanitize
+demo: ; @$(top)/test/demo/run
+bench-overhead: ; @$(top)/test/bench/overhead
+check-core: ; @$(top)/test/tools/check_core
+check-sanitize: ; @$(top)/test/tools/check_sanitize
 
 indent indent-check:
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
