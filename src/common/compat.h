@@ -12,11 +12,13 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "optimizer/planner.h"
 #include "storage/shmem.h"
+#include "utils/acl.h"
 #include "utils/hsearch.h"
 
 #if PG_VERSION_NUM < 150000
@@ -46,6 +48,29 @@
 	ParamListInfo boundParams
 #define PERFOPT_PLANNER_PASS	parse, query_string, cursorOptions, boundParams
 #endif
+
+/* Plan without the planner hooks of extensions. */
+static inline PlannedStmt *
+perfopt_standard_planner(Query *parse, const char *query_string,
+						 int cursorOptions, ParamListInfo boundParams)
+{
+#if PG_VERSION_NUM >= 190000
+	return standard_planner(parse, query_string, cursorOptions, boundParams, NULL);
+#else
+	return standard_planner(parse, query_string, cursorOptions, boundParams);
+#endif
+}
+
+/* 16 replaced the ownership checks of each kind of object by one. */
+static inline bool
+perfopt_table_ownercheck(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
+#endif
+}
 
 /* A shared hash table that holds at most max_size entries from the start. */
 static inline HTAB *
