@@ -1,27 +1,84 @@
-# perfopt: see README.md; "make help" lists the targets.
+# perfopt: "make help" lists the targets, README.md tells the rest.
+
+# Where the sources are: this file's directory, also when it is built from
+# another one with "make -f .../perfopt/Makefile".
+top := $(or $(VPATH),$(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST)))))
 
 EXTENSION = perfopt
-EXTVERSION = 1.0
 MODULE_big = perfopt
-OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c)))
+# The version stands in perfopt.control and nowhere else.
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(top)/perfopt.control)
+OBJS = $(patsubst $(top)/%.c,%.o,$(sort $(wildcard $(top)/src/*.c $(top)/src/*/*.c)))
 
 # The order in which the capabilities' SQL is put together: a file may use
 # what an earlier one made.
 SQL_PARTS = common worker monitor advisor
 DATA_built = perfopt--$(EXTVERSION).sql
-DATA = $(wildcard $(srcdir)/src/upgrade/perfopt--*--*.sql)
+DATA = $(patsubst $(top)/%,%,$(wildcard $(top)/src/upgrade/perfopt--*--*.sql))
 
-PG_CPPFLAGS = -I$(srcdir)/src
+# installcheck: the running server needs test/perfopt.conf's settings, that is
+# shared_preload_libraries = 'pg_stat_statements, perfopt'.
+REGRESS = $(patsubst $(top)/sql/%.sql,%,$(sort $(wildcard $(top)/sql/*.sql)))
+REGRESS_OPTS = --load-extension=pg_stat_statements --load-extension=perfopt
+
+PG_CPPFLAGS = -I$(top)/src
 ifdef STOP_POINTS
 PG_CPPFLAGS += -DPERFOPT_STOP_POINTS
 endif
 COPT ?= -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-EXTRA_CLEAN = perfopt--$(EXTVERSION).sql
+EXTRA_CLEAN = perfopt--*.sql tmp_* .built_for
 
-srcdir ?= $(if $(VPATH),$(VPATH),.)
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+export PG_CONFIG
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+.DEFAULT_GOAL := all
+
+ifneq ($(PGXS),)
 include $(PGXS)
 
-perfopt--$(EXTVERSION).sql: $(foreach p,$(SQL_PARTS),$(srcdir)/src/$(p)/$(p).sql)
+perfopt--$(EXTVERSION).sql: $(foreach p,$(SQL_PARTS),$(top)/src/$(p)/$(p).sql)
 	cat $^ >$@
+
+# Everything is compiled again when a header changes (PGXS knows of none), or
+# when the tree was last built for another server.
+OBJECTS = $(OBJS) $(OBJS:.o=.bc)
+$(OBJECTS): $(wildcard $(top)/src/*/*.h) .built_for
+OBJDIRS = $(sort $(patsubst %/,$(CURDIR)/%,$(dir $(OBJS))))
+$(OBJECTS): | $(OBJDIRS)
+$(OBJDIRS):
+	mkdir -p $@
+.built_for: FORCE
+	@echo '$(PGXS) $(VERSION)' | cmp -s - $@ || echo '$(PGXS) $(VERSION)' >$@
+FORCE:
+
+else
+# No server to build for: say what to do, and leave the targets that install it.
+all install uninstall installcheck:
+	@$(top)/test/tools/install_deps.sh --explain build
+	@exit 1
+clean:
+	rm -rf $(OBJS) $(OBJS:.o=.bc) perfopt.so perfopt.dylib results regression.* $(EXTRA_CLEAN)
+endif
+
+help:
+	@echo 'make                 build for the server of PG_CONFIG (default: pg_config on the PATH)'
+	@echo 'make install         install it there (usually with sudo)'
+	@echo 'make installcheck    test the installed extension on the running server'
+	@echo 'make demo            see it work, on a throw-away server; KEEP=1 leaves that running'
+	@echo 'make test            run all tests, on servers of their own; T=name narrows'
+	@echo 'make bench-overhead  measure what perfopt costs a statement'
+	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
+	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'
+	@echo 'make indent          format the C sources; indent-check only looks'
+	@echo 'make clean           remove everything made'
+	@echo
+	@echo 'demo, test and check-* install the Debian or Ubuntu packages they miss.'
+
+test:
+	@$(top)/test/tools/install_deps.sh test
+	@$(top)/test/tools/run_tests
+
+indent indent-check:
+	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
+
+.PHONY: help demo test bench-overhead check-core check-sanitize indent indent-check FORCE

@@ -1,0 +1,129 @@
+#!/bin/bash
+# install_deps.sh [--explain] build|demo|test|matrix
+#
+# Installs what the purpose needs and this machine lacks, through apt: says
+# first what that is, asks nothing, and leaves no cluster behind that was not
+# there before.  Silent when nothing is missing.  On other systems, or with
+# --explain, only says what to install.  PG_CONFIG chooses the server.
+set -euo pipefail
+explain=
+if [ "${1:-}" = --explain ]; then explain=1; shift; fi
+purpose=${1:?build, demo, test or matrix}
+pg_config=${PG_CONFIG:-pg_config}
+
+pgxs() { "$pg_config" --pgxs 2>/dev/null || true; }
+has_pgxs() { [ -f "$(pgxs)" ]; }
+has_server_file() { [ -e "$("$pg_config" "$1" 2>/dev/null)/$2" ]; }
+has_perl_module() { perl -M"$1" -e1 2>/dev/null; }
+
+# The default major version of this distribution, or that of PG_CONFIG.
+server_version() {
+  if has_pgxs; then
+    "$pg_config" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/'
+  else
+    apt-cache show postgresql 2>/dev/null |
+      sed -n -E 's/^Depends:.*\bpostgresql-([0-9]+).*/\1/p' | sort -n | tail -1
+  fi
+}
+
+# What is missing, as names of Debian packages with NN for the version.
+missing_packages() {
+  command -v make >/dev/null || echo make
+  command -v "${CC:-gcc}" >/dev/null || command -v cc >/dev/null || echo gcc libc6-dev
+  has_pgxs || echo postgresql-server-dev-NN
+  [ "$purpose" = build ] && return
+  command -v runuser >/dev/null || echo util-linux
+  has_pgxs && has_server_file --bindir postgres || echo postgresql-NN
+  [ "$purpose" = demo ] && return
+  command -v prove >/dev/null || echo perl
+  has_perl_module IPC::Run || echo libipc-run-perl
+  has_perl_module TAP::Parser::SourceHandler::pgTAP || echo libtap-parser-sourcehandler-pgtap-perl
+  has_pgxs && has_server_file --sharedir extension/pgtap.control || echo postgresql-NN-pgtap
+  command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
+  [ "$purpose" = test ] && return
+  command -v patchelf >/dev/null || echo patchelf
+}
+
+say_what_to_install() {
+  cat >&2 <<TEXT
+perfopt needs PostgreSQL 15 or later with its server headers, make and a C
+compiler. "$pg_config" (PG_CONFIG) does not lead to them. Install
+  Debian, Ubuntu    postgresql-NN postgresql-server-dev-NN make gcc
+  Fedora, RHEL      postgresql-server postgresql-contrib postgresql-server-devel make gcc
+  Arch              postgresql make gcc
+  macOS, Homebrew   postgresql@17
+or name another server: make PG_CONFIG=/path/to/its/bin/pg_config
+TEXT
+  [ "$purpose" = build ] || cat >&2 <<TEXT
+The tests also need pgTAP (server extension), pg_prove, and the Perl module
+IPC::Run:
+  Debian, Ubuntu    postgresql-NN-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl
+  Fedora, RHEL      pgtap perl-TAP-Parser-SourceHandler-pgTAP perl-IPC-Run perl-Test-Harness
+  Arch, macOS       https://pgtap.org, and from CPAN: TAP::Parser::SourceHandler::pgTAP IPC::Run
+TEXT
+  [ "$purpose" != build ] || ! command -v apt-get >/dev/null ||
+    echo '"make demo" and "make test" install all they need by themselves.' >&2
+}
+
+# A package of a server starts a cluster "main" when it is installed first,
+# unless a file here says not to.
+no_cluster=/etc/postgresql-common/createcluster.d/perfopt-no-main-cluster.conf
+forbid_main_cluster() {
+  made=$($as_root mkdir -pv "${no_cluster%/*}" | grep -c . || true)
+  echo 'create_main_cluster = false' | $as_root tee "$no_cluster" >/dev/null
+  trap allow_main_cluster EXIT
+  trap 'exit 1' INT TERM HUP
+}
+allow_main_cluster() {
+  $as_root rm -f "$no_cluster"
+  # what mkdir made is taken away again, unless packages have put files there
+  if [ "$made" != 0 ]; then
+    $as_root rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
+  fi
+}
+
+if [ -n "$explain" ]; then say_what_to_install; exit 0; fi
+
+mapfile -t packages < <(missing_packages | tr ' ' '\n')
+[ ${#packages[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "Missing here (names of Debian packages): ${packages[*]}" >&2
+  say_what_to_install
+  exit 1
+fi
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || { echo "Not root, and no sudo: as root, apt-get install ${packages[*]}" >&2; exit 1; }
+  if [ -t 0 ]; then as_root=sudo; else as_root="sudo -n"; fi
+fi
+apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"
+export LC_ALL=C.UTF-8
+
+updated=
+update_lists() { [ -n "$updated" ] || { echo "apt-get update"; $apt -qq update >&2 </dev/null; updated=1; }; }
+
+version=
+if [[ " ${packages[*]} " == *NN* ]]; then
+  version=$(server_version)
+  [ -n "$version" ] || { update_lists; version=$(server_version); }
+  [ -n "$version" ] || { echo "apt knows of no package postgresql." >&2; exit 1; }
+  if [ "$version" -lt 15 ]; then
+    echo "This distribution has PostgreSQL $version; perfopt needs 15 or later: see https://apt.postgresql.org" >&2
+    exit 1
+  fi
+  packages=("${packages[@]//NN/$version}")
+fi
+
+echo "Missing for \"make $purpose\", now installed with apt-get: ${packages[*]}"
+known() { apt-cache show "${packages[@]}" >/dev/null 2>&1; }
+known || update_lists
+forbid_main_cluster
+install="$apt -qq install -y --no-install-recommends -o Dpkg::Use-Pty=0"
+log=$(mktemp)
+# the lists may be too old for the mirror: then once more with new ones
+$install "${packages[@]}" </dev/null >"$log" 2>&1 ||
+  { update_lists; $install "${packages[@]}" </dev/null >"$log" 2>&1; } ||
+  { tail -20 "$log" >&2; echo "apt-get could not install ${packages[*]} (log: $log)" >&2; exit 1; }
+rm -f "$log"
