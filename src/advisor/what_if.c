@@ -294,6 +294,8 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 	Oid			role;
 	int			sec_context;
 	int			nest_level;
+	TimestampTz callers_timeout = get_timeout_active(STATEMENT_TIMEOUT) ?
+		get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(sample->key.role)))
 	{
@@ -316,7 +318,6 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 	{
 		enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT_MS);
 		outcome = price_sample(sample, num_sets, sets, costs, &what_if);
-		disable_timeout(STATEMENT_TIMEOUT, false);
 	}
 	PG_CATCH();
 	{
@@ -326,7 +327,6 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 		 */
 		ErrorData  *error;
 
-		disable_timeout(STATEMENT_TIMEOUT, false);
 		MemoryContextSwitchTo(caller_context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -338,6 +338,9 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 	}
 	PG_END_TRY();
 
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (callers_timeout != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(role, sec_context);
 	RollbackAndReleaseCurrentSubTransaction();
