@@ -19,6 +19,7 @@
 #include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pathnodes.h"
+#include "utils/array.h"
 #include "utils/relcache.h"
 
 /* plan_samples.c */
