@@ -71,6 +71,14 @@
 #define VERDICT_LIFE			(60 * USECS_PER_SEC)
 #define VERDICT_LIFE_UNCOUNTED	(1 * USECS_PER_SEC)
 
+/*
+ * A statement is not counted when it is planned for the first time, and never
+ * if the monitor leaves it out.  So many plannings are looked at before that
+ * is taken for granted for a while: a prepared statement is only planned five
+ * times.
+ */
+#define UNCOUNTED_TRIES			5
+
 /* A tree with more nodes is not worth the time, nor would it fit. */
 #define MAX_NODES				4000
 
@@ -115,6 +123,7 @@ typedef struct VerdictEntry
 	uint64		queryid;
 	Oid			role;
 	Verdict		verdict;
+	int			uncounted;		/* plannings while the monitor had no row */
 	TimestampTz until;
 } VerdictEntry;
 
@@ -512,7 +521,10 @@ take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
 	 */
 	if (!perfopt_query_cost(key, &cost))
 	{
-		set_verdict(entry, key, VERDICT_NOTHING_TO_DO, now + VERDICT_LIFE_UNCOUNTED);
+		bool		give_up = ++entry->uncounted >= UNCOUNTED_TRIES;
+
+		set_verdict(entry, key, give_up ? VERDICT_NOTHING_TO_DO : VERDICT_NONE,
+					now + VERDICT_LIFE_UNCOUNTED);
 		return NULL;
 	}
 	if (shape_walker((Node *) parse, &shape) || shape.num_read <= 0 ||
@@ -560,7 +572,10 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 		entry = verdict_slot(key.queryid, key.role);
 
 		if (entry->queryid != key.queryid || entry->role != key.role)
+		{
 			entry->verdict = VERDICT_NONE;
+			entry->uncounted = 0;
+		}
 		if (entry->verdict != VERDICT_NONE && now < entry->until)
 			entry = NULL;		/* the usual case */
 		else if (entry->verdict != VERDICT_CHEAP)
@@ -688,7 +703,7 @@ perfopt_plan_sample_query(const PlanSample *sample)
 ParamListInfo
 perfopt_plan_sample_params(const PlanSample *sample)
 {
-	char	   *start = unconstify(char *, sample->data) + sample->tree_size;
+	char	   *start = (char *) sample->data + sample->tree_size;
 
 	if (sample->params_size == 0)
 		return makeParamList(0);
