@@ -1,5 +1,5 @@
 #!/bin/bash
-# install_deps.sh [--explain] build|demo|test|matrix
+# install_deps.sh [--explain] build|demo|test|matrix|indent
 #
 # Installs what the purpose needs and this machine lacks, through apt: says
 # first what that is, asks nothing, and leaves no cluster behind that was not
@@ -8,7 +8,7 @@
 set -euo pipefail
 explain=
 if [ "${1:-}" = --explain ]; then explain=1; shift; fi
-purpose=${1:?build, demo, test or matrix}
+purpose=${1:?build, demo, test, matrix or indent}
 pg_config=${PG_CONFIG:-pg_config}
 
 pgxs() { "$pg_config" --pgxs 2>/dev/null || true; }
@@ -28,6 +28,10 @@ server_version() {
 
 # What is missing, as names of Debian packages with NN for the version.
 missing_packages() {
+  if [ "$purpose" = indent ]; then
+    command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
+    return
+  fi
   command -v make >/dev/null || echo make
   command -v "${CC:-gcc}" >/dev/null || command -v cc >/dev/null || echo gcc libc6-dev
   has_pgxs || echo postgresql-server-dev-NN
@@ -39,7 +43,6 @@ missing_packages() {
   has_perl_module IPC::Run || echo libipc-run-perl
   has_perl_module TAP::Parser::SourceHandler::pgTAP || echo libtap-parser-sourcehandler-pgtap-perl
   has_pgxs && has_server_file --sharedir extension/pgtap.control || echo postgresql-NN-pgtap
-  command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
   [ "$purpose" = test ] && return
   command -v patchelf >/dev/null || echo patchelf
 }
