@@ -22,7 +22,7 @@ server_version() {
     "$pg_config" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/'
   else
     apt-cache show postgresql 2>/dev/null |
-      sed -n -E 's/^Depends:.*\bpostgresql-([0-9]+).*/\1/p' | sort -n | tail -1
+      sed -n -E 's/^Depends:.*\bpostgresql-([0-9]+).*/\1/p' | sort -n | tail -1 || true
   fi
 }
 
