@@ -96,6 +96,7 @@ if ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
+echo "Missing here for $purpose, and to be installed through apt: ${packages[*]}"
 as_root=
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || { echo "Not root, and no sudo: as root, apt-get install ${packages[*]}" >&2; exit 1; }
@@ -119,7 +120,7 @@ if [[ " ${packages[*]} " == *NN* ]]; then
   packages=("${packages[@]//NN/$version}")
 fi
 
-echo "Missing for \"make $purpose\", now installed with apt-get: ${packages[*]}"
+echo "apt-get install ${packages[*]}"
 known() { apt-cache show "${packages[@]}" >/dev/null 2>&1; }
 known || update_lists
 forbid_main_cluster
