@@ -1,3 +1,4 @@
+-- The head of the installation script, and the schema.
 \echo Use "CREATE EXTENSION perfopt CASCADE" to load this file. \quit
 
 GRANT USAGE ON SCHEMA perfopt TO PUBLIC;

@@ -12,12 +12,23 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "optimizer/planner.h"
+#include "portability/instr_time.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/queryjumble.h"
+#endif
 #include "storage/shmem.h"
+#include "utils/acl.h"
 #include "utils/hsearch.h"
+#if PG_VERSION_NUM < 160000
+#include "utils/queryjumble.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "perfopt needs PostgreSQL 15 or later"
@@ -47,6 +58,48 @@
 #define PERFOPT_PLANNER_PASS	parse, query_string, cursorOptions, boundParams
 #endif
 
+/* 18 dropped PortalRun's run_once. */
+#if PG_VERSION_NUM >= 180000
+#define PERFOPT_PORTAL_RUN(portal, count, top, dest, altdest, completion) \
+	PortalRun(portal, count, top, dest, altdest, completion)
+#else
+#define PERFOPT_PORTAL_RUN(portal, count, top, dest, altdest, completion) \
+	PortalRun(portal, count, top, true, dest, altdest, completion)
+#endif
+
+/*
+ * From 17 on a background worker can connect as a role without LOGIN.  Zero
+ * where it cannot.
+ */
+#if PG_VERSION_NUM >= 170000
+#define PERFOPT_BYPASS_ROLELOGINCHECK	BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define PERFOPT_BYPASS_ROLELOGINCHECK	0
+#endif
+
+/* 16 has one function for all classes of objects. */
+#if PG_VERSION_NUM >= 160000
+#define perfopt_object_ownercheck(classid, objectid, roleid) \
+	object_ownercheck(classid, objectid, roleid)
+#else
+static inline bool
+perfopt_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
+{
+	switch (classid)
+	{
+		case RelationRelationId:
+			return pg_class_ownercheck(objectid, roleid);
+		case DatabaseRelationId:
+			return pg_database_ownercheck(objectid, roleid);
+		case ExtensionRelationId:
+			return pg_extension_ownercheck(objectid, roleid);
+		default:
+			elog(ERROR, "no ownership check for class %u", classid);
+			return false;
+	}
+}
+#endif
+
 /* A shared hash table that holds at most max_size entries from the start. */
 static inline HTAB *
 perfopt_shmem_init_hash(const char *name, long max_size, HASHCTL *ctl, int flags)
@@ -57,5 +110,109 @@ perfopt_shmem_init_hash(const char *name, long max_size, HASHCTL *ctl, int flags
 	return ShmemInitHash(name, max_size, max_size, ctl, flags);
 #endif
 }
+
+/* 15 has no INSTR_TIME_GET_NANOSEC. */
+static inline int64
+perfopt_instr_ns(instr_time interval)
+{
+#if PG_VERSION_NUM >= 160000
+	return INSTR_TIME_GET_NANOSEC(interval);
+#else
+	return (int64) interval.tv_sec * 1000000000 + interval.tv_nsec;
+#endif
+}
+
+/*
+ * The timer of a whole query
+ *
+ * It is shared by all extensions that want one: whoever finds none asks for
+ * one that measures everything.  Up to 18, it is put into the QueryDesc after
+ * the executor has started; from 19 on, it is asked for before.
+ */
+static inline void
+perfopt_query_timer_before_start(QueryDesc *queryDesc)
+{
+#if PG_VERSION_NUM >= 190000
+	queryDesc->query_instr_options |= INSTRUMENT_ALL;
+#endif
+}
+
+static inline void
+perfopt_query_timer_after_start(QueryDesc *queryDesc)
+{
+#if PG_VERSION_NUM < 190000
+	if (queryDesc->totaltime == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(queryDesc->estate->es_query_cxt);
+
+		queryDesc->totaltime = InstrAlloc(1, INSTRUMENT_ALL, false);
+		MemoryContextSwitchTo(old);
+	}
+#endif
+}
+
+static inline bool
+perfopt_query_has_timer(QueryDesc *queryDesc)
+{
+#if PG_VERSION_NUM >= 190000
+	return queryDesc->query_instr != NULL;
+#else
+	return queryDesc->totaltime != NULL;
+#endif
+}
+
+/* Time in the executor, and rows, of a query whose timer does not run. */
+static inline void
+perfopt_query_timer_read(QueryDesc *queryDesc, uint64 *ns, uint64 *rows)
+{
+#if PG_VERSION_NUM >= 190000
+	*ns = perfopt_instr_ns(queryDesc->query_instr->total);
+	*rows = queryDesc->estate->es_total_processed;
+#else
+	/* Whoever else does this too, before or after, does no harm. */
+	InstrEndLoop(queryDesc->totaltime);
+	*ns = (uint64) (queryDesc->totaltime->total * 1e9 + 0.5);
+	/* unlike es_processed, which starts anew at each fetch */
+	*rows = (uint64) queryDesc->totaltime->ntuples;
+#endif
+}
+
+/* Time in the executor until now of a query that has failed. */
+static inline uint64
+perfopt_query_timer_read_running(QueryDesc *queryDesc)
+{
+	Instrumentation *timer;
+	instr_time	now;
+	int64		ns;
+
+#if PG_VERSION_NUM >= 190000
+	timer = queryDesc->query_instr;
+	ns = perfopt_instr_ns(timer->total);
+#else
+	timer = queryDesc->totaltime;
+	ns = (int64) (timer->total * 1e9 + 0.5) + perfopt_instr_ns(timer->counter);
+#endif
+	if (!INSTR_TIME_IS_ZERO(timer->starttime))
+	{
+		INSTR_TIME_SET_CURRENT(now);
+		INSTR_TIME_SUBTRACT(now, timer->starttime);
+		ns += perfopt_instr_ns(now);
+	}
+	return Max(ns, 0);
+}
+
+/* get_database_oid() */
+#if PG_VERSION_NUM >= 190000
+#include "catalog/pg_database.h"
+#else
+#include "commands/dbcommands.h"
+#endif
+
+/* 15's pg_stat_statements does not measure DEALLOCATE; later ones do. */
+#if PG_VERSION_NUM >= 170000
+#define PERFOPT_DEALLOCATE_IS_MEASURED	true
+#else
+#define PERFOPT_DEALLOCATE_IS_MEASURED	false
+#endif
 
 #endif							/* PERFOPT_COMPAT_H */

@@ -21,7 +21,10 @@ extern void perfopt_worker_init(void);
  * extension, with search_path locked to pg_catalog, pg_temp.  It may call
  * perfopt_duty_next_transaction() to commit what it has and go on in a new
  * transaction.  An error ends this run only: it is recorded in
- * perfopt.workers, and the duty is due again after its interval.
+ * perfopt.workers, and the duty is due again after its interval.  The
+ * transaction has a lock_timeout of 1 s and may take 60 s; it does not wait
+ * for its WAL to be flushed (synchronous_commit = off).  In the worker
+ * perfopt.track is none.
  */
 typedef struct PerfoptDuty
 {
@@ -102,13 +105,29 @@ typedef struct PerfoptJob
 	uint64		generation;
 } PerfoptJob;
 
-/* Queue a job.  Raises CONFIGURATION_LIMIT_EXCEEDED when the queue is full. */
+/*
+ * Queue a job; it starts at once, not at the submitter's commit.  Whether the
+ * submitter may act as the role is for the capability to check.  When the
+ * submitting transaction aborts the job is released, and cancelled before if
+ * it is cancel_with_submitter.
+ *
+ * Raises CONFIGURATION_LIMIT_EXCEEDED when the queue is full, and
+ * INVALID_AUTHORIZATION_SPECIFICATION for a role without LOGIN before
+ * PostgreSQL 17, whose workers cannot connect as such a role.
+ */
 extern PerfoptJob perfopt_job_submit(const PerfoptJobSpec *spec);
 
 /* What has become of it; outcome may be NULL. */
 extern PerfoptJobState perfopt_job_poll(PerfoptJob job, PerfoptJobOutcome *outcome);
 
-/* Wait for its end, at most timeout_ms (-1: for ever). */
+/*
+ * Wait for its end, at most timeout_ms (-1: for ever).  A job that has ended
+ * has no process any more: its locks and its connection are gone.
+ *
+ * What the job waits for must not be held by the caller: neither locks, nor,
+ * for CREATE INDEX CONCURRENTLY, a snapshot.  The deadlock detector does not
+ * see this wait.
+ */
 extern PerfoptJobState perfopt_job_wait(PerfoptJob job, long timeout_ms,
 										PerfoptJobOutcome *outcome);
 

@@ -12,7 +12,9 @@ bindir=$(realpath "$("$pg_config" --bindir)")
 pkglibdir=$("$pg_config" --pkglibdir)
 sharedir=$("$pg_config" --sharedir)
 
-if [ ! -e "$dest/.complete" ] || [ "$bindir/postgres" -nt "$dest/.complete" ]; then
+# copied again when packages have changed the original
+state=$(stat -c '%n %s %Z' "$bindir/postgres" "$pkglibdir" "$sharedir/extension")
+if [ "$state" != "$(cat "$dest/.complete" 2>/dev/null)" ]; then
   rm -rf "$dest"
   mkdir -p "$dest"
   for dir in "$bindir" "$pkglibdir" "$sharedir"; do
@@ -21,6 +23,6 @@ if [ ! -e "$dest/.complete" ] || [ "$bindir/postgres" -nt "$dest/.complete" ]; t
     tar -C "$dir" --exclude=./pgxs --exclude=./bitcode --exclude='./llvmjit*' --exclude=./man -cf - . |
       tar -C "$dest$dir" -xf - --no-same-owner
   done
-  touch "$dest/.complete"
+  echo "$state" >"$dest/.complete"
 fi
 echo "$dest$bindir"
