@@ -29,6 +29,7 @@ ORDER BY object COLLATE "C";
 
 -- All that PUBLIC may do.  A line more here is a decision: it must show nobody
 -- another role's queries or data, and act on nothing.
+\pset format unaligned
 SELECT object, string_agg(privilege_type, ', ' ORDER BY privilege_type) AS public_may
 FROM (
     SELECT m.object, a.privilege_type
