@@ -58,6 +58,29 @@
 #define PERFOPT_PLANNER_PASS	parse, query_string, cursorOptions, boundParams
 #endif
 
+/* Plan without the planner hooks of extensions. */
+static inline PlannedStmt *
+perfopt_standard_planner(Query *parse, const char *query_string,
+						 int cursorOptions, ParamListInfo boundParams)
+{
+#if PG_VERSION_NUM >= 190000
+	return standard_planner(parse, query_string, cursorOptions, boundParams, NULL);
+#else
+	return standard_planner(parse, query_string, cursorOptions, boundParams);
+#endif
+}
+
+/* 16 replaced the ownership checks of each kind of object by one. */
+static inline bool
+perfopt_table_ownercheck(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
+#endif
+}
+
 /* 18 dropped PortalRun's run_once. */
 #if PG_VERSION_NUM >= 180000
 #define PERFOPT_PORTAL_RUN(portal, count, top, dest, altdest, completion) \
