@@ -201,9 +201,9 @@ update_statement(const PerfoptQueryKey *key, const PerfoptQueryCost *cost, doubl
 	}
 	if (cost->calls < history->calls || cost->total_ms < history->total_ms)
 	{
-		/* the counters were reset */
+		/* the counters were reset: somebody wants a fresh start */
 		history->calls = 0;
-		history->total_ms = 0;
+		history->total_ms = history->recent_calls = history->recent_ms = 0;
 	}
 	history->round = round_number;
 	history->recent_calls = history->recent_calls * decay + (cost->calls - history->calls);
@@ -343,7 +343,7 @@ load_workload(Round *round, double decay)
 	double		database_ms = perfopt_database_total_ms(MyDatabaseId);
 
 	if (database_ms < last_database_ms)
-		last_database_ms = 0;
+		last_database_ms = recent_database_ms = 0;
 	recent_database_ms = recent_database_ms * decay + (database_ms - last_database_ms);
 	last_database_ms = database_ms;
 
