@@ -201,6 +201,13 @@ perfopt_query_timer_read_running(QueryDesc *queryDesc)
 	return Max(ns, 0);
 }
 
+/* get_database_oid() */
+#if PG_VERSION_NUM >= 190000
+#include "catalog/pg_database.h"
+#else
+#include "commands/dbcommands.h"
+#endif
+
 /* 15's pg_stat_statements does not measure DEALLOCATE; later ones do. */
 #if PG_VERSION_NUM >= 170000
 #define PERFOPT_DEALLOCATE_IS_MEASURED	true
