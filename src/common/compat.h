@@ -12,6 +12,9 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
@@ -21,6 +24,7 @@
 #include "nodes/queryjumble.h"
 #endif
 #include "storage/shmem.h"
+#include "utils/acl.h"
 #include "utils/hsearch.h"
 #if PG_VERSION_NUM < 160000
 #include "utils/queryjumble.h"
@@ -71,6 +75,29 @@
 #define PERFOPT_BYPASS_ROLELOGINCHECK	BGWORKER_BYPASS_ROLELOGINCHECK
 #else
 #define PERFOPT_BYPASS_ROLELOGINCHECK	0
+#endif
+
+/* 16 has one function for all classes of objects. */
+#if PG_VERSION_NUM >= 160000
+#define perfopt_object_ownercheck(classid, objectid, roleid) \
+	object_ownercheck(classid, objectid, roleid)
+#else
+static inline bool
+perfopt_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
+{
+	switch (classid)
+	{
+		case RelationRelationId:
+			return pg_class_ownercheck(objectid, roleid);
+		case DatabaseRelationId:
+			return pg_database_ownercheck(objectid, roleid);
+		case ExtensionRelationId:
+			return pg_extension_ownercheck(objectid, roleid);
+		default:
+			elog(ERROR, "no ownership check for class %u", classid);
+			return false;
+	}
+}
 #endif
 
 /* A shared hash table that holds at most max_size entries from the start. */

@@ -39,6 +39,17 @@ static const struct config_enum_entry track_options[] =
 	{NULL, 0, false}
 };
 
+/*
+ * Context of what sizes shared memory.  A library that is loaded later may not
+ * define PGC_POSTMASTER settings, and then nothing reads these.
+ */
+static GucContext
+at_start(void)
+{
+	return process_shared_preload_libraries_in_progress ?
+		PGC_POSTMASTER : PGC_SIGHUP;
+}
+
 static void
 define_monitor_settings(void)
 {
@@ -56,7 +67,7 @@ define_monitor_settings(void)
 							"Distinct (database, role, query) latency rows kept in shared memory.",
 							"When they are used up, the rows idle longest are folded into the row of other queries.",
 							&perfopt_max_queries, 5000, 100, INT_MAX / 8192,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							at_start(), 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("perfopt.sample_interval",
 							"Time between two samples written to perfopt.latency_history.",
 							"Zero turns sampling off.",
@@ -86,17 +97,17 @@ define_worker_settings(void)
 							"Databases that can have a perfopt worker at the same time.",
 							NULL,
 							&perfopt_max_databases, 64, 1, 10000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							at_start(), 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("perfopt.max_workers",
 							"Background workers for jobs, such as building an index, running at the same time.",
 							"They are taken from \"max_worker_processes\".",
 							&perfopt_max_workers, 4, 1, 1024,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							at_start(), 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("perfopt.max_jobs",
 							"Jobs waiting or running in the pool of workers at the same time.",
 							NULL,
 							&perfopt_max_jobs, 64, 1, 10000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							at_start(), 0, NULL, NULL, NULL);
 }
 
 static void
@@ -116,7 +127,7 @@ define_advisor_settings(void)
 							"Statements with their parameter values kept in shared memory for the advisor.",
 							NULL,
 							&perfopt_max_plan_samples, 1000, 10, INT_MAX / 65536,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							at_start(), 0, NULL, NULL, NULL);
 	DefineCustomRealVariable("perfopt.advice_min_share",
 							 "Share of the database's statement time an index must save to be advised.",
 							 NULL,

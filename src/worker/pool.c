@@ -351,8 +351,8 @@ perfopt_job_release(PerfoptJob job)
 /* ---- for a command that wants a database for itself ---- */
 
 /*
- * Stop the jobs that are in the database.  Those on their way there see the
- * hold the caller has put on it.
+ * Stop the jobs that are in the database, but for the caller itself.  Those on
+ * their way there see the hold the caller has put on it.
  */
 void
 worker_pool_stop_database(Oid dboid)
@@ -362,7 +362,7 @@ worker_pool_stop_database(Oid dboid)
 	{
 		JobSlot    *slot = &worker_pool->slots[i];
 
-		if (slot->pid != 0 && slot->database == dboid)
+		if (slot->pid != 0 && slot->pid != MyProcPid && slot->database == dboid)
 		{
 			slot->cancel_requested = true;
 			slot->stopped_by_hold = true;
@@ -380,6 +380,7 @@ worker_pool_in_database(Oid dboid)
 	LWLockAcquire(worker_pool->lock, LW_SHARED);
 	for (int i = 0; i < worker_pool->num_slots; i++)
 		if (worker_pool->slots[i].pid != 0 &&
+			worker_pool->slots[i].pid != MyProcPid &&
 			worker_pool->slots[i].database == dboid)
 			found = true;
 	LWLockRelease(worker_pool->lock);

@@ -107,6 +107,7 @@ job_exit(int code, Datum arg)
 	LWLockRelease(worker_pool->lock);
 
 	ConditionVariableBroadcast(&worker_pool->changed);
+	ConditionVariableBroadcast(&worker_registry->changed);	/* for make_way() */
 	worker_wake_launcher();
 }
 

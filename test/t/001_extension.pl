@@ -44,7 +44,7 @@ my $node = new_node('main');
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->start;
 my ($rc, $out, $err) = $node->psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
-is($rc, 0, 'CREATE EXTENSION works without the preload');
+is($rc, 0, 'CREATE EXTENSION works without the preload') or BAIL_OUT($err);
 like($err, qr/installing required extension "pg_stat_statements"/, 'CASCADE installs pg_stat_statements');
 
 my ($needing, $other) = (0, 0);
@@ -58,7 +58,8 @@ foreach my $statement (split /\n/, $node->safe_psql('postgres', $readable))
 	$other++;
 	diag("$statement: $err");
 }
-is($other, 0, "what needs the preload says so, with a hint ($needing tried)");
+is($other, 0, 'what needs the preload says so, with a hint');
+cmp_ok($needing, '>', 0, 'something needs it');
 is($node->safe_psql('postgres', 'SELECT 1'), '1', 'the server is well');
 
 # Dump and restore
@@ -74,6 +75,7 @@ $node->safe_psql('source', "INSERT INTO $_ $config_row{$_}") foreach keys %confi
 my $dump = "$PostgreSQL::Test::Utils::tmp_check/dump_$$.sql";
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('source'), '-f', $dump ], 'pg_dump');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('target'), '-f', $dump ], 'restore');
+isnt(objects($node, 'source'), '', 'there are objects to compare');
 is(objects($node, 'target'), objects($node, 'source'), 'the restored extension is the same');
 sub config_rows
 {
