@@ -70,7 +70,9 @@ for my $workload (@workloads)
 my $measured = psql('SELECT sum(calls) FROM perfopt.query_latency');
 my $run = @workloads * $rounds * $transactions;
 die sprintf "perfopt.query_latency has %d calls of %d", $measured, $run if $measured < $run;
-printf "\nmeasured by perfopt: %s calls\n", thousands($measured);
+printf "\nperfopt measured %s calls; %s\n", thousands($measured),
+  psql(q(SELECT format('its workers used %s ms of CPU in %s s', round(sum(cpu_ms)),
+		round(extract(epoch FROM now() - pg_postmaster_start_time()))) FROM perfopt.workers));
 printf "%s: perfopt with pg_stat_statements costs %s %.1f microseconds of CPU a statement over pg_stat_statements alone\n",
   $failed ? 'FAIL' : 'ok', $failed ? 'more than' : 'at most', $limit;
 exit $failed;
