@@ -57,6 +57,10 @@ extern int	perfopt_plan_sample_keys(Oid database, PerfoptQueryKey **keys);
 extern bool perfopt_plan_sample_get(const PerfoptQueryKey *key, int i,
 									PlanSample *sample);
 
+/* Makes a sample without storing it; false: the statement can't be sampled. */
+extern bool perfopt_plan_sample_make(const PerfoptQueryKey *key, Query *query,
+									 ParamListInfo params, PlanSample *sample);
+
 /* Forget a sample that can't be planned any more. */
 extern void perfopt_plan_sample_discard(const PlanSample *sample);
 

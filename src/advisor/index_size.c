@@ -157,12 +157,18 @@ key_bytes(double rows, double key_size, bool deduplicates, double *tuples)
 		return rows * (key_size + sizeof(ItemIdData));
 	}
 	per_posting = Max(1, floor((POSTING_MAX - key_size) / sizeof(ItemPointerData)));
-	postings = rows <= per_posting ? 1 : rows / per_posting;
-	*tuples += postings;
+	if (rows > per_posting)
+	{
+		/* full ones */
+		postings = rows / per_posting;
+		*tuples += postings;
+		return postings * (MAXALIGN((Size) (key_size + per_posting * sizeof(ItemPointerData))) +
+						   sizeof(ItemIdData));
+	}
 
 	/* on average, alignment adds half of what it can in even steps of 2 */
-	return postings * (key_size + sizeof(ItemIdData) + 3) +
-		rows * sizeof(ItemPointerData);
+	*tuples += 1;
+	return key_size + sizeof(ItemIdData) + 3 + rows * sizeof(ItemPointerData);
 }
 
 /* The same of num_keys keys that share the given rows at random. */
@@ -242,8 +248,9 @@ perfopt_index_size(Relation relation, double tuples, const IndexSpec *spec,
 		double		rest_distinct = stats[0].ndistinct - stats[0].num_mcv;
 
 		key_size = stats[0].tuple_size;
-		leaf_bytes = key_bytes(tuples * stats[0].null_frac, MAXALIGN(sizeof(IndexTupleData) + 1),
-							   deduplicates, &leaf_tuples);
+		leaf_bytes = stats[0].null_frac <= 0 ? 0 :
+			key_bytes(tuples * stats[0].null_frac, MAXALIGN(sizeof(IndexTupleData) + 1),
+					  deduplicates, &leaf_tuples);
 		rest -= tuples * stats[0].null_frac;
 		for (int i = 0; i < stats[0].num_mcv; i++)
 		{

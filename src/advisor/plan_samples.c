@@ -60,6 +60,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 /* Statements with a lower plan cost are never worth an index. */
 #define CHEAP_COST				100.0
@@ -433,7 +434,9 @@ serialize_params(PlanSample *sample, ParamListInfo params)
 	return true;
 }
 
-/* Put a sample together, before planning.  False: too large. */
+/*
+ * Put a sample together, before planning.  False: too large.
+ */
 static bool
 build_sample(PlanSample *sample, const PerfoptQueryKey *key, TimestampTz now,
 			 Query *parse, ParamListInfo params, const ShapeContext *shape)
@@ -472,6 +475,16 @@ build_sample(PlanSample *sample, const PerfoptQueryKey *key, TimestampTz now,
 	}
 	pfree(tree);
 	return fits && serialize_params(sample, params);
+}
+
+bool
+perfopt_plan_sample_make(const PerfoptQueryKey *key, Query *query,
+						 ParamListInfo params, PlanSample *sample)
+{
+	ShapeContext shape = {0};
+
+	return !shape_walker((Node *) query, &shape) && shape.num_read > 0 &&
+		build_sample(sample, key, GetCurrentTimestamp(), query, params, &shape);
 }
 
 /*

@@ -2,8 +2,7 @@
  * what_if.c
  *		What a sampled statement would cost if certain indexes existed.
  *
- * The statement is planned by standard_planner() while a get_relation_info
- * hook adds IndexOptInfos of indexes that do not exist, complete as the
+ * The statement is planned by standard_planner() while a hook adds IndexOptInfos of indexes that do not exist, complete as the
  * server makes them for real ones.  Such a plan is looked at for its cost and
  * thrown away: it is never executed and never cached.
  *
@@ -41,7 +40,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/paths.h"
-#include "optimizer/plancat.h"
+#include "parser/parsetree.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -66,7 +65,7 @@ typedef struct WhatIf
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
 static WhatIf *current = NULL;
 
-static get_relation_info_hook_type prev_get_relation_info_hook = NULL;
+static perfopt_relation_hook_type prev_relation_hook = NULL;
 static set_rel_pathlist_hook_type prev_set_rel_pathlist_hook = NULL;
 
 bool
@@ -135,14 +134,18 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
 }
 
 static void
-what_if_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
+what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 {
+	RangeTblEntry *rte;
 	Relation	relation;
 	ListCell   *lc;
 
-	if (prev_get_relation_info_hook)
-		prev_get_relation_info_hook(root, relid, inhparent, rel);
+	if (prev_relation_hook)
+		prev_relation_hook(PERFOPT_RELATION_HOOK_PASS);
 	if (!perfopt_what_if_planning(root))
+		return;
+	rte = planner_rt_fetch(rel->relid, root);
+	if (rte->rtekind != RTE_RELATION)
 		return;
 
 	/* planning over foreign tables may talk to another server */
@@ -150,15 +153,15 @@ what_if_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("statements over foreign tables are not priced")));
-	if (inhparent)
+	if (rte->inh)
 		return;
 
-	relation = table_open(relid, NoLock);
+	relation = table_open(rte->relid, NoLock);
 	foreach(lc, current->indexes)
 	{
 		IndexSpec  *spec = lfirst(lc);
 
-		if (spec->relid == relid)
+		if (spec->relid == rte->relid)
 			rel->indexlist = lcons(make_index(rel, relation, spec), rel->indexlist);
 	}
 	table_close(relation, NoLock);
@@ -177,8 +180,8 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 void
 perfopt_what_if_init(void)
 {
-	prev_get_relation_info_hook = get_relation_info_hook;
-	get_relation_info_hook = what_if_relation_info;
+	prev_relation_hook = perfopt_relation_hook;
+	perfopt_relation_hook = what_if_relation;
 	prev_set_rel_pathlist_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = what_if_pathlist;
 }
@@ -192,7 +195,7 @@ what_if_plan(const Query *query, WhatIf *what_if)
 	current = what_if;
 	PG_TRY();
 	{
-		plan = perfopt_standard_planner(copyObject(unconstify(Query *, query)), "",
+		plan = perfopt_standard_planner(copyObjectImpl(query), "",
 										CURSOR_OPT_PARALLEL_OK, what_if->params);
 	}
 	PG_FINALLY();

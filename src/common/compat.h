@@ -18,6 +18,8 @@
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/plancat.h"
 #include "optimizer/planner.h"
 #include "portability/instr_time.h"
 #if PG_VERSION_NUM >= 160000
@@ -69,6 +71,21 @@ perfopt_standard_planner(Query *parse, const char *query_string,
 	return standard_planner(parse, query_string, cursorOptions, boundParams);
 #endif
 }
+
+/* 19 replaced the hook that sees what is known of a relation to be planned. */
+#if PG_VERSION_NUM >= 190000
+#define perfopt_relation_hook		build_simple_rel_hook
+typedef build_simple_rel_hook_type perfopt_relation_hook_type;
+#define PERFOPT_RELATION_HOOK_ARGS \
+	PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte_arg
+#define PERFOPT_RELATION_HOOK_PASS	root, rel, rte_arg
+#else
+#define perfopt_relation_hook		get_relation_info_hook
+typedef get_relation_info_hook_type perfopt_relation_hook_type;
+#define PERFOPT_RELATION_HOOK_ARGS \
+	PlannerInfo *root, Oid relid_arg, bool inhparent_arg, RelOptInfo *rel
+#define PERFOPT_RELATION_HOOK_PASS	root, relid_arg, inhparent_arg, rel
+#endif
 
 /* 16 replaced the ownership checks of each kind of object by one. */
 static inline bool

@@ -18,6 +18,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "worker/worker_internal.h"
 
 PG_FUNCTION_INFO_V1(perfopt_list_workers);

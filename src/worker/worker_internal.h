@@ -149,8 +149,8 @@ extern void worker_database_commands_init(void);
 /* ---- fatal.c ---- */
 
 /*
- * The last words of a process of ours: FATAL cannot be caught, but its message
- * passes by on its way to the log.
+ * The last words of a process of ours: what ends it cannot be caught, but the
+ * message passes by on its way to the log.
  */
 typedef struct WorkerLastWords
 {
