@@ -12,7 +12,8 @@
  *
  * - a sample is planned as the role that ran the statement, in a
  *   security-restricted operation with a locked search_path, as maintenance
- *   commands evaluate index expressions;
+ *   commands evaluate index expressions (a function that relies on its
+ *   caller's search_path may fail then, and its statement is not priced);
  * - in a subtransaction that is rolled back in every case, so that nothing
  *   such a function did stays, errors end that sample only, and locks go;
  * - with a statement timeout;

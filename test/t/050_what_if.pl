@@ -83,7 +83,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
 		$$BEGIN RAISE 'failed while planning'; END$$;
 	CREATE FUNCTION nested() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-		$$DECLARE n int; BEGIN SELECT count(*) INTO n FROM orders WHERE user_id = 42; RETURN n; END$$;
+		$$DECLARE n int; BEGIN SELECT count(*) INTO n FROM public.orders WHERE user_id = 42; RETURN n; END$$;
 	CREATE FUNCTION loops() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
 		$$BEGIN LOOP PERFORM 1; END LOOP; END$$});
 my $session = $node->background_psql('postgres');
