@@ -208,6 +208,7 @@ extern void worker_pool_init(void);
 extern void worker_job_end(JobSlot *slot, PerfoptJobState state,
 						   int sqlerrcode, const char *message);
 extern void worker_pool_launcher_start(void);
+extern void worker_pool_reap(void);
 extern int64 worker_pool_dispatch(int64 now);
 extern void worker_pool_stop_database(Oid dboid);
 extern bool worker_pool_in_database(Oid dboid);
