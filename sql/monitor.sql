@@ -33,7 +33,7 @@ SELECT datname = current_database() AS here, rolname = current_user AS mine,
  WHERE query LIKE '%monitor\_%' AND query NOT ILIKE '%fetch%'
  ORDER BY query COLLATE "C";
 
-SELECT count(*) AS fetches, sum(calls) AS calls, sum(rows) AS rows
+SELECT sum(calls) AS calls, sum(rows) AS rows
   FROM perfopt.query_latency WHERE query ILIKE 'fetch%monitor_cursor';
 
 SELECT query, sqlstate_class, class_name, errors

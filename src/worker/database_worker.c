@@ -75,8 +75,9 @@ database_worker_exit(int code, Datum arg)
 	}
 	else
 	{
+		/* turned off, it starts again as soon as it is turned on */
 		entry->state = DATABASE_WANTED;
-		entry->retry_at = worker_clock_ms() +
+		entry->retry_at = !perfopt_worker_enabled ? 0 : worker_clock_ms() +
 			Min(WORKER_RESTART_MS << Min(entry->failures, 4), WORKER_RESTART_MAX_MS);
 	}
 	entry->pid = 0;
@@ -140,6 +141,9 @@ worker_set_state(DatabaseState state, int duty)
 	worker_my_entry->running_duty = duty;
 	if (state == DATABASE_SLEEPING)
 	{
+		/* the launcher can probe the next one */
+		if (!worker_my_entry->known)
+			worker_wake_launcher_locked();
 		worker_my_entry->known = true;
 		worker_my_entry->failures = 0;
 		worker_my_entry->stats.ticks++;

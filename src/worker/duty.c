@@ -235,17 +235,15 @@ static void
 finish_run(int i, uint32 number, int sqlerrcode, const char *message)
 {
 	DutyRequests *requests = &worker_my_entry->duties[i];
+	char		text[NAMEDATALEN + WORKER_ERROR_LEN];
 
+	snprintf(text, sizeof(text), "%s: %s", duties[i]->name, message);
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 	requests->done = number;
 	requests->sqlerrcode = sqlerrcode;
 	worker_copy_message(requests->message, sizeof(requests->message), message);
 	if (sqlerrcode != 0)
-	{
-		char	   *text = psprintf("%s: %s", duties[i]->name, message);
-
 		worker_stats_error(&worker_my_entry->stats, text);
-	}
 	LWLockRelease(worker_registry->lock);
 	ConditionVariableBroadcast(&worker_registry->changed);
 }

@@ -2,9 +2,10 @@
  * fatal.c
  *		Why a process of ours ended.
  *
- * A FATAL error runs straight to the process's exit: no PG_CATCH sees it.  Its
- * message does pass emit_log_hook, where it is kept for the exit callback that
- * reports it to whoever waits.  Process-local, no locks.
+ * A FATAL error runs straight to the process's exit: no PG_CATCH sees it, nor
+ * an ERROR thrown outside of one.  Their messages do pass emit_log_hook, where
+ * the last one is kept for the exit callback that reports it to whoever waits.
+ * Process-local, no locks.
  */
 #include "postgres.h"
 
@@ -16,9 +17,9 @@ WorkerLastWords worker_last_words;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 static void
-keep_fatal(ErrorData *edata)
+keep_error(ErrorData *edata)
 {
-	if (edata->elevel >= FATAL && edata->message)
+	if (edata->elevel >= ERROR && edata->message)
 	{
 		worker_last_words.sqlerrcode = edata->sqlerrcode;
 		worker_copy_message(worker_last_words.message,
@@ -34,5 +35,5 @@ void
 worker_keep_last_words(void)
 {
 	prev_emit_log_hook = emit_log_hook;
-	emit_log_hook = keep_fatal;
+	emit_log_hook = keep_error;
 }

@@ -483,6 +483,7 @@ perfopt_launcher_main(Datum main_arg)
 		}
 
 		reap_workers(now);
+		worker_pool_reap();
 		if (perfopt_worker_enabled)
 		{
 			next_probe();

@@ -414,8 +414,8 @@ worker_pool_launcher_start(void)
 }
 
 /* End jobs whose process has gone without ever having attached. */
-static void
-reap_jobs(void)
+void
+worker_pool_reap(void)
 {
 	bool		ended = false;
 
@@ -506,7 +506,6 @@ worker_pool_dispatch(int64 now)
 	bool	   *skip = palloc0(worker_pool->num_slots * sizeof(bool));
 	bool		waiting = false;
 
-	reap_jobs();
 	for (;;)
 	{
 		int			i;

@@ -149,8 +149,8 @@ extern void worker_database_commands_init(void);
 /* ---- fatal.c ---- */
 
 /*
- * The last words of a process of ours: FATAL cannot be caught, but its message
- * passes by on its way to the log.
+ * The last words of a process of ours: what ends it cannot be caught, but the
+ * message passes by on its way to the log.
  */
 typedef struct WorkerLastWords
 {
@@ -208,6 +208,7 @@ extern void worker_pool_init(void);
 extern void worker_job_end(JobSlot *slot, PerfoptJobState state,
 						   int sqlerrcode, const char *message);
 extern void worker_pool_launcher_start(void);
+extern void worker_pool_reap(void);
 extern int64 worker_pool_dispatch(int64 now);
 extern void worker_pool_stop_database(Oid dboid);
 extern bool worker_pool_in_database(Oid dboid);
