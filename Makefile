@@ -72,7 +72,7 @@ help:
 	@echo 'make indent          format the C sources; indent-check only looks'
 	@echo 'make clean           remove everything made'
 	@echo
-	@echo 'demo, test and check-* install the Debian or Ubuntu packages they miss.'
+	@echo 'All but build and install get the Debian or Ubuntu packages they miss.'
 
 test:
 	@$(top)/test/tools/install_deps.sh test
@@ -83,7 +83,9 @@ bench-overhead: ; @$(top)/test/bench/overhead
 check-core: ; @$(top)/test/tools/check_core
 check-sanitize: ; @$(top)/test/tools/check_sanitize
 
+# Not a part of "make test": versions of pg_bsd_indent differ in small things.
 indent indent-check:
+	@$(top)/test/tools/install_deps.sh indent
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
 
 .PHONY: help demo test bench-overhead check-core check-sanitize indent indent-check FORCE

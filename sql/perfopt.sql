@@ -3,7 +3,10 @@
 CREATE TEMP VIEW member AS
     SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS object
     FROM pg_depend d JOIN pg_extension e ON d.refobjid = e.oid
-    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'perfopt';
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'perfopt'
+        -- not the types that come with a table or another type
+        AND NOT EXISTS (SELECT FROM pg_type t LEFT JOIN pg_class c ON t.typrelid = c.oid
+            WHERE d.classid = 'pg_type'::regclass AND t.oid = d.objid AND (c.relkind <> 'c' OR t.typcategory = 'A'));
 
 SELECT extversion = (SELECT default_version FROM pg_available_extensions WHERE name = 'perfopt') AS default_version,
     extnamespace::regnamespace AS schema, extrelocatable AS relocatable
@@ -29,6 +32,7 @@ ORDER BY object COLLATE "C";
 
 -- All that PUBLIC may do.  A line more here is a decision: it must show nobody
 -- another role's queries or data, and act on nothing.
+\pset format unaligned
 SELECT object, string_agg(privilege_type, ', ' ORDER BY privilege_type) AS public_may
 FROM (
     SELECT m.object, a.privilege_type

@@ -18,6 +18,8 @@
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/plancat.h"
 #include "optimizer/planner.h"
 #include "portability/instr_time.h"
 #if PG_VERSION_NUM >= 160000
@@ -57,6 +59,44 @@
 	ParamListInfo boundParams
 #define PERFOPT_PLANNER_PASS	parse, query_string, cursorOptions, boundParams
 #endif
+
+/* Plan without the planner hooks of extensions. */
+static inline PlannedStmt *
+perfopt_standard_planner(Query *parse, const char *query_string,
+						 int cursorOptions, ParamListInfo boundParams)
+{
+#if PG_VERSION_NUM >= 190000
+	return standard_planner(parse, query_string, cursorOptions, boundParams, NULL);
+#else
+	return standard_planner(parse, query_string, cursorOptions, boundParams);
+#endif
+}
+
+/* 19 replaced the hook that sees what is known of a relation to be planned. */
+#if PG_VERSION_NUM >= 190000
+#define perfopt_relation_hook		build_simple_rel_hook
+typedef build_simple_rel_hook_type perfopt_relation_hook_type;
+#define PERFOPT_RELATION_HOOK_ARGS \
+	PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte_arg
+#define PERFOPT_RELATION_HOOK_PASS	root, rel, rte_arg
+#else
+#define perfopt_relation_hook		get_relation_info_hook
+typedef get_relation_info_hook_type perfopt_relation_hook_type;
+#define PERFOPT_RELATION_HOOK_ARGS \
+	PlannerInfo *root, Oid relid_arg, bool inhparent_arg, RelOptInfo *rel
+#define PERFOPT_RELATION_HOOK_PASS	root, relid_arg, inhparent_arg, rel
+#endif
+
+/* 16 replaced the ownership checks of each kind of object by one. */
+static inline bool
+perfopt_table_ownercheck(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
+#endif
+}
 
 /* 18 dropped PortalRun's run_once. */
 #if PG_VERSION_NUM >= 180000
@@ -200,6 +240,13 @@ perfopt_query_timer_read_running(QueryDesc *queryDesc)
 	}
 	return Max(ns, 0);
 }
+
+/* get_database_oid() */
+#if PG_VERSION_NUM >= 190000
+#include "catalog/pg_database.h"
+#else
+#include "commands/dbcommands.h"
+#endif
 
 /* 15's pg_stat_statements does not measure DEALLOCATE; later ones do. */
 #if PG_VERSION_NUM >= 170000

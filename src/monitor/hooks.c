@@ -39,7 +39,6 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "common/compat.h"
 #include "common/settings.h"
 #include "common/shmem.h"

@@ -44,6 +44,9 @@
  * hundred nanoseconds, longer than usual for a spinlock, but it happens once
  * an interval or a look at the view, and it is what makes deltas exact.
  *
+ * Nothing is allocated, and no error raised, while the LWLock is held: an error
+ * is itself something to be counted, which may need the lock.
+ *
  * Admitted race: a query folded into the row of others while a sample is being
  * taken may miss it, when that row was visited before; its delta is in the
  * next sample then.
@@ -55,8 +58,10 @@
 #include "common/compat.h"
 #include "common/settings.h"
 #include "common/shmem.h"
+#include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/spin.h"
+#include "utils/memutils.h"
 
 typedef struct LatencySlot
 {
@@ -495,23 +500,34 @@ read_slot(LatencySlot *slot, LatencyRow *row)
 }
 
 /*
- * Call function for every row.  No row is folded into another one meanwhile,
- * so sums over all rows are right.
+ * Call function for every row.  No row is folded into another one while they
+ * are read, so sums over all rows are right.
+ *
+ * The rows are copied first.  A function that raised an error under the lock
+ * would have the error recorded, in add_slowly(), by somebody who waits for
+ * himself.
  */
 void
 perfopt_latency_scan(LatencyRowFunction function, void *arg)
 {
-	LatencyRow	row;
+	LatencyRow *rows;
+	int			count = 0;
 
+	/* As far as it is not used, this is address space, not memory. */
+	rows = MemoryContextAllocHuge(CurrentMemoryContext,
+								  mul_size(perfopt_max_queries + 1, sizeof(LatencyRow)));
 	LWLockAcquire(table->lock, LW_SHARED);
 	for (int i = 0; i <= perfopt_max_queries; i++)
-	{
-		if (!table->slots[i].in_use)
-			continue;
-		read_slot(&table->slots[i], &row);
-		function(&row, arg);
-	}
+		if (table->slots[i].in_use)
+			read_slot(&table->slots[i], &rows[count++]);
 	LWLockRelease(table->lock);
+
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		function(&rows[i], arg);
+	}
+	pfree(rows);
 }
 
 static void

@@ -27,6 +27,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 #include "worker/worker.h"
 
 #define SAMPLE_NOW_TIMEOUT_MS	60000

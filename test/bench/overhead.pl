@@ -66,6 +66,13 @@ for my $workload (@workloads)
 	$failed = 1 if $perfopt[0] > $limit;
 }
 
-printf "\n%s: perfopt with pg_stat_statements costs %s %.1f microseconds of CPU a statement over pg_stat_statements alone\n",
+# A cost is only worth something if what it pays for was done.
+my $measured = psql('SELECT sum(calls) FROM perfopt.query_latency');
+my $run = @workloads * $rounds * $transactions;
+die sprintf "perfopt.query_latency has %d calls of %d", $measured, $run if $measured < $run;
+printf "\nperfopt measured %s calls; %s\n", thousands($measured),
+  psql(q(SELECT format('its workers used %s ms of CPU in %s s', round(sum(cpu_ms)),
+		round(extract(epoch FROM now() - pg_postmaster_start_time()))) FROM perfopt.workers));
+printf "%s: perfopt with pg_stat_statements costs %s %.1f microseconds of CPU a statement over pg_stat_statements alone\n",
   $failed ? 'FAIL' : 'ok', $failed ? 'more than' : 'at most', $limit;
 exit $failed;

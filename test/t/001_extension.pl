@@ -10,7 +10,11 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $conf = slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf");
 
 # A row for each table whose rows belong into a dump.
-my %config_row = ();
+my %config_row = (
+	'perfopt.index_advice' => q{(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+		estimated_bytes, status, requested_by)
+		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
+		8192, 'applied', 'somebody')});
 
 sub new_node
 {
@@ -18,6 +22,8 @@ sub new_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init;
 	$node->append_conf('postgresql.conf', $conf);
+	# nothing but the test writes
+	$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.sample_interval = 0");
 	return $node;
 }
 
@@ -68,7 +74,11 @@ $node->restart;
 $node->safe_psql('postgres', "CREATE DATABASE source; CREATE DATABASE target");
 $node->safe_psql('source', 'CREATE EXTENSION perfopt CASCADE');
 my @config_tables = split /\n/, $node->safe_psql('source',
-	q{SELECT t::regclass FROM pg_extension, unnest(extconfig) t WHERE extname = 'perfopt' ORDER BY 1});
+	q{SELECT c.oid::regclass FROM pg_extension, unnest(extconfig) t JOIN pg_class c ON c.oid = t
+	WHERE extname = 'perfopt' AND c.relkind = 'r' ORDER BY 1});
+my @config_sequences = split /\n/, $node->safe_psql('source',
+	q{SELECT c.oid::regclass FROM pg_extension, unnest(extconfig) t JOIN pg_class c ON c.oid = t
+	WHERE extname = 'perfopt' AND c.relkind = 'S' ORDER BY 1});
 is_deeply([ sort keys %config_row ], [ sort @config_tables ], 'this test has a row for each configuration table');
 $node->safe_psql('source', "INSERT INTO $_ $config_row{$_}") foreach keys %config_row;
 
@@ -80,9 +90,10 @@ is(objects($node, 'target'), objects($node, 'source'), 'the restored extension i
 sub config_rows
 {
 	my ($n, $db) = @_;
-	return join "\n", map { $n->safe_psql($db, "SELECT '$_', t FROM $_ t ORDER BY 2") } @config_tables;
+	return join "\n", (map { $n->safe_psql($db, "SELECT '$_', t FROM $_ t ORDER BY 2") } @config_tables),
+		(map { $n->safe_psql($db, "SELECT '$_', last_value, is_called FROM $_") } @config_sequences);
 }
-is(config_rows($node, 'target'), config_rows($node, 'source'), 'rows of configuration tables are in the dump');
+is(config_rows($node, 'target'), config_rows($node, 'source'), 'rows of configuration tables and positions of their sequences are in the dump');
 
 # Dropped and made again
 $node->safe_psql('target', 'DROP EXTENSION perfopt');

@@ -1,5 +1,5 @@
 #!/bin/bash
-# install_deps.sh [--explain] build|demo|test|matrix
+# install_deps.sh [--explain] build|demo|test|matrix|indent
 #
 # Installs what the purpose needs and this machine lacks, through apt: says
 # first what that is, asks nothing, and leaves no cluster behind that was not
@@ -8,7 +8,7 @@
 set -euo pipefail
 explain=
 if [ "${1:-}" = --explain ]; then explain=1; shift; fi
-purpose=${1:?build, demo, test or matrix}
+purpose=${1:?build, demo, test, matrix or indent}
 pg_config=${PG_CONFIG:-pg_config}
 
 pgxs() { "$pg_config" --pgxs 2>/dev/null || true; }
@@ -22,12 +22,16 @@ server_version() {
     "$pg_config" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/'
   else
     apt-cache show postgresql 2>/dev/null |
-      sed -n -E 's/^Depends:.*\bpostgresql-([0-9]+).*/\1/p' | sort -n | tail -1
+      sed -n -E 's/^Depends:.*\bpostgresql-([0-9]+).*/\1/p' | sort -n | tail -1 || true
   fi
 }
 
 # What is missing, as names of Debian packages with NN for the version.
 missing_packages() {
+  if [ "$purpose" = indent ]; then
+    command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
+    return
+  fi
   command -v make >/dev/null || echo make
   command -v "${CC:-gcc}" >/dev/null || command -v cc >/dev/null || echo gcc libc6-dev
   has_pgxs || echo postgresql-server-dev-NN
@@ -39,7 +43,6 @@ missing_packages() {
   has_perl_module IPC::Run || echo libipc-run-perl
   has_perl_module TAP::Parser::SourceHandler::pgTAP || echo libtap-parser-sourcehandler-pgtap-perl
   has_pgxs && has_server_file --sharedir extension/pgtap.control || echo postgresql-NN-pgtap
-  command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
   [ "$purpose" = test ] && return
   command -v patchelf >/dev/null || echo patchelf
 }
@@ -93,6 +96,7 @@ if ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
+echo "Missing here for $purpose, and to be installed through apt: ${packages[*]}"
 as_root=
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || { echo "Not root, and no sudo: as root, apt-get install ${packages[*]}" >&2; exit 1; }
@@ -116,7 +120,7 @@ if [[ " ${packages[*]} " == *NN* ]]; then
   packages=("${packages[@]//NN/$version}")
 fi
 
-echo "Missing for \"make $purpose\", now installed with apt-get: ${packages[*]}"
+echo "apt-get install ${packages[*]}"
 known() { apt-cache show "${packages[@]}" >/dev/null 2>&1; }
 known || update_lists
 forbid_main_cluster

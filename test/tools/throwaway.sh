@@ -72,8 +72,8 @@ throwaway_build() {
   # MAKEFLAGS of a calling make would bring its targets and variables along
   (unset MAKEFLAGS MAKELEVEL MFLAGS
     cd "$WORK/build" &&
-    make -j2 PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" &&
-    make install PG_CONFIG="$PG_CONFIG" with_llvm=no DESTDIR="$WORK/server" "$@")
+    make -s -j2 PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" &&
+    make -s install PG_CONFIG="$PG_CONFIG" with_llvm=no DESTDIR="$WORK/server" "$@")
 }
 
 throwaway_initdb() {

@@ -1,0 +1,350 @@
+/*
+ * apply.c
+ *		Duty "apply": builds the indexes that perfopt.apply_advice() was asked
+ *		for, one at a time, and leaves no invalid index behind.
+ *
+ * CREATE INDEX CONCURRENTLY runs as a job of the pool, as the role that asked.
+ * The duty only looks after it: it never waits.  The state is in the table, so
+ * that a restart at any point loses nothing:
+ *
+ *		queued		waits for its turn
+ *		applying	committed before the job is submitted.  What has become of it
+ *					is told by the job while this process has one, and by the
+ *					catalogs otherwise: once nobody holds the lock of an index
+ *					build on the table, a valid index of that name means
+ *					applied; an invalid one is dropped, by a job again; and with
+ *					none left it has failed.
+ *
+ * The index's name is chosen just before building, so that it is free then,
+ * and is committed first: an invalid index of that name on that table is ours.
+ */
+#include "postgres.h"
+
+#include "advisor/advisor_internal.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "common/stop_points.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "worker/worker.h"
+
+#define IDLE_INTERVAL_MS	10000
+#define BUSY_INTERVAL_MS	500
+
+/*
+ * A build may take hours, whatever the role's limit for its statements is.
+ * Its lock_timeout is the role's own.
+ */
+#define JOB_SETTINGS		"statement_timeout=0\nidle_in_transaction_session_timeout=0"
+
+static int	apply_interval = IDLE_INTERVAL_MS;
+
+/* The job at work for an advice, known to the process that submitted it. */
+static bool job_running = false;
+static PerfoptJob job;
+static int64 job_advice;
+
+/* One row being looked after. */
+typedef struct Applying
+{
+	int64		id;
+	char	   *schema_name;
+	char	   *table_name;
+	char	   *index_name;
+	char	   *ddl;
+	char	   *role;
+	char	   *error;
+	ArrayType  *columns;
+} Applying;
+
+static void
+update_row(const char *sql, int64 id, const char *a, const char *b)
+{
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		values[3];
+	char		nulls[4] = "   ";
+
+	values[0] = Int64GetDatum(id);
+	values[1] = a ? CStringGetTextDatum(a) : (Datum) 0;
+	values[2] = b ? CStringGetTextDatum(b) : (Datum) 0;
+	nulls[1] = a ? ' ' : 'n';
+	nulls[2] = b ? ' ' : 'n';
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(sql, 3, types, values, nulls, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not write advice");
+	SPI_finish();
+}
+
+static void
+set_applied(int64 id)
+{
+	update_row("UPDATE perfopt.index_advice SET status = 'applied', applied_at = now(),"
+			   " error = $2 WHERE id = $1 AND $3 IS NULL", id, NULL, NULL);
+}
+
+static void
+set_failed(int64 id, const char *error)
+{
+	update_row("UPDATE perfopt.index_advice SET status = 'failed', error = $2"
+			   " WHERE id = $1 AND $3 IS NULL",
+			   id, error ? error : "the index build was interrupted", NULL);
+}
+
+/* The oldest row of that status, in the caller's memory context; or NULL. */
+static Applying *
+fetch_row(const char *status)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Applying   *row = NULL;
+	Oid			types[] = {TEXTOID};
+	Datum		values[1];
+
+	values[0] = CStringGetTextDatum(status);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT id, schema_name, table_name, index_name, ddl,"
+							  " requested_by, error, column_names"
+							  " FROM perfopt.index_advice WHERE status = $1"
+							  " ORDER BY requested_at, id LIMIT 1",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read advice");
+	if (SPI_processed > 0)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		MemoryContext old_context = MemoryContextSwitchTo(context);
+
+		row = palloc0(sizeof(Applying));
+		row->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		row->schema_name = SPI_getvalue(tuple, desc, 2);
+		row->table_name = SPI_getvalue(tuple, desc, 3);
+		row->index_name = SPI_getvalue(tuple, desc, 4);
+		row->ddl = SPI_getvalue(tuple, desc, 5);
+		row->role = SPI_getvalue(tuple, desc, 6);
+		row->error = SPI_getvalue(tuple, desc, 7);
+		row->columns = DatumGetArrayTypePCopy(SPI_getbinval(tuple, desc, 8, &isnull));
+		MemoryContextSwitchTo(old_context);
+	}
+	SPI_finish();
+	return row;
+}
+
+static void
+submit(const Applying *row, const char *statement)
+{
+	PerfoptJobSpec spec = {
+		.capability = "advisor",
+		.payload = statement,
+		.database = MyDatabaseId,
+		.role = get_role_oid(row->role, true),
+		.settings = JOB_SETTINGS
+	};
+
+	if (!OidIsValid(spec.role))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", row->role)));
+	job = perfopt_job_submit(&spec);
+	job_running = true;
+	job_advice = row->id;
+	apply_interval = BUSY_INTERVAL_MS;
+}
+
+/* Submit, and put an error into the row instead of the duty. */
+static void
+submit_or_fail(const Applying *row, const char *statement)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		submit(row, statement);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error)
+		set_failed(row->id, error->message);
+}
+
+/* The row's index: InvalidOid when there is none of that name on that table. */
+static Oid
+find_index(Oid relid, const char *index_name, bool *valid)
+{
+	Oid			index = get_relname_relid(index_name, get_rel_namespace(relid));
+	HeapTuple	tuple;
+
+	if (!OidIsValid(index))
+		return InvalidOid;
+	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	if (((Form_pg_index) GETSTRUCT(tuple))->indrelid != relid)
+		index = InvalidOid;
+	*valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
+	ReleaseSysCache(tuple);
+	return index;
+}
+
+/*
+ * A row is "applying" and this process has no job for it: its job has just
+ * ended, or ended or goes on after a restart.  Look at what it left.
+ */
+static void
+settle(Applying *row)
+{
+	IndexSpec	spec;
+	Oid			relid = perfopt_advice_resolve(row->schema_name, row->table_name,
+											   row->columns, &spec);
+	Oid			index;
+	bool		valid = false;
+
+	if (!OidIsValid(relid))
+	{
+		set_failed(row->id, row->error ? row->error : "the table is gone");
+		return;
+	}
+
+	/*
+	 * An index build holds this lock throughout, in whatever process.  So do
+	 * others, such as vacuum; then it is looked at again soon.
+	 */
+	apply_interval = BUSY_INTERVAL_MS;
+	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+		return;
+	index = find_index(relid, row->index_name, &valid);
+	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
+
+	if (OidIsValid(index) && valid)
+		set_applied(row->id);
+	else if (OidIsValid(index))
+	{
+		/* commit first, or the job would wait for our snapshot */
+		char	   *drop = psprintf("DROP INDEX CONCURRENTLY %s",
+									quote_qualified_identifier(row->schema_name,
+															   row->index_name));
+
+		PERFOPT_STOP_POINT("apply-clean-up");
+		submit_or_fail(row, drop);
+	}
+	else
+		set_failed(row->id, row->error);
+}
+
+/* Take the next one: name it, commit that it is ours, and start. */
+static void
+start(Applying *row)
+{
+	IndexSpec	spec;
+	Oid			relid = perfopt_advice_resolve(row->schema_name, row->table_name,
+											   row->columns, &spec);
+	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	Datum	   *names;
+	int			num_names;
+	char	   *columns[INDEX_MAX_COLUMNS];
+
+	if (relation == NULL)
+	{
+		set_failed(row->id, "the table is gone");
+		return;
+	}
+	if (perfopt_index_exists(relation, &spec))
+	{
+		relation_close(relation, AccessShareLock);
+		set_applied(row->id);
+		return;
+	}
+	deconstruct_array(row->columns, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL,
+					  &num_names);
+	for (int i = 0; i < num_names; i++)
+		columns[i] = TextDatumGetCString(names[i]);
+	row->index_name = perfopt_advice_index_name(relation, num_names, columns);
+	row->ddl = perfopt_advice_ddl(row->index_name, row->schema_name, row->table_name,
+								  num_names, columns);
+	relation_close(relation, AccessShareLock);
+
+	update_row("UPDATE perfopt.index_advice SET status = 'applying', index_name = $2,"
+			   " ddl = $3 WHERE id = $1", row->id, row->index_name, row->ddl);
+	perfopt_duty_next_transaction();
+	PERFOPT_STOP_POINT("apply-submit");
+	submit_or_fail(row, row->ddl);
+}
+
+static void
+apply(void)
+{
+	Applying   *row;
+
+	apply_interval = IDLE_INTERVAL_MS;
+	if (job_running)
+	{
+		PerfoptJobOutcome outcome = {0};
+		PerfoptJobState state = perfopt_job_poll(job, &outcome);
+
+		if (state != PERFOPT_JOB_NONE && !PERFOPT_JOB_ENDED(state))
+		{
+			apply_interval = BUSY_INTERVAL_MS;
+			return;
+		}
+		perfopt_job_release(job);
+		job_running = false;
+		if (state != PERFOPT_JOB_DONE)
+		{
+			/* the first error tells why; that of cleaning up doesn't */
+			update_row("UPDATE perfopt.index_advice SET error = coalesce(error, $2)"
+					   " WHERE id = $1 AND status = 'applying' AND $3 IS NULL", job_advice,
+					   outcome.message[0] ? outcome.message :
+					   "the index build was interrupted", NULL);
+			CommandCounterIncrement();
+		}
+	}
+
+	row = fetch_row("applying");
+	if (row)
+		settle(row);
+	if (!job_running && (row = fetch_row("applying")) == NULL &&
+		(row = fetch_row("queued")) != NULL)
+		start(row);
+}
+
+void
+perfopt_apply_init(void)
+{
+	static const PerfoptDuty duty = {
+		.name = "apply",
+		.interval_ms = &apply_interval,
+		.writes = true,
+		.run = apply
+	};
+
+	perfopt_duty_register(&duty);
+}

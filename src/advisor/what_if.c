@@ -1,0 +1,359 @@
+/*
+ * what_if.c
+ *		What a sampled statement would cost if certain indexes existed.
+ *
+ * The statement is planned by standard_planner() while a hook adds IndexOptInfos of indexes that do not exist, complete as the
+ * server makes them for real ones.  Such a plan is looked at for its cost and
+ * thrown away: it is never executed and never cached.
+ *
+ * Planning is not harmless.  The planner evaluates functions of the
+ * statement, which are written by whoever ran it, and this runs in a process
+ * of a superuser.  Therefore:
+ *
+ * - a sample is planned as the role that ran the statement, in a
+ *   security-restricted operation with a locked search_path, as maintenance
+ *   commands evaluate index expressions (a function that relies on its
+ *   caller's search_path may fail then, and its statement is not priced);
+ * - in a subtransaction that is rolled back in every case, so that nothing
+ *   such a function did stays, errors end that sample only, and locks go;
+ * - with a statement timeout;
+ * - locks are only taken if they can be had at once.
+ *
+ * A function may plan and run statements of its own.  Those must not see the
+ * hypothetical indexes: what is planned for the what-if itself is recognized
+ * by its list of parameters, which is made for that one call.
+ */
+#include "postgres.h"
+
+#include "advisor/advisor_internal.h"
+
+#include "access/amapi.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "common/compat.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/paths.h"
+#include "parser/parsetree.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+
+/* Planning one sample, with all sets of indexes, ends after this time. */
+#define SAMPLE_TIMEOUT_MS	2000
+
+typedef struct WhatIf
+{
+	ParamListInfo params;		/* identifies our planner calls */
+	List	   *indexes;		/* IndexSpec *, to be added */
+	List	  **candidates;		/* where to add candidates, or NULL */
+	MemoryContext context;		/* ... made in here */
+} WhatIf;
+
+/* Not NULL only while standard_planner() is called by what_if_plan(). */
+static WhatIf *current = NULL;
+
+static perfopt_relation_hook_type prev_relation_hook = NULL;
+static set_rel_pathlist_hook_type prev_set_rel_pathlist_hook = NULL;
+
+bool
+perfopt_what_if_planning(PlannerInfo *root)
+{
+	return current != NULL && root->glob->boundParams == current->params;
+}
+
+static IndexOptInfo *
+make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
+{
+	IndexOptInfo *info = makeNode(IndexOptInfo);
+	int			n = spec->num_columns;
+	const IndexAmRoutine *am = GetIndexAmRoutineByAmId(BTREE_AM_OID, false);
+	IndexSize	size;
+
+	perfopt_index_size(relation, rel->tuples, spec, &size);
+
+	info->indexoid = InvalidOid;
+	info->reltablespace = rel->reltablespace;
+	info->rel = rel;
+	info->pages = (BlockNumber) Min(size.pages, MaxBlockNumber);
+	info->tuples = rel->tuples;
+	info->tree_height = size.tree_height;
+
+	info->ncolumns = info->nkeycolumns = n;
+	info->indexkeys = palloc(sizeof(int) * n);
+	info->indexcollations = palloc(sizeof(Oid) * n);
+	info->opfamily = palloc(sizeof(Oid) * n);
+	info->opcintype = palloc(sizeof(Oid) * n);
+	info->reverse_sort = palloc0(sizeof(bool) * n);
+	info->nulls_first = palloc0(sizeof(bool) * n);
+	info->opclassoptions = palloc0(sizeof(bytea *) * n);
+	info->canreturn = palloc(sizeof(bool) * n);
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attnum = spec->attnums[i];
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
+		Oid			opclass = GetDefaultOpClass(att->atttypid, BTREE_AM_OID);
+		Var		   *var = makeVar(rel->relid, attnum, att->atttypid,
+								  att->atttypmod, att->attcollation, 0);
+
+		info->indexkeys[i] = attnum;
+		info->indexcollations[i] = att->attcollation;
+		info->opfamily[i] = get_opclass_family(opclass);
+		info->opcintype[i] = get_opclass_input_type(opclass);
+		info->canreturn[i] = true;
+		info->indextlist = lappend(info->indextlist,
+								   makeTargetEntry((Expr *) var, i + 1, NULL, false));
+	}
+	info->sortopfamily = info->opfamily;
+	info->relam = BTREE_AM_OID;
+	info->immediate = true;
+	info->hypothetical = true;
+
+	info->amcanorderbyop = am->amcanorderbyop;
+	info->amoptionalkey = am->amoptionalkey;
+	info->amsearcharray = am->amsearcharray;
+	info->amsearchnulls = am->amsearchnulls;
+	info->amcanparallel = am->amcanparallel;
+	info->amhasgettuple = am->amgettuple != NULL;
+	info->amhasgetbitmap = am->amgetbitmap != NULL;
+	info->amcanmarkpos = am->ammarkpos != NULL && am->amrestrpos != NULL;
+	info->amcostestimate = am->amcostestimate;
+	return info;
+}
+
+static void
+what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
+{
+	RangeTblEntry *rte;
+	Relation	relation;
+	ListCell   *lc;
+
+	if (prev_relation_hook)
+		prev_relation_hook(PERFOPT_RELATION_HOOK_PASS);
+	if (!perfopt_what_if_planning(root))
+		return;
+	rte = planner_rt_fetch(rel->relid, root);
+	if (rte->rtekind != RTE_RELATION)
+		return;
+
+	/* planning over foreign tables may talk to another server */
+	if (rel->fdwroutine)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("statements over foreign tables are not priced")));
+	if (rte->inh)
+		return;
+
+	relation = table_open(rte->relid, NoLock);
+	foreach(lc, current->indexes)
+	{
+		IndexSpec  *spec = lfirst(lc);
+
+		if (spec->relid == rte->relid)
+			rel->indexlist = lcons(make_index(rel, relation, spec), rel->indexlist);
+	}
+	table_close(relation, NoLock);
+}
+
+static void
+what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
+{
+	if (prev_set_rel_pathlist_hook)
+		prev_set_rel_pathlist_hook(root, rel, rti, rte);
+	if (perfopt_what_if_planning(root) && current->candidates)
+		perfopt_candidates_collect(root, rel, rte, current->candidates,
+								   current->context);
+}
+
+void
+perfopt_what_if_init(void)
+{
+	prev_relation_hook = perfopt_relation_hook;
+	perfopt_relation_hook = what_if_relation;
+	prev_set_rel_pathlist_hook = set_rel_pathlist_hook;
+	set_rel_pathlist_hook = what_if_pathlist;
+}
+
+static Cost
+what_if_plan(const Query *query, WhatIf *what_if)
+{
+	WhatIf	   *outer = current;
+	PlannedStmt *plan = NULL;
+
+	current = what_if;
+	PG_TRY();
+	{
+		plan = perfopt_standard_planner(copyObjectImpl(query), "",
+										CURSOR_OPT_PARALLEL_OK, what_if->params);
+	}
+	PG_FINALLY();
+	{
+		current = outer;
+	}
+	PG_END_TRY();
+	return plan->planTree->total_cost;
+}
+
+/*
+ * Lock what the statement reads, for reading only, whatever it would do; the
+ * planner opens indexes with the lock mode of their table, so that is lowered
+ * too.  True: a lock can't be had now.
+ */
+static bool
+lock_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (OidIsValid(rte->relid) && rte->rtekind != RTE_FUNCTION)
+		{
+			if (!ConditionalLockRelationOid(rte->relid, AccessShareLock))
+				return true;
+			rte->rellockmode = AccessShareLock;
+		}
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, lock_walker, context,
+								 QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, lock_walker, context);
+}
+
+/* Do the sample's relations look as they did? */
+static bool
+sample_is_current(const PlanSample *sample)
+{
+	for (int i = 0; i < sample->num_rels; i++)
+	{
+		Relation	relation = try_relation_open(sample->rels[i].relid, NoLock);
+		uint32		fingerprint;
+
+		if (relation == NULL)
+			return false;
+		fingerprint = perfopt_relation_fingerprint(relation);
+		relation_close(relation, NoLock);
+		if (fingerprint != sample->rels[i].fingerprint)
+			return false;
+	}
+	return true;
+}
+
+typedef enum SampleOutcome
+{
+	SAMPLE_PRICED,
+	SAMPLE_BUSY,				/* a lock can't be had: another time */
+	SAMPLE_USELESS				/* won't ever be planned */
+} SampleOutcome;
+
+static SampleOutcome
+price_sample(const PlanSample *sample, int num_sets, List **sets, Cost *costs,
+			 WhatIf *what_if)
+{
+	Query	   *query;
+	List	  **candidates = what_if->candidates;
+
+	for (int i = 0; i < sample->num_rels; i++)
+		if (!ConditionalLockRelationOid(sample->rels[i].relid, AccessShareLock))
+			return SAMPLE_BUSY;
+	if (!sample_is_current(sample))
+		return SAMPLE_USELESS;
+
+	query = perfopt_plan_sample_query(sample);
+	if (lock_walker((Node *) query, NULL))
+		return SAMPLE_BUSY;
+
+	what_if->params = perfopt_plan_sample_params(sample);
+	for (int i = 0; i < num_sets; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		what_if->indexes = sets[i];
+		what_if->candidates = i == 0 ? candidates : NULL;
+		costs[i] = what_if_plan(query, what_if);
+	}
+	return SAMPLE_PRICED;
+}
+
+bool
+perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
+					  Cost *costs, List **candidates)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	ResourceOwner caller_owner = CurrentResourceOwner;
+	volatile SampleOutcome outcome = SAMPLE_USELESS;
+	WhatIf		what_if = {0};
+	Oid			role;
+	int			sec_context;
+	int			nest_level;
+	TimestampTz callers_timeout = get_timeout_active(STATEMENT_TIMEOUT) ?
+		get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(sample->key.role)))
+	{
+		perfopt_plan_sample_discard(sample);
+		return false;
+	}
+
+	what_if.candidates = candidates;
+	what_if.context = caller_context;
+
+	GetUserIdAndSecContext(&role, &sec_context);
+	BeginInternalSubTransaction(NULL);
+	nest_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(sample->key.role,
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	PG_TRY();
+	{
+		enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT_MS);
+		outcome = price_sample(sample, num_sets, sets, costs, &what_if);
+	}
+	PG_CATCH();
+	{
+		/*
+		 * Whatever it was, this sample is of no use; a request to end this
+		 * process is FATAL and does not come here.
+		 */
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(DEBUG1,
+				(errmsg_internal("perfopt: statement %lld is not priced: %s",
+								 (long long) sample->key.queryid, error->message)));
+		FreeErrorData(error);
+		outcome = SAMPLE_USELESS;
+	}
+	PG_END_TRY();
+
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (callers_timeout != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(role, sec_context);
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller_context);
+	CurrentResourceOwner = caller_owner;
+
+	if (outcome == SAMPLE_USELESS)
+		perfopt_plan_sample_discard(sample);
+	return outcome == SAMPLE_PRICED;
+}

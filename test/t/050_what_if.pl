@@ -1,0 +1,139 @@
+# Hypothetical indexes against real ones, and what a what-if must never do.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('what_if');
+$node->init;
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\n");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
+$node->safe_psql('postgres', slurp_file("$root/test/tools/advisor.sql"));
+
+$node->safe_psql('postgres', q{
+	SELECT setseed(0.5);
+	CREATE TABLE users AS
+		SELECT i AS id, 'user' || i || '@example.com' AS email, repeat('n', i % 40) AS name
+		FROM generate_series(1, 20000) i;
+	CREATE TABLE orders AS
+		SELECT i::bigint AS id, 1 + (random() * 19999)::int AS user_id,
+			(random() * random() * 1000)::int AS skewed,
+			CASE WHEN i % 2 = 0 THEN i END AS half,
+			(i % 3)::smallint AS few,
+			timestamptz '2024-01-01' + i * interval '1 s' AS created_at,
+			(random() * 100)::numeric(8, 2) AS amount, 'paid'::text AS status
+		FROM generate_series(1, 200000) i;
+	VACUUM ANALYZE});
+
+# Sizes
+my @sizes = (
+	['users', 'email'], ['users', 'id'], ['users', 'name'],
+	['orders', 'id'], ['orders', 'user_id'], ['orders', 'skewed'],
+	['orders', 'half'], ['orders', 'few'], ['orders', 'status'],
+	['orders', 'user_id,created_at'], ['orders', 'few,skewed'], ['users', 'email,id']);
+for my $case (@sizes)
+{
+	my ($table, $columns) = @$case;
+	my $estimated = $node->safe_psql('postgres',
+		"SELECT index_bytes('$table', string_to_array('$columns', ','))");
+	my $real = $node->safe_psql('postgres', qq{
+		CREATE INDEX tested ON $table ($columns);
+		SELECT pg_relation_size('tested')});
+	$node->safe_psql('postgres', 'DROP INDEX tested');
+	ok(abs($estimated / $real - 1) <= 0.15, "size of $table($columns)")
+	  or diag("real $real, estimated $estimated");
+}
+
+# Costs
+my @costs = (
+	['users', 'email', q{SELECT * FROM users WHERE email = 'user77@example.com'}],
+	['users', 'email', q{SELECT email FROM users WHERE email > 'user9' AND email < 'user91'}],
+	['users', 'id', q{SELECT * FROM users WHERE id IN (1, 500, 7000, 12345)}],
+	['users', 'id', q{SELECT * FROM users ORDER BY id LIMIT 10}],
+	['users', 'id', q{SELECT u.name, o.amount FROM orders o JOIN users u ON u.id = o.user_id WHERE o.skewed = 999}],
+	['orders', 'user_id', q{SELECT * FROM orders WHERE user_id = 42}],
+	['orders', 'user_id', q{SELECT * FROM orders WHERE user_id = 42 ORDER BY created_at DESC LIMIT 10}],
+	['orders', 'user_id', q{SELECT count(*) FROM users u JOIN orders o ON o.user_id = u.id WHERE u.email = 'user5@example.com'}],
+	['orders', 'user_id,created_at', q{SELECT * FROM orders WHERE user_id = 42 ORDER BY created_at DESC LIMIT 10}],
+	['orders', 'user_id,created_at', q{SELECT * FROM orders WHERE user_id = 42 AND created_at > '2024-01-02'}],
+	['orders', 'created_at', q{SELECT sum(amount) FROM orders WHERE created_at BETWEEN '2024-01-01' AND '2024-01-01 01:00'}],
+	['orders', 'skewed', q{SELECT * FROM orders WHERE skewed = 3}],
+	['orders', 'skewed', q{DELETE FROM orders WHERE skewed = 990}],
+	['orders', 'few', q{SELECT count(*) FROM orders WHERE few = 1}]);
+for my $case (@costs)
+{
+	my ($table, $columns, $query) = @$case;
+	my $quoted = $query =~ s/'/''/gr;
+	my $estimated = $node->safe_psql('postgres', qq{
+		SELECT what_if_cost('$quoted', relation => '$table', columns => string_to_array('$columns', ','))});
+	my $real = $node->safe_psql('postgres', qq{
+		CREATE INDEX tested ON $table ($columns);
+		SELECT what_if_cost('$quoted')});
+	$node->safe_psql('postgres', 'DROP INDEX tested');
+	ok(abs($estimated / $real - 1) <= 0.10, "cost with $table($columns): $query")
+	  or diag("real $real, estimated $estimated");
+}
+
+# Errors, and functions that plan statements of their own
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+		$$BEGIN RAISE 'failed while planning'; END$$;
+	CREATE FUNCTION nested() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+		$$DECLARE n int; BEGIN SELECT count(*) INTO n FROM public.orders WHERE user_id = 42; RETURN n; END$$;
+	CREATE FUNCTION loops() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+		$$BEGIN LOOP PERFORM 1; END LOOP; END$$});
+my $session = $node->background_psql('postgres');
+my $explain = "EXPLAIN SELECT * FROM orders WHERE user_id = 42";
+my $before = $session->query_safe($explain);
+is($session->query_safe("SELECT what_if_cost('SELECT * FROM orders WHERE user_id = fails()', relation => 'orders', columns => '{user_id}') IS NULL"),
+	't', 'a statement that fails in planning is not priced');
+is($session->query_safe($explain), $before, 'and leaves nothing behind for the session');
+like($session->query_safe("SELECT what_if_cost('SELECT * FROM orders WHERE user_id = nested()', relation => 'orders', columns => '{user_id}')"),
+	qr/^\d+(\.\d+)?$/, 'a function that runs a statement does not see hypothetical indexes');
+is($session->query_safe("SELECT what_if_cost('SELECT * FROM orders WHERE user_id = loops()') IS NULL"),
+	't', 'a function that never returns is cut short');
+is($session->query_safe($explain), $before, 'and planning goes on as before');
+$session->quit;
+
+# Another role's function must not run with this superuser's rights.
+$node->safe_psql('postgres', q{
+	CREATE ROLE hostile LOGIN;
+	CREATE SCHEMA hostile AUTHORIZATION hostile;
+	SET ROLE hostile;
+	CREATE TABLE hostile.bait AS SELECT i AS id, repeat('x', 100) AS filler FROM generate_series(1, 5000) i;
+	CREATE SEQUENCE hostile.as_superuser;
+	CREATE SEQUENCE hostile.as_hostile;
+	CREATE TABLE hostile.traces (who name);
+	CREATE FUNCTION hostile.trap() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+			PERFORM nextval('hostile.as_superuser');
+		ELSE
+			PERFORM nextval('hostile.as_hostile');
+		END IF;
+		INSERT INTO hostile.traces VALUES (current_user);
+		RETURN 7;
+	END$$;
+	CREATE FUNCTION hostile.escape() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		RESET ROLE;
+		ALTER ROLE hostile SUPERUSER;
+		RETURN 7;
+	END$$});
+$node->safe_psql('postgres', q{
+	SELECT what_if_cost('SELECT * FROM hostile.bait WHERE id = hostile.trap()', role => 'hostile');
+	SELECT what_if_cost('SELECT * FROM hostile.bait WHERE id = hostile.escape()', role => 'hostile')});
+is($node->safe_psql('postgres', 'SELECT is_called FROM hostile.as_superuser'), 'f',
+	'a function is not run as the superuser');
+is($node->safe_psql('postgres', 'SELECT is_called FROM hostile.as_hostile'), 't',
+	'it ran as its own role');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM hostile.traces'), '0', 'nothing it wrote stays');
+is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'hostile'}), 'f',
+	'and it cannot leave its role');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,201 @@
+# Advice on a workload, its life, and who may see and do what.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('advice');
+$node->init;
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\nrestart_after_crash = on\n");
+$node->start;
+$node->safe_psql('postgres', $_) for (
+	q{CREATE EXTENSION perfopt CASCADE},
+	q{CREATE ROLE owner LOGIN; CREATE ROLE other LOGIN; CREATE ROLE watcher LOGIN;
+	GRANT pg_read_all_stats TO watcher; GRANT CREATE ON SCHEMA public TO owner;
+	CREATE SCHEMA "odd Schema" AUTHORIZATION owner});
+$node->safe_psql('postgres', q{
+	SET ROLE owner;
+	CREATE TABLE users (id int PRIMARY KEY, email text, name text);
+	INSERT INTO users SELECT i, 'user' || i || '@example.com', 'Name ' || i FROM generate_series(1, 20000) i;
+	CREATE TABLE orders (id bigint PRIMARY KEY, user_id int, created_at timestamptz, amount numeric, code text, flag int);
+	INSERT INTO orders SELECT i, i::bigint * 7919 % 20000 + 1, timestamptz '2024-01-01' + i * interval '1 s', i % 100, 'c' || i, i % 2
+		FROM generate_series(1, 100000) i;
+	CREATE INDEX ON orders (created_at);
+	CREATE INDEX ON orders (code, amount);
+	CREATE TABLE small (a int, b int);
+	INSERT INTO small SELECT i, i FROM generate_series(1, 200) i;
+	CREATE TABLE partial (a int, live bool, filler text);
+	INSERT INTO partial SELECT i, i % 2 = 0, repeat('x', 100) FROM generate_series(1, 20000) i;
+	CREATE INDEX ON partial (a) WHERE live;
+	CREATE TABLE log (at int, message text, source int);
+	INSERT INTO log SELECT i, repeat('m', 50), i FROM generate_series(1, 20000) i;
+	CREATE TABLE "odd Schema"."we""ird Table" (id int, "select" int, filler text);
+	INSERT INTO "odd Schema"."we""ird Table" SELECT i, i, repeat('x', 100) FROM generate_series(1, 20000) i;
+	ANALYZE});
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
+  or die 'no worker';
+
+sub analyze_now { return $node->safe_psql('postgres', 'SELECT perfopt.analyze_now()'); }
+sub advice
+{
+	return $node->safe_psql('postgres',
+		q{SELECT string_agg(relation || ' ' || substring(ddl from '\(.*'), ', ' ORDER BY relation, ddl COLLATE "C") FROM perfopt.advice WHERE status = 'open'});
+}
+sub id_of
+{
+	my ($relation) = @_;
+	return $node->safe_psql('postgres', "SELECT id FROM perfopt.advice WHERE relation = '$relation' ORDER BY id DESC LIMIT 1");
+}
+sub status_of
+{
+	my ($id) = @_;
+	return $node->safe_psql('postgres', "SELECT status FROM perfopt.advice WHERE id = $id");
+}
+sub as_role
+{
+	my ($role, $sql) = @_;
+	my ($ret, $out, $err) = $node->psql('postgres', $sql, extra_params => ['-U', $role, '-v', 'VERBOSITY=verbose']);
+	return ($ret, $out, $err);
+}
+
+# Needed and healthy statements together: exactly the needed indexes.
+$node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
+my $work = join(";\n",
+	(map { "SELECT * FROM users WHERE email = 'user$_\@example.com'" } 1 .. 20),
+	(map { "SELECT * FROM orders WHERE user_id = $_" } 1 .. 10),
+	(map { "SELECT * FROM users WHERE id = $_; SELECT * FROM orders WHERE id = $_" } 1 .. 20),
+	(map { "SELECT * FROM small WHERE a = $_" } 1 .. 20),
+	(map { "SELECT * FROM orders WHERE code = 'c$_'" } 1 .. 20),
+	(map { "SELECT count(*), sum(amount) FROM orders" } 1 .. 3),
+	(map { "SELECT count(*) FROM orders WHERE flag = $_ % 2" } 1 .. 3),
+	(map { "SELECT sum(amount) FROM orders WHERE created_at < timestamptz '2024-01-01' + $_ * interval '100 s'" } 1 .. 5),
+	(map { "SELECT * FROM partial WHERE a = $_" } 1 .. 20),
+	(map { qq{SELECT * FROM "odd Schema"."we""ird Table" WHERE "select" = $_} } 1 .. 20),
+	'PREPARE p(int) AS SELECT name FROM orders o JOIN users u ON u.id = o.user_id WHERE o.user_id = $1',
+	(map { "EXECUTE p(4711)" } 1 .. 8));
+$node->safe_psql('postgres', "SET ROLE owner; $work");
+is(analyze_now(), '4', 'as many advices as are open');
+is(advice(), q{"odd Schema"."we""ird Table" ("select"), public.orders (user_id), public.partial (a), public.users (email)},
+	'the missing indexes and no other');
+like($node->safe_psql('postgres', q{SELECT reason FROM perfopt.advice WHERE relation = 'public.users'}),
+	qr/^Statements that look up public\.users by email take [\d.]+ ms a call and \d+ % of the statement time; with this index about [\d.]+ ms a call\.$/,
+	'the reason in a sentence');
+is($node->safe_psql('postgres', q{
+	SELECT bool_and((q ->> 'cost_before')::float8 > 10 * (q ->> 'cost_after')::float8
+		AND (q ->> 'calls')::int > 0 AND (q ->> 'share')::float8 BETWEEN 0 AND 1 AND q ->> 'role' = 'owner'
+		AND (q ->> 'queryid')::bigint <> 0)
+	FROM perfopt.advice, jsonb_array_elements(evidence -> 'queries') q WHERE relation = 'public.users'}),
+	't', 'the evidence');
+
+# Parameters
+is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM perfopt.plan_samples WHERE parameters = '{4711}' AND role = 'owner'}),
+	't', 'the values of a prepared statement are sampled');
+my ($ret, $out, $err) = as_role('watcher', 'SELECT count(*) > 0 FROM perfopt.plan_samples');
+is($out, 't', 'a member of pg_read_all_stats sees samples');
+for my $sql ('SELECT * FROM perfopt.plan_samples', 'SELECT * FROM perfopt.plan_samples_all()', 'SELECT * FROM perfopt.advice',
+	'SELECT * FROM perfopt.index_advice', 'SELECT perfopt.analyze_now()')
+{
+	($ret, $out, $err) = as_role('other', $sql);
+	like($err, qr/ERROR:  42501:/, "an ordinary role is refused: $sql");
+}
+
+# Applying
+my $users = id_of('public.users');
+($ret, $out, $err) = as_role('other', "SELECT perfopt.apply_advice($users)");
+like($err, qr/ERROR:  42501: must be owner/, 'only the owner of the table applies');
+($ret, $out, $err) = as_role('owner', 'SELECT perfopt.apply_advice(0)');
+like($err, qr/ERROR:  42704:/, 'an unknown advice');
+is(status_of($users), 'open', 'nothing has changed');
+($ret, $out, $err) = as_role('owner', "BEGIN; SELECT perfopt.apply_advice($users); ROLLBACK");
+is(status_of($users), 'open', 'a rollback takes the request back');
+for my $relation ('public.users', '"odd Schema"."we""ird Table"')
+{
+	my $id = id_of($relation);
+	($ret, $out, $err) = as_role('owner', "SELECT perfopt.apply_advice($id)");
+	like($out, qr/^queued: CREATE INDEX CONCURRENTLY /, "$relation: queued");
+	$node->poll_query_until('postgres', "SELECT status = 'applied' FROM perfopt.advice WHERE id = $id")
+	  or diag($node->safe_psql('postgres', "SELECT status, error FROM perfopt.advice WHERE id = $id"));
+	is(status_of($id), 'applied', "$relation: applied");
+}
+is($node->safe_psql('postgres', q{
+	SELECT string_agg(c.relname || ' ' || pg_get_userbyid(c.relowner) || ' ' || i.indisvalid, ', ' ORDER BY c.relname COLLATE "C")
+	FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE i.indrelid IN ('users'::regclass, '"odd Schema"."we""ird Table"'::regclass)}),
+	'users_email_idx owner true, users_pkey owner true, we"ird Table_select_idx owner true', 'the indexes, valid and the owner\'s');
+($ret, $out, $err) = as_role('owner', "SELECT perfopt.apply_advice($users)");
+like($err, qr/ERROR:  55000: advice \d+ is applied already/, 'once is enough');
+
+# By hand
+my $partial = id_of('public.partial');
+$node->safe_psql('postgres', 'CREATE INDEX by_hand ON partial (a)');
+analyze_now();
+is(status_of($partial), 'applied', 'an index built by hand is recognized');
+
+# A build that fails leaves nothing invalid.
+my $orders = id_of('public.orders');
+$node->safe_psql('postgres', q{ALTER ROLE owner SET lock_timeout = '100ms'});
+my $writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO orders VALUES (-1, 1)');
+as_role('owner', "SET lock_timeout = 0; SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', "SELECT error LIKE '%lock timeout%' FROM perfopt.advice WHERE id = $orders");
+$writer->query_safe('COMMIT');
+$writer->quit;
+$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
+is($node->safe_psql('postgres', "SELECT status || ': ' || error FROM perfopt.advice WHERE id = $orders"),
+	'failed: canceling statement due to lock timeout', 'a failed build says why');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'no invalid index is left');
+$node->safe_psql('postgres', 'ALTER ROLE owner RESET lock_timeout');
+
+# A job that is killed while it waits for a writer
+$writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO orders VALUES (-2, 1)');
+as_role('owner', "SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_index WHERE NOT indisvalid});
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'orders'::regclass AND mode = 'ShareUpdateExclusiveLock'});
+$writer->query_safe('COMMIT');
+$writer->quit;
+$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
+is(status_of($orders), 'failed', 'a killed build has failed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and its invalid index is dropped');
+
+# The whole server crashes in the middle of a build.
+$writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO orders VALUES (-3, 1)');
+as_role('owner', "SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_index WHERE NOT indisvalid});
+$node->stop('immediate');
+eval { $writer->quit };
+$node->start;
+$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
+is($node->safe_psql('postgres', "SELECT status || ': ' || error FROM perfopt.advice WHERE id = $orders"),
+	'failed: the index build was interrupted', 'a crash is put right after the restart');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and its invalid index is dropped too');
+
+# Tables that are written much more than read
+$node->safe_psql('postgres', q{SET ROLE owner; SELECT * FROM log WHERE source = 1; SELECT * FROM log WHERE source = 2; SELECT * FROM log WHERE source = 3});
+analyze_now();
+is($node->safe_psql('postgres', q{SELECT string_agg(relation, ',') FROM perfopt.advice WHERE relation = 'public.log' AND status = 'open'}),
+	'public.log', 'a table that is read is advised on');
+$node->safe_psql('postgres', q{SET ROLE owner; INSERT INTO log SELECT i, 'm', i FROM generate_series(1, 20000) i; DELETE FROM log WHERE message = 'm'; SELECT * FROM log WHERE source = 3});
+analyze_now();
+is($node->safe_psql('postgres', q{SELECT string_agg(relation, ',') FROM perfopt.advice WHERE relation = 'public.log' AND status = 'open'}),
+	'', 'but not when it is written far more');
+
+# Trees that are stale after DDL
+$node->safe_psql('postgres', q{SET ROLE owner; SELECT * FROM orders WHERE user_id = 3; SELECT * FROM orders WHERE user_id = 4; SELECT * FROM orders WHERE user_id = 5});
+my $samples = q{SELECT count(*) FROM perfopt.plan_samples};
+cmp_ok($node->safe_psql('postgres', $samples), '>', 0, 'there are samples');
+$node->safe_psql('postgres', q{ALTER TABLE orders DROP COLUMN code; ALTER TABLE orders ALTER user_id TYPE bigint;
+	ALTER TABLE log RENAME TO old_log; DROP TABLE old_log});
+analyze_now();
+is($node->safe_psql('postgres', $samples), '0', 'samples of altered tables are discarded');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
+$node->safe_psql('postgres', 'ALTER TABLE orders RENAME user_id TO renamed');
+analyze_now();
+is(status_of($orders), 'obsolete', 'advice for a column that is gone is obsolete');
+
+$node->stop;
+done_testing();
