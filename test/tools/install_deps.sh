@@ -87,6 +87,12 @@ allow_main_cluster() {
 
 if [ -n "$explain" ]; then say_what_to_install; exit 0; fi
 
+# A path that leads nowhere is a slip of the pen, not a server to install.
+if [[ $pg_config == */* ]] && [ ! -x "$pg_config" ]; then
+  echo "There is no $pg_config (PG_CONFIG)." >&2
+  exit 1
+fi
+
 mapfile -t packages < <(missing_packages | tr ' ' '\n')
 [ ${#packages[@]} -gt 0 ] || exit 0
 
@@ -95,6 +101,20 @@ if ! command -v apt-get >/dev/null; then
   say_what_to_install
   exit 1
 fi
+
+# Puts the version for NN, if apt's lists tell which.
+needs_version() { [[ " ${packages[*]} " == *NN* ]]; }
+fill_in_version() {
+  local version
+  version=$(server_version)
+  [ -n "$version" ] || return 0
+  if [ "$version" -lt 15 ]; then
+    echo "This distribution has PostgreSQL $version; perfopt needs 15 or later: see https://apt.postgresql.org" >&2
+    exit 1
+  fi
+  packages=("${packages[@]//NN/$version}")
+}
+if needs_version; then fill_in_version; fi
 
 echo "Missing here for $purpose, and to be installed through apt: ${packages[*]}"
 as_root=
@@ -108,16 +128,10 @@ export LC_ALL=C.UTF-8
 updated=
 update_lists() { [ -n "$updated" ] || { echo "apt-get update"; $apt -qq update >&2 </dev/null; updated=1; }; }
 
-version=
-if [[ " ${packages[*]} " == *NN* ]]; then
-  version=$(server_version)
-  [ -n "$version" ] || { update_lists; version=$(server_version); }
-  [ -n "$version" ] || { echo "apt knows of no package postgresql." >&2; exit 1; }
-  if [ "$version" -lt 15 ]; then
-    echo "This distribution has PostgreSQL $version; perfopt needs 15 or later: see https://apt.postgresql.org" >&2
-    exit 1
-  fi
-  packages=("${packages[@]//NN/$version}")
+if needs_version; then
+  update_lists
+  fill_in_version
+  ! needs_version || { echo "apt knows of no package postgresql." >&2; exit 1; }
 fi
 
 echo "apt-get install ${packages[*]}"
