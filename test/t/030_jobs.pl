@@ -39,7 +39,8 @@ is(outcome(q{'CREATE TABLE alice.who AS SELECT current_user::text c, session_use
 is($node->safe_psql('postgres', 'SELECT * FROM alice.who'), 'alice|alice', 'its role is the session user');
 is(outcome(q{'RESET ROLE; CREATE TABLE public.evil ()', 'alice'}),
 	'failed 42501 0 permission denied for schema public', 'with no role to go back to');
-like(outcome(q{'SET SESSION AUTHORIZATION postgres', 'alice'}),
+my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
+like(outcome(qq{'SET SESSION AUTHORIZATION "$superuser"', 'alice'}),
 	qr/^failed 42501 0 permission denied to set session authorization/, 'nor another session user');
 
 # It waits for every snapshot that is older, so for that of who waits for it too.
