@@ -65,7 +65,12 @@ database_worker_exit(int code, Datum arg)
 		worker_stats_error(&entry->stats, worker_last_words.message);
 
 	if (entry->state < DATABASE_SLEEPING)
+	{
 		entry->failures++;
+		/* perhaps the database is gone: look before trying again */
+		if (!extension_absent)
+			worker_registry->scan_wanted = true;
+	}
 	if (extension_absent)
 	{
 		entry->known = false;
