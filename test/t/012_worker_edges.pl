@@ -33,6 +33,16 @@ sub workers_become
 
 workers_become('postgres', 'one database has a worker');
 
+# The server's limits are not meant for a duty, which has its own.
+$node->safe_psql('postgres', q{CREATE TABLE duty_script AS SELECT 'SELECT pg_sleep(0.3)' AS script});
+my $limit = $node->safe_psql('postgres', q{SELECT max(name) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')});
+$node->append_conf('postgresql.conf', "$limit = 100ms");
+$node->reload;
+is(($node->psql('postgres', "SET $limit = 0; SELECT duty_run_now('test', 10000)"))[0], 0, "$limit does not end a duty");
+$node->append_conf('postgresql.conf', "$limit = 0");
+$node->reload;
+$node->safe_psql('postgres', 'DROP TABLE duty_script');
+
 # A database is dropped while the process that is to look into it is on its way.
 my $log = -s $node->logfile;
 $node->safe_psql('postgres', "SELECT stop_point_set('worker-starting', 'wait')");
