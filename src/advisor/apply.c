@@ -29,6 +29,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "common/compat.h"
 #include "common/stop_points.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -50,7 +51,7 @@
  * A build may take hours, whatever the role's limit for its statements is.
  * Its lock_timeout is the role's own.
  */
-#define JOB_SETTINGS		"statement_timeout=0\nidle_in_transaction_session_timeout=0"
+#define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0"
 
 static int	apply_interval = IDLE_INTERVAL_MS;
 

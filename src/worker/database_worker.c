@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
+#include "common/compat.h"
 #include "common/stop_points.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -61,11 +62,17 @@ database_worker_exit(int code, Datum arg)
 
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 	Assert(entry->ticket == my_ticket);
-	if (worker_last_words.sqlerrcode != 0)
+	/* to make way for a command on the database is no failure */
+	if (worker_last_words.sqlerrcode != 0 && !worker_database_held(entry->dboid))
 		worker_stats_error(&entry->stats, worker_last_words.message);
 
 	if (entry->state < DATABASE_SLEEPING)
+	{
 		entry->failures++;
+		/* perhaps the database is gone: look before trying again */
+		if (!extension_absent)
+			worker_registry->scan_wanted = true;
+	}
 	if (extension_absent)
 	{
 		entry->known = false;
@@ -204,6 +211,7 @@ apply_settings(void)
 		{"application_name", "perfopt"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"lock_timeout", "1s"},
+		{PERFOPT_WIDEST_TIMEOUT, "0"},	/* a duty has its own, see duty.c */
 		{"synchronous_commit", "off"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
@@ -231,12 +239,10 @@ perfopt_database_worker_main(Datum main_arg)
 	BackgroundWorkerInitializeConnectionByOid(worker_my_entry->dboid, InvalidOid, 0);
 	PERFOPT_STOP_POINT("worker-connected");
 
+	apply_settings();			/* lock_timeout is for the probe too */
 	extension_absent = !probe();
 	if (!extension_absent)
-	{
-		apply_settings();
 		worker_duties_start();
-	}
 
 	while (!extension_absent && perfopt_worker_enabled)
 	{

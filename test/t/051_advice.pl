@@ -153,6 +153,22 @@ is($node->safe_psql('postgres', "SELECT status || ': ' || error FROM perfopt.adv
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'no invalid index is left');
 $node->safe_psql('postgres', 'ALTER ROLE owner RESET lock_timeout');
 
+# A build takes as long as it takes, whatever limits the role has.
+my $messages = id_of('public.messages');
+my $limit = $node->safe_psql('postgres', q{SELECT max(name) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')});
+$node->safe_psql('postgres', "ALTER ROLE owner SET $limit = '100ms'");
+$writer = $node->background_psql('postgres');
+$writer->query_safe(q{BEGIN; INSERT INTO messages VALUES (1, now(), 'm')});
+as_role('owner', "SET $limit = 0; SELECT perfopt.apply_advice($messages)");
+$node->poll_query_until('postgres', qq{SELECT error IS NOT NULL OR EXISTS (SELECT FROM pg_stat_activity
+	WHERE backend_type = 'perfopt job' AND wait_event_type = 'Lock' AND clock_timestamp() > xact_start + interval '300 ms')
+	FROM perfopt.advice WHERE id = $messages});
+$writer->query_safe('COMMIT');
+$writer->quit;
+$node->poll_query_until('postgres', "SELECT status IN ('applied', 'failed') FROM perfopt.advice WHERE id = $messages");
+is($node->safe_psql('postgres', "SELECT status, error FROM perfopt.advice WHERE id = $messages"), 'applied|', "its $limit does not end a build");
+$node->safe_psql('postgres', "ALTER ROLE owner RESET $limit");
+
 # A job that is killed while it waits for a writer
 $writer = $node->background_psql('postgres');
 $writer->query_safe('BEGIN; INSERT INTO orders VALUES (-2, 1)');
