@@ -84,6 +84,7 @@ typedef struct IndexSpec
 	Oid			relid;
 	int			num_columns;
 	AttrNumber	attnums[INDEX_MAX_COLUMNS]; /* unused ones are 0 */
+	bool		order_only;		/* wanted for its order, not to find rows */
 } IndexSpec;
 
 typedef struct IndexSize

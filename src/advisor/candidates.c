@@ -250,7 +250,8 @@ distinct_values(Oid relid, AttrNumber attnum, double tuples)
 }
 
 static void
-add_candidate(List **candidates, Oid relid, AttrNumber first, AttrNumber second)
+add_candidate(List **candidates, Oid relid, AttrNumber first, AttrNumber second,
+			  bool order_only)
 {
 	IndexSpec  *spec = palloc0(sizeof(IndexSpec));
 	ListCell   *lc;
@@ -259,6 +260,7 @@ add_candidate(List **candidates, Oid relid, AttrNumber first, AttrNumber second)
 	spec->attnums[0] = first;
 	spec->attnums[1] = second;
 	spec->num_columns = second ? 2 : 1;
+	spec->order_only = order_only;
 	foreach(lc, *candidates)
 	{
 		if (perfopt_index_spec_equal(lfirst(lc), spec))
@@ -297,7 +299,8 @@ perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rt
 	{
 		ColumnUse  *a = &uses.columns[i];
 
-		add_candidate(candidates, rte->relid, a->attnum, 0);
+		add_candidate(candidates, rte->relid, a->attnum, 0,
+					  !a->equality && !a->range);
 		for (int j = 0; a->equality && j < uses.num; j++)
 		{
 			ColumnUse  *b = &uses.columns[j];
@@ -308,7 +311,7 @@ perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rt
 				distinct_values(rte->relid, a->attnum, rel->tuples) <
 				distinct_values(rte->relid, b->attnum, rel->tuples))
 				continue;
-			add_candidate(candidates, rte->relid, a->attnum, b->attnum);
+			add_candidate(candidates, rte->relid, a->attnum, b->attnum, false);
 		}
 	}
 	MemoryContextSwitchTo(old_context);

@@ -62,6 +62,12 @@
 /* A pair of columns must save so much more than a single one. */
 #define PAIR_HANDICAP		1.1
 
+/*
+ * And an index used to find rows is preferred to one that only gives their
+ * order: that one's price relies on LIMIT finding its rows soon.
+ */
+#define ORDER_HANDICAP		1.25
+
 /* A plan has become another when its cost has fallen below this part. */
 #define PLAN_CHANGED		0.5
 
@@ -444,6 +450,7 @@ gather_candidates(Round *round, double decay)
 				candidate->priced_with = -1;
 				candidate->effects = palloc(sizeof(Effect) * round->num_statements);
 			}
+			candidate->spec.order_only = candidate->spec.order_only && spec->order_only;
 			candidate->effects[candidate->num_effects++].statement = statement;
 			candidate->saved_ms += statement->history->recent_ms;
 		}
@@ -519,7 +526,9 @@ price_candidate(Round *round, Candidate *candidate)
 static double
 score(const Candidate *candidate)
 {
-	return candidate->saved_ms / (candidate->spec.num_columns > 1 ? PAIR_HANDICAP : 1);
+	return candidate->saved_ms /
+		(candidate->spec.order_only ? ORDER_HANDICAP :
+		 candidate->spec.num_columns > 1 ? PAIR_HANDICAP : 1);
 }
 
 /* The best candidate that is worth it, or NULL. */
@@ -690,9 +699,11 @@ describe(Round *round, Candidate *candidate)
 	found->bytes = candidate->bytes;
 	found->evidence = evidence.data;
 	found->reason =
-		psprintf("Statements that look up %s by %s take %s a call and %.0f %% of the statement time; with this index about %s a call.",
+		psprintf("Statements that %s %s %s %s take %s a call and %.0f %% of the statement time; with this index about %s a call.",
+				 candidate->spec.order_only ? "read" : "look up",
 				 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 											get_rel_name(relid)),
+				 candidate->spec.order_only ? "in the order of" : "by",
 				 columns.data,
 				 readable_ms(mean_ms(first->statement)),
 				 Min(share, 1) * 100,

@@ -34,6 +34,9 @@ $node->safe_psql('postgres', q{
 	INSERT INTO log SELECT i, repeat('m', 50), i FROM generate_series(1, 20000) i;
 	CREATE TABLE "odd Schema"."we""ird Table" (id int, "select" int, filler text);
 	INSERT INTO "odd Schema"."we""ird Table" SELECT i, i, repeat('x', 100) FROM generate_series(1, 20000) i;
+	CREATE TABLE messages (room int, at timestamptz, body text);
+	INSERT INTO messages SELECT i % 20, timestamptz '2024-01-01' + i * 7919 % 50000 * interval '1 s', repeat('m', 60)
+		FROM generate_series(1, 50000) i;
 	ANALYZE});
 $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
   or die 'no worker';
@@ -74,11 +77,12 @@ my $work = join(";\n",
 	(map { "SELECT sum(amount) FROM orders WHERE created_at < timestamptz '2024-01-01' + $_ * interval '100 s'" } 1 .. 5),
 	(map { "SELECT * FROM partial WHERE a = $_" } 1 .. 20),
 	(map { qq{SELECT * FROM "odd Schema"."we""ird Table" WHERE "select" = $_} } 1 .. 20),
+	(map { "SELECT * FROM messages WHERE room = $_ ORDER BY at DESC LIMIT 10" } 1 .. 10),
 	'PREPARE p(int) AS SELECT name FROM orders o JOIN users u ON u.id = o.user_id WHERE o.user_id = $1',
 	(map { "EXECUTE p(4711)" } 1 .. 8));
 $node->safe_psql('postgres', "SET ROLE owner; $work");
-is(analyze_now(), '4', 'as many advices as are open');
-is(advice(), q{"odd Schema"."we""ird Table" ("select"), public.orders (user_id), public.partial (a), public.users (email)},
+is(analyze_now(), '5', 'as many advices as are open');
+is(advice(), q{"odd Schema"."we""ird Table" ("select"), public.messages (room, at), public.orders (user_id), public.partial (a), public.users (email)},
 	'the missing indexes and no other');
 like($node->safe_psql('postgres', q{SELECT reason FROM perfopt.advice WHERE relation = 'public.users'}),
 	qr/^Statements that look up public\.users by email take [\d.]+ ms a call and \d+ % of the statement time; with this index about [\d.]+ ms a call\.$/,
