@@ -31,7 +31,7 @@ sub worker_in
 
 ok(worker_in('postgres'), 'the standby has a worker');
 my ($rc, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT duty_run_now('test_writes', 10000)");
-like($err, qr/ERROR:  25006: .*read-only/, 'a duty that writes is refused');
+like($err, qr/ERROR:  25006: this writes, and the server or database is read-only/, 'a duty that writes is refused');
 my $quiet = $standby->safe_psql('postgres', q{SELECT state, last_tick IS NOT NULL FROM perfopt.workers WHERE datname = 'postgres'});
 is($quiet, 'sleeping|t', 'the worker lives');
 $primary->safe_psql('postgres', q{UPDATE duty_script SET script = 'SELECT count(*) FROM public.written'});
@@ -69,7 +69,7 @@ $standby->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 ok($standby->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM perfopt.workers WHERE datname = 'postgres' AND state = 'sleeping' AND pid <> $worker}),
 	'a new worker, in a read-only database');
 ($rc, $out, $err) = $standby->psql('postgres', "SELECT duty_run_now('test_writes', 10000)");
-like($err, qr/read-only/, 'writes nothing');
+like($err, qr/this writes, and the server or database is read-only/, 'writes nothing');
 
 $standby->stop;
 done_testing;

@@ -14,43 +14,32 @@
 #   throwaway_start DATADIR, throwaway_stop DATADIR [MODE]
 #   throwaway_remove              removes the work directory and the socket's
 #
-# Set by these: ROOT (the tree), WORK, SERVER_USER, SOCKETS (directory of the
+# Set by these: ROOT (the tree), WORK, test_user, SOCKETS (directory of the
 # sockets), BIN (binaries of the private copy).  PG_CONFIG is honoured.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=test/tools/unprivileged.sh
+. "$ROOT/test/tools/unprivileged.sh"
 export PGUSER=postgres PGDATABASE=postgres PGOPTIONS='' PGAPPNAME=perfopt LC_MESSAGES=C
 unset PGHOST PGPORT PGHOSTADDR PGSERVICE PGPASSFILE PGSSLMODE PGDATA
 
-as_server() {
-  if [ "$(id -u)" = 0 ]; then
-    (cd "$WORK" && exec runuser -u "$SERVER_USER" -- "$@")
-  else
-    "$@"
-  fi
-}
+as_server() { (cd "$WORK" && as_user "$@"); }
 
 throwaway_init() {
-  local user
   umask 022
-  SERVER_USER=$(id -un)
-  if [ "$(id -u)" = 0 ]; then
-    for user in postgres nobody; do
-      if id "$user" >/dev/null 2>&1; then SERVER_USER=$user; break; fi
-    done
-  fi
   WORK=$ROOT/tmp_$1
   rm -rf "$WORK"
   # A tree below a directory closed to the server's user (say, /root) cannot
   # hold its data.
-  if ! { mkdir -p "$WORK" && chown "$SERVER_USER" "$WORK" && as_server test -w "$WORK"; } 2>/dev/null; then
+  if ! { mkdir -p "$WORK" && chown "$test_user" "$WORK" && as_server test -w "$WORK"; } 2>/dev/null; then
     rm -rf "$WORK"
     WORK=$(mktemp -d "/tmp/perfopt-$1.XXXXXX")
     chmod 755 "$WORK"
-    chown "$SERVER_USER" "$WORK"
+    chown "$test_user" "$WORK"
   fi
   # The path of a socket may have 107 bytes only, so it is not below $WORK.
   SOCKETS=$(mktemp -d /tmp/perfopt.XXXXXX)
-  chown "$SERVER_USER" "$SOCKETS"
+  chown "$test_user" "$SOCKETS"
   export PGHOST=$SOCKETS
 }
 
