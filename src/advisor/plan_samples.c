@@ -89,6 +89,7 @@ typedef struct SampleEntry
 {
 	PerfoptQueryKey key;		/* hash key; must be first */
 	TimestampTz newest;
+	bool		condemned;		/* its samples are kept from everybody */
 	int			num_slots;
 	int			slots[SAMPLE_SETS];
 } SampleEntry;
@@ -221,7 +222,9 @@ wants_sample(const PerfoptQueryKey *key, TimestampTz now)
 
 	LWLockAcquire(shared->lock, LW_SHARED);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry && entry->num_slots == SAMPLE_SETS)
+	if (entry && entry->condemned)
+		wanted = false;
+	else if (entry && entry->num_slots == SAMPLE_SETS)
 		wanted = entry->newest + SAMPLE_LIFE <= now;
 	LWLockRelease(shared->lock);
 	return wanted;
@@ -256,7 +259,10 @@ store_sample(const PlanSample *sample)
 			if (entry)
 			{
 				if (!found)
+				{
+					entry->condemned = false;
 					entry->num_slots = 0;
+				}
 				slot = free_slots[--shared->num_free];
 				entry->slots[entry->num_slots++] = slot;
 			}
@@ -665,7 +671,7 @@ perfopt_plan_sample_get(const PerfoptQueryKey *key, int i, PlanSample *sample)
 
 	LWLockAcquire(shared->lock, LW_SHARED);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry && i < entry->num_slots)
+	if (entry && !entry->condemned && i < entry->num_slots)
 	{
 		const PlanSample *slot = &slots[entry->slots[i]];
 
@@ -696,6 +702,18 @@ perfopt_plan_sample_discard(const PlanSample *sample)
 			hash_search(entries, &sample->key, HASH_REMOVE, NULL);
 		break;
 	}
+	LWLockRelease(shared->lock);
+}
+
+void
+perfopt_plan_sample_condemn(const PerfoptQueryKey *key)
+{
+	SampleEntry *entry;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(entries, key, HASH_FIND, NULL);
+	if (entry)
+		entry->condemned = true;
 	LWLockRelease(shared->lock);
 }
 
