@@ -1,5 +1,5 @@
-# What a role without any privilege must not be able to do to others by way of
-# the advisor: crash or stop a process, or keep advice from them.
+# What a role without any privilege must not be able to do to others: become
+# somebody else, crash or stop a process, or keep advice from them.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -65,6 +65,19 @@ as_mallory(q{
 	ANALYZE wide;} . q{SELECT count(*) FROM wide WHERE key = 'x';} x 3);
 is(round(), 't', 'a round ends, whatever the width of a column');
 as_mallory('DROP TABLE wide');
+
+# A schema perfopt that others have prepared
+foreach my $prepare ('CREATE SCHEMA perfopt AUTHORIZATION mallory',
+	'CREATE SCHEMA perfopt; CREATE VIEW perfopt.pg_stat_statements AS SELECT 1 AS queryid',
+	'CREATE SCHEMA perfopt; GRANT CREATE ON SCHEMA perfopt TO mallory')
+{
+	$node->safe_psql('postgres', 'DROP DATABASE IF EXISTS prepared');
+	$node->safe_psql('postgres', 'CREATE DATABASE prepared');
+	$node->safe_psql('prepared', $prepare);
+	my ($rc, $out, $err) = $node->psql('prepared', 'CREATE EXTENSION perfopt CASCADE');
+	like($err, qr/schema "perfopt" exists and is not fit/, "not after $prepare");
+}
+$node->safe_psql('prepared', 'REVOKE CREATE ON SCHEMA perfopt FROM mallory; CREATE EXTENSION perfopt CASCADE');
 
 $node->stop('fast');
 done_testing;
