@@ -15,7 +15,10 @@
  * do for a while: because they are cheap, can't be sampled, or have fresh
  * samples already.  A statement whose verdict is still good costs one look
  * into that table, and one that was cheap is planned first and judged again by
- * its plan.
+ * its plan.  Where a backend runs more statements than the table holds, the
+ * monitor's mean time tells that most of them are cheap; and a backend stores
+ * no more samples of a statement in a while than would be kept, even if those
+ * of others crowd them out at once.
  *
  * Values are secrets: perfopt.plan_samples shows them to members of
  * pg_read_all_stats only.
@@ -64,6 +67,7 @@
 
 /* Statements with a lower plan cost are never worth an index. */
 #define CHEAP_COST				100.0
+#define CHEAP_MS				0.1 /* takes about as long */
 
 /* A sample may be replaced by a newer one after this time. */
 #define SAMPLE_LIFE				(60 * USECS_PER_SEC)
@@ -126,6 +130,7 @@ typedef struct VerdictEntry
 	Oid			role;
 	Verdict		verdict;
 	int			uncounted;		/* plannings while the monitor had no row */
+	int			stored;			/* samples since there was nothing to do */
 	TimestampTz until;
 } VerdictEntry;
 
@@ -459,6 +464,8 @@ serialize_params(PlanSample *sample, ParamListInfo params)
 			continue;
 		}
 		flat->params[i] = *value;
+		if (value->ptype == INTERNALOID)
+			return false;		/* a pointer into this process */
 		if (OidIsValid(value->ptype) && !value->isnull &&
 			get_typlen(value->ptype) == -1)
 		{
@@ -563,7 +570,8 @@ set_verdict(VerdictEntry *entry, const PerfoptQueryKey *key, Verdict verdict,
 }
 
 /*
- * Before planning: take a sample if one is wanted.  Returns it, or NULL.
+ * Before planning: take a sample if one is wanted.  Returns it, or NULL.  The
+ * entry's verdict is VERDICT_CHEAP then if the plan shall have the last word.
  */
 static PlanSample *
 take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
@@ -583,6 +591,11 @@ take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
 
 		set_verdict(entry, key, give_up ? VERDICT_NOTHING_TO_DO : VERDICT_NONE,
 					now + VERDICT_LIFE_UNCOUNTED);
+		return NULL;
+	}
+	if (cost.total_ms < cost.calls * CHEAP_MS)
+	{
+		set_verdict(entry, key, VERDICT_CHEAP, 0);
 		return NULL;
 	}
 	if (shape_walker((Node *) parse, &shape) || shape.num_read <= 0 ||
@@ -630,16 +643,13 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 		entry = verdict_slot(key.queryid, key.role);
 
 		if (entry->queryid != key.queryid || entry->role != key.role)
-		{
-			entry->verdict = VERDICT_NONE;
-			entry->uncounted = 0;
-		}
+			memset(entry, 0, sizeof(*entry));
 		if (entry->verdict != VERDICT_NONE && now < entry->until)
 			entry = NULL;		/* the usual case */
 		else if (entry->verdict != VERDICT_CHEAP)
 		{
 			sample = take_sample(entry, &key, now, parse, boundParams);
-			if (sample == NULL)
+			if (sample == NULL && entry->verdict != VERDICT_CHEAP)
 				entry = NULL;
 		}
 	}
@@ -658,7 +668,14 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 			/* not cheap any more, or still in want of samples */
 			set_verdict(entry, &key, VERDICT_NONE, 0);
 			if (sample)
+			{
 				store_sample(sample);
+				if (++entry->stored == SAMPLE_SETS)
+				{
+					set_verdict(entry, &key, VERDICT_NOTHING_TO_DO, now + VERDICT_LIFE);
+					entry->stored = 0;
+				}
+			}
 		}
 	}
 	if (sample)

@@ -171,5 +171,14 @@ is($node->safe_psql('postgres', $held), '0', 'the statement is condemned');
 $node->safe_psql('postgres', "SET ROLE hostile; " . 'SELECT * FROM hostile.bait WHERE id = hostile.goes_on();' x 3);
 is($node->safe_psql('postgres', $held), '0', 'and not sampled again');
 
+# More statements than there is room for: they crowd each other out, and yet a
+# session stores no more than three samples of each.
+$node->append_conf('postgresql.conf', "perfopt.max_plan_samples = 10\n");
+$node->restart;
+my $many = join ';', map { "SELECT user_id FROM orders WHERE amount = 1 AND status IS NOT NULL " . "AND skewed = 1 " x $_ } 1 .. 20;
+$node->safe_psql('postgres', join ';', ($many) x 6);
+is($node->safe_psql('postgres', 'SELECT used || \' \' || (stored BETWEEN 20 AND 60) FROM perfopt.plan_sample_counts()'), '10 true',
+	'samples that find no room are not taken again and again');
+
 $node->stop;
 done_testing();
