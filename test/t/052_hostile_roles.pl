@@ -66,6 +66,33 @@ as_mallory(q{
 is(round(), 't', 'a round ends, whatever the width of a column');
 as_mallory('DROP TABLE wide');
 
+# A function that ends its process, and one that looks who is there
+as_mallory(q{
+	CREATE SEQUENCE seen;
+	CREATE FUNCTION look() RETURNS int STABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM setval('public.seen', CASE WHEN pg_backend_pid() = current_setting('my.pid', true)::int THEN 1
+			WHEN session_user = 'mallory' AND current_user = 'mallory' THEN 2 ELSE 3 END);
+		RETURN 1;
+	END $$;
+	SELECT set_config('my.pid', pg_backend_pid()::text, false);
+} . q{SELECT count(*) FROM big WHERE few = look() AND id < 200;} x 3);
+is(round(), 't', 'a function is called in a round');
+is(as_mallory('SELECT last_value FROM seen'), '2', 'with the session user of its statement');
+is($node->safe_psql('postgres', q{SELECT count(DISTINCT pid) FROM perfopt.workers WHERE kind = 'database' AND errors > 0}),
+	'0', 'no worker has failed so far');
+as_mallory(q{
+	CREATE FUNCTION quit() RETURNS int STABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF current_setting('application_name') = 'perfopt' THEN
+			PERFORM set_config('exit_on_error', 'on', true);
+			RAISE EXCEPTION 'quit';
+		END IF;
+		RETURN 1;
+	END $$;
+} . q{SELECT count(*) FROM big WHERE few = quit() AND id < 300;} x 3);
+is(round(), 't', 'a function that ends the worker does so once');
+
 # A schema perfopt that others have prepared
 foreach my $prepare ('CREATE SCHEMA perfopt AUTHORIZATION mallory',
 	'CREATE SCHEMA perfopt; CREATE VIEW perfopt.pg_stat_statements AS SELECT 1 AS queryid',
