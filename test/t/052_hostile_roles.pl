@@ -66,6 +66,23 @@ as_mallory(q{
 is(round(), 't', 'a round ends, whatever the width of a column');
 as_mallory('DROP TABLE wide');
 
+# Locks on what is one's own
+as_mallory(q{
+	CREATE TABLE wanted AS SELECT i AS id, i AS a, repeat('x', 50) AS filler FROM generate_series(1, 30000) i;
+	CREATE INDEX wanted_id_idx ON wanted (id);
+	ANALYZE wanted;
+} . join('', map { "SELECT * FROM wanted WHERE a = $_;" } 1 .. 20));
+is(round(), 't', 'a round');
+my $id = $node->safe_psql('postgres', q{SELECT id FROM perfopt.advice WHERE relation = 'public.wanted'});
+my $locker = $node->background_psql('postgres', extra_params => ['-U', 'mallory'], on_error_stop => 1);
+$locker->query_safe("BEGIN; SELECT perfopt.apply_advice($id)");
+is(round(), 't', 'a round does not wait for somebody who has asked for an index and not committed');
+is($node->safe_psql('postgres', "SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'which changes nothing');
+$locker->query_safe('ROLLBACK; BEGIN; REINDEX INDEX wanted_id_idx');
+is(round(), 't', 'nor for the lock of an index');
+$locker->query_safe('ROLLBACK');
+$locker->quit;
+
 # A function that ends its process, and one that looks who is there
 as_mallory(q{
 	CREATE SEQUENCE seen;
