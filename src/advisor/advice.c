@@ -157,10 +157,17 @@ store_one(const AdviceFound *found)
 	values[5] = CStringGetTextDatum(found->reason);
 	values[6] = CStringGetTextDatum(found->evidence);
 	values[7] = Int64GetDatum((int64) found->bytes);
+	/* a row that apply_advice() has locked in some open transaction waits */
 	execute("INSERT INTO perfopt.index_advice AS a"
 			" (kind, schema_name, table_name, column_names, index_name, ddl, reason,"
 			"  evidence, estimated_bytes, status)"
-			" VALUES ('create_index', $1, $2, $3, $4, $5, $6, $7::jsonb, $8, 'open')"
+			" SELECT 'create_index', $1, $2, $3, $4, $5, $6, $7::jsonb, $8, 'open'"
+			" WHERE NOT EXISTS (SELECT FROM perfopt.index_advice"
+			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
+			"    AND column_names = $3)"
+			"  OR EXISTS (SELECT FROM perfopt.index_advice"
+			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
+			"    AND column_names = $3 FOR UPDATE SKIP LOCKED)"
 			" ON CONFLICT (kind, schema_name, table_name, column_names) DO UPDATE SET"
 			"  reason = excluded.reason, evidence = excluded.evidence,"
 			"  estimated_bytes = excluded.estimated_bytes, last_seen = now(),"
@@ -190,8 +197,9 @@ revise(List *found, Datum priced_queryids)
 							  " OR EXISTS (SELECT FROM jsonb_array_elements(evidence -> 'queries') q"
 							  "  WHERE (q ->> 'queryid')::bigint = ANY ($1))"
 							  " FROM perfopt.index_advice"
-							  " WHERE kind = 'create_index' AND status IN ('open', 'failed')",
-							  1, types, &priced_queryids, NULL, true, 0) != SPI_OK_SELECT)
+							  " WHERE kind = 'create_index' AND status IN ('open', 'failed')"
+							  " FOR UPDATE SKIP LOCKED",
+							  1, types, &priced_queryids, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	table = SPI_tuptable;
 	num_rows = SPI_processed;

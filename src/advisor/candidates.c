@@ -317,10 +317,22 @@ perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rt
 	MemoryContextSwitchTo(old_context);
 }
 
+/* The collation of an index's first columns, from its row in pg_index. */
+static const Oid *
+index_collations(HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		datum = SysCacheGetAttr(INDEXRELID, tuple, Anum_pg_index_indcollation,
+										&isnull);
+
+	return ((oidvector *) DatumGetPointer(datum))->values;
+}
+
 /*
  * Is there an index already that serves as this one would: valid, btree, not
  * partial, with these columns first, and the default operator classes and
- * collations?  The caller has the relation locked.
+ * collations?  The caller has the relation locked.  The indexes are looked at in
+ * the catalogs, without a lock: a REINDEX keeps its one for long.
  */
 bool
 perfopt_index_exists(Relation relation, const IndexSpec *spec)
@@ -331,27 +343,29 @@ perfopt_index_exists(Relation relation, const IndexSpec *spec)
 
 	foreach(lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-		bool		same = form->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
-			form->indnkeyatts >= spec->num_columns &&
-			RelationGetIndexPredicate(index) == NIL;
+		Oid			index = lfirst_oid(lc);
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+		Form_pg_index form;
 
-		for (int i = 0; same && i < spec->num_columns; i++)
+		if (!HeapTupleIsValid(tuple))
+			continue;			/* just dropped */
+		form = (Form_pg_index) GETSTRUCT(tuple);
+		exists = form->indisvalid && form->indnkeyatts >= spec->num_columns &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+		for (int i = 0; exists && i < spec->num_columns; i++)
 		{
 			AttrNumber	attnum = spec->attnums[i];
 			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
+			Oid			opclass = get_index_column_opclass(index, i + 1);
 
-			same = form->indkey.values[i] == attnum &&
-				index->rd_opfamily[i] == default_opfamily(att->atttypid) &&
-				index->rd_indcollation[i] == att->attcollation;
+			/* a btree's, as the family is one */
+			exists = form->indkey.values[i] == attnum && OidIsValid(opclass) &&
+				get_opclass_family(opclass) == default_opfamily(att->atttypid) &&
+				index_collations(tuple)[i] == att->attcollation;
 		}
-		index_close(index, AccessShareLock);
-		if (same)
-		{
-			exists = true;
+		ReleaseSysCache(tuple);
+		if (exists)
 			break;
-		}
 	}
 	list_free(indexes);
 	return exists;

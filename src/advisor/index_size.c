@@ -213,15 +213,19 @@ random_keys_bytes(double rows, double num_keys, double key_size, bool deduplicat
  * Pages that tuples of this average size fill: a page is closed when less than
  * its spare room is left, and its last tuple then moves to the next one.
  * truncated is what the high key loses of that tuple.
+ *
+ * Whatever the statistics say, an index never has tuples wider than a third of
+ * a page: so a page holds two, each level has fewer pages than the one below,
+ * and there are not more than a file can have.
  */
 static double
 pages_filled(double tuples, double tuple_bytes, double spare, double truncated)
 {
 	double		fill = ceil((PAGE_SPACE - sizeof(ItemIdData) - spare + truncated) / tuple_bytes);
 	double		most = floor((PAGE_SPACE - MAXIMUM_ALIGNOF) / tuple_bytes);
-	double		per_page = Max(1, Min(fill, most) - 1);
+	double		per_page = Max(2, Min(fill, most) - 1);
 
-	return ceil(tuples / per_page);
+	return Min(ceil(tuples / per_page), MaxBlockNumber);	/* also of NaN */
 }
 
 void

@@ -323,6 +323,36 @@ relation_sampled(Oid relid)
 	return good;
 }
 
+/*
+ * Does a value of this type mean the same to another process, and later?  A row
+ * does not: its columns are told by its type, which may have been altered by
+ * then, or, if it has no name, is known to the process that made it only.
+ */
+static bool
+value_keeps(Oid type)
+{
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		return value_keeps(element);
+	switch (get_typtype(type))
+	{
+		case TYPTYPE_BASE:
+		case TYPTYPE_ENUM:
+			return true;
+		case TYPTYPE_DOMAIN:
+			return value_keeps(getBaseType(type));
+		case TYPTYPE_RANGE:
+			return value_keeps(get_range_subtype(type));
+		case TYPTYPE_MULTIRANGE:
+			return value_keeps(get_multirange_range(type));
+		case TYPTYPE_PSEUDO:
+			return type == UNKNOWNOID || type == CSTRINGOID;
+		default:
+			return false;
+	}
+}
+
 /* True: the statement can't be sampled. */
 static bool
 shape_walker(Node *node, ShapeContext *context)
@@ -338,13 +368,16 @@ shape_walker(Node *node, ShapeContext *context)
 	{
 		Const	   *con = (Const *) node;
 
-		if (!con->constisnull && con->constlen == -1 &&
-			toast_raw_datum_size(con->constvalue) > SAMPLE_DATA_SIZE)
+		if (con->constisnull)
+			return false;
+		if (con->constlen < 0 &&
+			(con->constlen == -1 ? toast_raw_datum_size(con->constvalue) :
+			 strlen(DatumGetCString(con->constvalue))) > SAMPLE_DATA_SIZE)
 		{
 			context->too_large = true;
 			return true;
 		}
-		return false;
+		return !value_keeps(con->consttype);
 	}
 	if (IsA(node, RangeTblEntry))
 	{
@@ -403,7 +436,8 @@ perfopt_relation_fingerprint(Relation relation)
 /*
  * Serialize the parameters' values behind the tree.  Values that are not known
  * yet (a PL/pgSQL variable without a value) stay unknown: the planner then
- * estimates without them, as it did for the statement itself.
+ * estimates without them, as it did for the statement itself.  So do those that
+ * can't be kept.
  */
 static bool
 serialize_params(PlanSample *sample, ParamListInfo params)
@@ -424,6 +458,11 @@ serialize_params(PlanSample *sample, ParamListInfo params)
 
 		if (params->paramFetch)
 			value = params->paramFetch(params, i + 1, true, &buffer);
+		if (OidIsValid(value->ptype) && !value_keeps(value->ptype))
+		{
+			memset(&flat->params[i], 0, sizeof(ParamExternData));
+			continue;
+		}
 		flat->params[i] = *value;
 		if (value->ptype == INTERNALOID)
 			return false;		/* a pointer into this process */

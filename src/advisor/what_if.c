@@ -11,16 +11,18 @@
  * statement, which are written by whoever ran it, and this runs in a process
  * of a superuser.  Therefore:
  *
- * - a sample is planned as the role that ran the statement, in a
+ * - a sample is planned as the role that ran the statement, which is the session
+ *   user too, for functions and policies that trust in that; in a
  *   security-restricted operation with a locked search_path, as maintenance
  *   commands evaluate index expressions (a function that relies on its
  *   caller's search_path may fail then, and its statement is not priced);
  * - in a subtransaction that is rolled back in every case, so that nothing
  *   such a function did stays, errors end that sample only, and locks go;
  * - with a statement timeout, and since a function may catch the error of that
- *   one and carry on, with a second timeout that ends the process; the
- *   statement is condemned then, or the worker would come back to die of it
- *   again;
+ *   one and carry on, with a second timeout that ends the process;
+ * - should the process end meanwhile, by that timeout or by what the function
+ *   has set (exit_on_error, transaction_timeout), the statement is condemned, or
+ *   the worker would come back to die of it again;
  * - locks are only taken if they can be had at once.
  *
  * A function may plan and run statements of its own.  Those must not see the
@@ -74,9 +76,9 @@ typedef struct WhatIf
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
 static WhatIf *current = NULL;
 
-/* The statement priced last, and whether this process has to end for it. */
+/* The statement being priced. */
 static PerfoptQueryKey priced;
-static volatile sig_atomic_t overdue = false;
+static bool pricing = false;
 
 static TimeoutId deadline = MAX_TIMEOUTS;	/* not registered yet */
 
@@ -307,20 +309,19 @@ price_sample(const PlanSample *sample, int num_sets, List **sets, Cost *costs,
 static void
 end_process(void)
 {
-	overdue = true;
 	InterruptPending = true;
 	ProcDiePending = true;
 }
 
 static void
-condemn_overdue(int code, Datum arg)
+condemn_priced(int code, Datum arg)
 {
-	if (!overdue)
+	if (!pricing)
 		return;
 	ereport(LOG,
-			(errmsg("perfopt could not end the planning of statement %lld by a timeout",
+			(errmsg("perfopt's process ended while it planned statement %lld",
 					(long long) priced.queryid),
-			 errdetail("A function that is called while planning it carries on after being cancelled. The statement is left out of advice until the server restarts.")));
+			 errdetail("A function that is called while planning it may have carried on after being cancelled, or have ended the process. The statement is left out of advice until the server restarts.")));
 	perfopt_plan_sample_condemn(&priced);
 }
 
@@ -329,10 +330,11 @@ start_timeouts(const PlanSample *sample)
 {
 	if (deadline == MAX_TIMEOUTS)
 	{
-		before_shmem_exit(condemn_overdue, (Datum) 0);
+		before_shmem_exit(condemn_priced, (Datum) 0);
 		deadline = RegisterTimeout(USER_TIMEOUT, end_process);
 	}
 	priced = sample->key;
+	pricing = true;
 	enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT_MS);
 	enable_timeout_after(deadline, SAMPLE_DEADLINE_MS);
 }
@@ -341,6 +343,7 @@ start_timeouts(const PlanSample *sample)
 static void
 stop_timeouts(TimestampTz callers_timeout)
 {
+	pricing = false;
 	disable_timeout(deadline, false);
 	disable_timeout(STATEMENT_TIMEOUT, true);
 
@@ -351,6 +354,14 @@ stop_timeouts(TimestampTz callers_timeout)
 		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
 }
 
+static void
+set_identity(Oid session_user, Oid user, int sec_context)
+{
+	SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
+	SetSessionAuthorization(session_user, superuser_arg(session_user));
+	SetUserIdAndSecContext(user, sec_context);
+}
+
 bool
 perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 					  Cost *costs, List **candidates)
@@ -359,6 +370,7 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 	ResourceOwner caller_owner = CurrentResourceOwner;
 	volatile SampleOutcome outcome = SAMPLE_USELESS;
 	WhatIf		what_if = {0};
+	Oid			session_user = GetSessionUserId();
 	Oid			role;
 	int			sec_context;
 	int			nest_level;
@@ -377,9 +389,9 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);
 	nest_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(sample->key.role,
-						   sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+	set_identity(sample->key.role, sample->key.role,
+				 sec_context | SECURITY_LOCAL_USERID_CHANGE |
+				 SECURITY_RESTRICTED_OPERATION);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	PG_TRY();
@@ -408,8 +420,8 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 
 	stop_timeouts(callers_timeout);
 	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(role, sec_context);
 	RollbackAndReleaseCurrentSubTransaction();
+	set_identity(session_user, role, sec_context);
 	MemoryContextSwitchTo(caller_context);
 	CurrentResourceOwner = caller_owner;
 
