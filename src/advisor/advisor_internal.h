@@ -64,6 +64,9 @@ extern bool perfopt_plan_sample_make(const PerfoptQueryKey *key, Query *query,
 /* Forget a sample that can't be planned any more. */
 extern void perfopt_plan_sample_discard(const PlanSample *sample);
 
+/* The statement must not be planned again; there is no sample of it from now. */
+extern void perfopt_plan_sample_condemn(const PerfoptQueryKey *key);
+
 extern Query *perfopt_plan_sample_query(const PlanSample *sample);
 
 /* Never NULL. */

@@ -16,7 +16,8 @@
  *					none left it has failed.
  *
  * The index's name is chosen just before building, so that it is free then,
- * and is committed first: an invalid index of that name on that table is ours.
+ * and is committed first: an invalid index of that name on that table is ours,
+ * unless the job tells that somebody else was faster to take the name.
  */
 #include "postgres.h"
 
@@ -29,6 +30,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "common/compat.h"
 #include "common/stop_points.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -50,7 +52,7 @@
  * A build may take hours, whatever the role's limit for its statements is.
  * Its lock_timeout is the role's own.
  */
-#define JOB_SETTINGS		"statement_timeout=0\nidle_in_transaction_session_timeout=0"
+#define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0"
 
 static int	apply_interval = IDLE_INTERVAL_MS;
 
@@ -106,7 +108,10 @@ set_failed(int64 id, const char *error)
 			   id, error ? error : "the index build was interrupted", NULL);
 }
 
-/* The oldest row of that status, in the caller's memory context; or NULL. */
+/*
+ * The oldest row of that status, as this run has left it, in the caller's
+ * memory context; or NULL.
+ */
 static Applying *
 fetch_row(const char *status)
 {
@@ -122,7 +127,7 @@ fetch_row(const char *status)
 							  " requested_by, error, column_names"
 							  " FROM perfopt.index_advice WHERE status = $1"
 							  " ORDER BY requested_at, id LIMIT 1",
-							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	if (SPI_processed > 0)
 	{
@@ -234,6 +239,14 @@ settle(Applying *row)
 		return;
 	}
 
+	/* being valid is the last step of a build */
+	index = find_index(relid, row->index_name, &valid);
+	if (OidIsValid(index) && valid)
+	{
+		set_applied(row->id);
+		return;
+	}
+
 	/*
 	 * An index build holds this lock throughout, in whatever process.  So do
 	 * others, such as vacuum; then it is looked at again soon.
@@ -317,14 +330,16 @@ apply(void)
 		}
 		perfopt_job_release(job);
 		job_running = false;
-		if (state != PERFOPT_JOB_DONE)
+		if (state == PERFOPT_JOB_FAILED && outcome.sqlerrcode == ERRCODE_DUPLICATE_TABLE)
+			/* somebody else's index: nothing of ours is there to look at */
+			set_failed(job_advice, outcome.message);
+		else if (state != PERFOPT_JOB_DONE)
 		{
 			/* the first error tells why; that of cleaning up doesn't */
 			update_row("UPDATE perfopt.index_advice SET error = coalesce(error, $2)"
 					   " WHERE id = $1 AND status = 'applying' AND $3 IS NULL", job_advice,
 					   outcome.message[0] ? outcome.message :
 					   "the index build was interrupted", NULL);
-			CommandCounterIncrement();
 		}
 	}
 

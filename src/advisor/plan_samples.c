@@ -15,7 +15,10 @@
  * do for a while: because they are cheap, can't be sampled, or have fresh
  * samples already.  A statement whose verdict is still good costs one look
  * into that table, and one that was cheap is planned first and judged again by
- * its plan.
+ * its plan.  Where a backend runs more statements than the table holds, the
+ * monitor's mean time tells that most of them are cheap; and a backend stores
+ * no more samples of a statement in a while than would be kept, even if those
+ * of others crowd them out at once.
  *
  * Values are secrets: perfopt.plan_samples shows them to members of
  * pg_read_all_stats only.
@@ -64,6 +67,7 @@
 
 /* Statements with a lower plan cost are never worth an index. */
 #define CHEAP_COST				100.0
+#define CHEAP_MS				0.1 /* takes about as long */
 
 /* A sample may be replaced by a newer one after this time. */
 #define SAMPLE_LIFE				(60 * USECS_PER_SEC)
@@ -89,6 +93,7 @@ typedef struct SampleEntry
 {
 	PerfoptQueryKey key;		/* hash key; must be first */
 	TimestampTz newest;
+	bool		condemned;		/* its samples are kept from everybody */
 	int			num_slots;
 	int			slots[SAMPLE_SETS];
 } SampleEntry;
@@ -125,6 +130,7 @@ typedef struct VerdictEntry
 	Oid			role;
 	Verdict		verdict;
 	int			uncounted;		/* plannings while the monitor had no row */
+	int			stored;			/* samples since there was nothing to do */
 	TimestampTz until;
 } VerdictEntry;
 
@@ -221,7 +227,9 @@ wants_sample(const PerfoptQueryKey *key, TimestampTz now)
 
 	LWLockAcquire(shared->lock, LW_SHARED);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry && entry->num_slots == SAMPLE_SETS)
+	if (entry && entry->condemned)
+		wanted = false;
+	else if (entry && entry->num_slots == SAMPLE_SETS)
 		wanted = entry->newest + SAMPLE_LIFE <= now;
 	LWLockRelease(shared->lock);
 	return wanted;
@@ -256,7 +264,10 @@ store_sample(const PlanSample *sample)
 			if (entry)
 			{
 				if (!found)
+				{
+					entry->condemned = false;
 					entry->num_slots = 0;
+				}
 				slot = free_slots[--shared->num_free];
 				entry->slots[entry->num_slots++] = slot;
 			}
@@ -414,6 +425,8 @@ serialize_params(PlanSample *sample, ParamListInfo params)
 		if (params->paramFetch)
 			value = params->paramFetch(params, i + 1, true, &buffer);
 		flat->params[i] = *value;
+		if (value->ptype == INTERNALOID)
+			return false;		/* a pointer into this process */
 		if (OidIsValid(value->ptype) && !value->isnull &&
 			get_typlen(value->ptype) == -1)
 		{
@@ -518,7 +531,8 @@ set_verdict(VerdictEntry *entry, const PerfoptQueryKey *key, Verdict verdict,
 }
 
 /*
- * Before planning: take a sample if one is wanted.  Returns it, or NULL.
+ * Before planning: take a sample if one is wanted.  Returns it, or NULL.  The
+ * entry's verdict is VERDICT_CHEAP then if the plan shall have the last word.
  */
 static PlanSample *
 take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
@@ -538,6 +552,11 @@ take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
 
 		set_verdict(entry, key, give_up ? VERDICT_NOTHING_TO_DO : VERDICT_NONE,
 					now + VERDICT_LIFE_UNCOUNTED);
+		return NULL;
+	}
+	if (cost.total_ms < cost.calls * CHEAP_MS)
+	{
+		set_verdict(entry, key, VERDICT_CHEAP, 0);
 		return NULL;
 	}
 	if (shape_walker((Node *) parse, &shape) || shape.num_read <= 0 ||
@@ -585,16 +604,13 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 		entry = verdict_slot(key.queryid, key.role);
 
 		if (entry->queryid != key.queryid || entry->role != key.role)
-		{
-			entry->verdict = VERDICT_NONE;
-			entry->uncounted = 0;
-		}
+			memset(entry, 0, sizeof(*entry));
 		if (entry->verdict != VERDICT_NONE && now < entry->until)
 			entry = NULL;		/* the usual case */
 		else if (entry->verdict != VERDICT_CHEAP)
 		{
 			sample = take_sample(entry, &key, now, parse, boundParams);
-			if (sample == NULL)
+			if (sample == NULL && entry->verdict != VERDICT_CHEAP)
 				entry = NULL;
 		}
 	}
@@ -613,7 +629,14 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 			/* not cheap any more, or still in want of samples */
 			set_verdict(entry, &key, VERDICT_NONE, 0);
 			if (sample)
+			{
 				store_sample(sample);
+				if (++entry->stored == SAMPLE_SETS)
+				{
+					set_verdict(entry, &key, VERDICT_NOTHING_TO_DO, now + VERDICT_LIFE);
+					entry->stored = 0;
+				}
+			}
 		}
 	}
 	if (sample)
@@ -665,7 +688,7 @@ perfopt_plan_sample_get(const PerfoptQueryKey *key, int i, PlanSample *sample)
 
 	LWLockAcquire(shared->lock, LW_SHARED);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry && i < entry->num_slots)
+	if (entry && !entry->condemned && i < entry->num_slots)
 	{
 		const PlanSample *slot = &slots[entry->slots[i]];
 
@@ -696,6 +719,18 @@ perfopt_plan_sample_discard(const PlanSample *sample)
 			hash_search(entries, &sample->key, HASH_REMOVE, NULL);
 		break;
 	}
+	LWLockRelease(shared->lock);
+}
+
+void
+perfopt_plan_sample_condemn(const PerfoptQueryKey *key)
+{
+	SampleEntry *entry;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(entries, key, HASH_FIND, NULL);
+	if (entry)
+		entry->condemned = true;
 	LWLockRelease(shared->lock);
 }
 

@@ -2,9 +2,10 @@
  * what_if.c
  *		What a sampled statement would cost if certain indexes existed.
  *
- * The statement is planned by standard_planner() while a hook adds IndexOptInfos of indexes that do not exist, complete as the
- * server makes them for real ones.  Such a plan is looked at for its cost and
- * thrown away: it is never executed and never cached.
+ * The statement is planned by standard_planner() while a hook adds
+ * IndexOptInfos of indexes that do not exist, complete as the server makes them
+ * for real ones.  Such a plan is looked at for its cost and thrown away: it is
+ * never executed and never cached.
  *
  * Planning is not harmless.  The planner evaluates functions of the
  * statement, which are written by whoever ran it, and this runs in a process
@@ -16,7 +17,10 @@
  *   caller's search_path may fail then, and its statement is not priced);
  * - in a subtransaction that is rolled back in every case, so that nothing
  *   such a function did stays, errors end that sample only, and locks go;
- * - with a statement timeout;
+ * - with a statement timeout, and since a function may catch the error of that
+ *   one and carry on, with a second timeout that ends the process; the
+ *   statement is condemned then, or the worker would come back to die of it
+ *   again;
  * - locks are only taken if they can be had at once.
  *
  * A function may plan and run statements of its own.  Those must not see the
@@ -42,6 +46,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/paths.h"
 #include "parser/parsetree.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -55,6 +60,9 @@
 /* Planning one sample, with all sets of indexes, ends after this time. */
 #define SAMPLE_TIMEOUT_MS	2000
 
+/* ... and if it doesn't, the process ends after this time. */
+#define SAMPLE_DEADLINE_MS	3000
+
 typedef struct WhatIf
 {
 	ParamListInfo params;		/* identifies our planner calls */
@@ -65,6 +73,12 @@ typedef struct WhatIf
 
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
 static WhatIf *current = NULL;
+
+/* The statement priced last, and whether this process has to end for it. */
+static PerfoptQueryKey priced;
+static volatile sig_atomic_t overdue = false;
+
+static TimeoutId deadline = MAX_TIMEOUTS;	/* not registered yet */
 
 static perfopt_relation_hook_type prev_relation_hook = NULL;
 static set_rel_pathlist_hook_type prev_set_rel_pathlist_hook = NULL;
@@ -289,6 +303,54 @@ price_sample(const PlanSample *sample, int num_sets, List **sets, Cost *costs,
 	return SAMPLE_PRICED;
 }
 
+/* Timeout handler: no PL can catch FATAL. */
+static void
+end_process(void)
+{
+	overdue = true;
+	InterruptPending = true;
+	ProcDiePending = true;
+}
+
+static void
+condemn_overdue(int code, Datum arg)
+{
+	if (!overdue)
+		return;
+	ereport(LOG,
+			(errmsg("perfopt could not end the planning of statement %lld by a timeout",
+					(long long) priced.queryid),
+			 errdetail("A function that is called while planning it carries on after being cancelled. The statement is left out of advice until the server restarts.")));
+	perfopt_plan_sample_condemn(&priced);
+}
+
+static void
+start_timeouts(const PlanSample *sample)
+{
+	if (deadline == MAX_TIMEOUTS)
+	{
+		before_shmem_exit(condemn_overdue, (Datum) 0);
+		deadline = RegisterTimeout(USER_TIMEOUT, end_process);
+	}
+	priced = sample->key;
+	enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT_MS);
+	enable_timeout_after(deadline, SAMPLE_DEADLINE_MS);
+}
+
+/* callers_timeout: when the statement timeout is to fire after all; 0: never */
+static void
+stop_timeouts(TimestampTz callers_timeout)
+{
+	disable_timeout(deadline, false);
+	disable_timeout(STATEMENT_TIMEOUT, true);
+
+	/* if it has just fired, it is not for those who come after */
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+		QueryCancelPending = false;
+	if (callers_timeout != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
+}
+
 bool
 perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 					  Cost *costs, List **candidates)
@@ -322,7 +384,7 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	PG_TRY();
 	{
-		enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT_MS);
+		start_timeouts(sample);
 		outcome = price_sample(sample, num_sets, sets, costs, &what_if);
 	}
 	PG_CATCH();
@@ -344,9 +406,7 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 	}
 	PG_END_TRY();
 
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	if (callers_timeout != 0)
-		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
+	stop_timeouts(callers_timeout);
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(role, sec_context);
 	RollbackAndReleaseCurrentSubTransaction();

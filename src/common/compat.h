@@ -117,6 +117,16 @@ perfopt_table_ownercheck(Oid relid, Oid role)
 #define PERFOPT_BYPASS_ROLELOGINCHECK	0
 #endif
 
+/*
+ * The setting with the widest reach of those that end what takes too long.  17
+ * brought one for whole transactions, which ends every kind of process.
+ */
+#if PG_VERSION_NUM >= 170000
+#define PERFOPT_WIDEST_TIMEOUT	"transaction_timeout"
+#else
+#define PERFOPT_WIDEST_TIMEOUT	"statement_timeout"
+#endif
+
 /* 16 has one function for all classes of objects. */
 #if PG_VERSION_NUM >= 160000
 #define perfopt_object_ownercheck(classid, objectid, roleid) \

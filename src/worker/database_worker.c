@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
+#include "common/compat.h"
 #include "common/stop_points.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -65,7 +66,12 @@ database_worker_exit(int code, Datum arg)
 		worker_stats_error(&entry->stats, worker_last_words.message);
 
 	if (entry->state < DATABASE_SLEEPING)
+	{
 		entry->failures++;
+		/* perhaps the database is gone: look before trying again */
+		if (!extension_absent)
+			worker_registry->scan_wanted = true;
+	}
 	if (extension_absent)
 	{
 		entry->known = false;
@@ -204,6 +210,7 @@ apply_settings(void)
 		{"application_name", "perfopt"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"lock_timeout", "1s"},
+		{PERFOPT_WIDEST_TIMEOUT, "0"},	/* a duty has its own, see duty.c */
 		{"synchronous_commit", "off"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},

@@ -452,6 +452,7 @@ perfopt_launcher_main(Datum main_arg)
 	{
 		int64		now = worker_clock_ms();
 		int64		next = now + SCAN_INTERVAL_MS;
+		bool		probe_all = false;
 		bool		scan;
 
 		CHECK_FOR_INTERRUPTS();
@@ -468,14 +469,17 @@ perfopt_launcher_main(Datum main_arg)
 		{
 			in_recovery = RecoveryInProgress();
 			next_reprobe = now + REPROBE_INTERVAL_MS;
-			absent = NULL;
-			next_scan = 0;
+			probe_all = true;
 		}
 
 		LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
-		scan = worker_registry->scan_wanted || now >= next_scan;
+		probe_all |= worker_registry->probe_all;
+		scan = probe_all || worker_registry->scan_wanted || now >= next_scan;
 		worker_registry->scan_wanted = false;
+		worker_registry->probe_all = false;
 		LWLockRelease(worker_registry->lock);
+		if (probe_all)
+			absent = NULL;
 		if (scan)
 		{
 			scan_databases();

@@ -558,6 +558,7 @@ worker_pool_dispatch(int64 now)
 			if (slot->cancel_requested)
 				cancel_slot(slot);
 			LWLockRelease(worker_pool->lock);
+			ConditionVariableBroadcast(&worker_pool->changed);
 			waiting = true;
 			break;
 		}

@@ -148,8 +148,9 @@ worker_stats_error(WorkerStats *stats, const char *message)
 
 /*
  * The transaction that created the extension is visible to others now: have
- * the launcher look.  When all entries are in use there is nothing to do; the
- * launcher's own scan says so in the log.
+ * the launcher look.  When all entries are in use, it has to forget that this
+ * database lacked the extension: then its scan says in the log that there is no
+ * room, and it probes the database as soon as there is.
  */
 static void
 start_worker_at_end(XactEvent event, void *arg)
@@ -168,7 +169,7 @@ start_worker_at_end(XactEvent event, void *arg)
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 	entry = worker_find_database(MyDatabaseId);
 	if (entry == NULL)
-		(void) worker_add_database(MyDatabaseId);
+		worker_registry->probe_all |= worker_add_database(MyDatabaseId) == NULL;
 	else if (entry->state == DATABASE_ABSENT)
 		entry->state = DATABASE_WANTED;
 	else if (DATABASE_HAS_PROCESS(entry->state))

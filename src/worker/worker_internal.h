@@ -98,6 +98,7 @@ typedef struct Registry
 
 	uint64		last_ticket;
 	bool		scan_wanted;	/* the launcher shall look at pg_database */
+	bool		probe_all;		/* and not rely on what it knows of them */
 	int			launcher_pid;
 	Latch	   *launcher_latch;
 	WorkerStats launcher;

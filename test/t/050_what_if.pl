@@ -80,10 +80,12 @@ for my $case (@costs)
 
 # Errors, and functions that plan statements of their own
 $node->safe_psql('postgres', q{
+	CREATE TABLE lookup AS SELECT i AS id, repeat('x', 100) AS filler FROM generate_series(1, 2000) i;
+	ANALYZE lookup;
 	CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
 		$$BEGIN RAISE 'failed while planning'; END$$;
 	CREATE FUNCTION nested() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-		$$DECLARE n int; BEGIN SELECT count(*) INTO n FROM public.orders WHERE user_id = 42; RETURN n; END$$;
+		$$DECLARE n int; BEGIN SELECT count(*) INTO n FROM public.lookup WHERE id = 42; RETURN n; END$$;
 	CREATE FUNCTION loops() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
 		$$BEGIN LOOP PERFORM 1; END LOOP; END$$});
 my $session = $node->background_psql('postgres');
@@ -92,7 +94,9 @@ my $before = $session->query_safe($explain);
 is($session->query_safe("SELECT what_if_cost('SELECT * FROM orders WHERE user_id = fails()', relation => 'orders', columns => '{user_id}') IS NULL"),
 	't', 'a statement that fails in planning is not priced');
 is($session->query_safe($explain), $before, 'and leaves nothing behind for the session');
-like($session->query_safe("SELECT what_if_cost('SELECT * FROM orders WHERE user_id = nested()', relation => 'orders', columns => '{user_id}')"),
+cmp_ok($session->query_safe("SELECT what_if_cost('SELECT * FROM lookup WHERE id = nested()', relation => 'lookup', columns => '{id}')"),
+	'<', 10, 'the statement itself sees hypothetical indexes');
+like($session->query_safe("SELECT what_if_cost('SELECT * FROM lookup WHERE id = nested()', relation => 'lookup', columns => '{id}')"),
 	qr/^\d+(\.\d+)?$/, 'a function that runs a statement does not see hypothetical indexes');
 is($session->query_safe("SELECT what_if_cost('SELECT * FROM orders WHERE user_id = loops()') IS NULL"),
 	't', 'a function that never returns is cut short');
@@ -134,6 +138,47 @@ is($node->safe_psql('postgres', 'SELECT is_called FROM hostile.as_hostile'), 't'
 is($node->safe_psql('postgres', 'SELECT count(*) FROM hostile.traces'), '0', 'nothing it wrote stays');
 is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'hostile'}), 'f',
 	'and it cannot leave its role');
+
+# A function that catches its cancellation can't keep the worker for ever: the
+# process ends, and the next one leaves the statement alone.
+$node->safe_psql('postgres', q{
+	SET ROLE hostile;
+	CREATE FUNCTION hostile.goes_on() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		WHILE pg_catalog.current_setting('application_name') = 'perfopt' LOOP
+			BEGIN
+				PERFORM pg_catalog.pg_sleep(1000);
+			EXCEPTION WHEN query_canceled THEN
+				NULL;
+			END;
+		END LOOP;
+		RETURN 7;
+	END$$});
+$node->poll_query_until('postgres', q{SELECT state = 'sleeping' FROM perfopt.workers WHERE datname = 'postgres'})
+  or die 'no worker';
+$node->safe_psql('postgres', "SET ROLE hostile; " . 'SELECT * FROM hostile.bait WHERE id = hostile.goes_on();' x 3);
+my $held = q{SELECT count(*) FROM perfopt.plan_samples WHERE role = 'hostile'};
+is($node->safe_psql('postgres', $held), '2', 'a statement with a function that goes on is sampled');
+my $log = -s $node->logfile;
+my $worker = q{SELECT pid FROM perfopt.workers WHERE datname = 'postgres'};
+my $pid = $node->safe_psql('postgres', $worker);
+is($node->safe_psql('postgres', q{SET statement_timeout = '60s'; SELECT perfopt.analyze_now() IS NOT NULL}), 't',
+	'a round ends even so');
+isnt($node->safe_psql('postgres', $worker), $pid, 'in another process');
+like(slurp_file($node->logfile, $log), qr/LOG:  perfopt could not end the planning of statement -?\d+ by a timeout/,
+	'the log tells why');
+is($node->safe_psql('postgres', $held), '0', 'the statement is condemned');
+$node->safe_psql('postgres', "SET ROLE hostile; " . 'SELECT * FROM hostile.bait WHERE id = hostile.goes_on();' x 3);
+is($node->safe_psql('postgres', $held), '0', 'and not sampled again');
+
+# More statements than there is room for: they crowd each other out, and yet a
+# session stores no more than three samples of each.
+$node->append_conf('postgresql.conf', "perfopt.max_plan_samples = 10\n");
+$node->restart;
+my $many = join ';', map { "SELECT user_id FROM orders WHERE amount = 1 AND status IS NOT NULL " . "AND skewed = 1 " x $_ } 1 .. 20;
+$node->safe_psql('postgres', join ';', ($many) x 6);
+is($node->safe_psql('postgres', 'SELECT used || \' \' || (stored BETWEEN 20 AND 60) FROM perfopt.plan_sample_counts()'), '10 true',
+	'samples that find no room are not taken again and again');
 
 $node->stop;
 done_testing();

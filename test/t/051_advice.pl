@@ -13,6 +13,7 @@ $node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum =
 $node->start;
 $node->safe_psql('postgres', $_) for (
 	q{CREATE EXTENSION perfopt CASCADE},
+	slurp_file("$root/test/tools/stop_points.sql"),
 	q{CREATE ROLE owner LOGIN; CREATE ROLE other LOGIN; CREATE ROLE watcher LOGIN;
 	GRANT pg_read_all_stats TO watcher; GRANT CREATE ON SCHEMA public TO owner;
 	CREATE SCHEMA "odd Schema" AUTHORIZATION owner});
@@ -153,6 +154,22 @@ is($node->safe_psql('postgres', "SELECT status || ': ' || error FROM perfopt.adv
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'no invalid index is left');
 $node->safe_psql('postgres', 'ALTER ROLE owner RESET lock_timeout');
 
+# A build takes as long as it takes, whatever limits the role has.
+my $messages = id_of('public.messages');
+my $limit = $node->safe_psql('postgres', q{SELECT max(name) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')});
+$node->safe_psql('postgres', "ALTER ROLE owner SET $limit = '100ms'");
+$writer = $node->background_psql('postgres');
+$writer->query_safe(q{BEGIN; INSERT INTO messages VALUES (1, now(), 'm')});
+as_role('owner', "SET $limit = 0; SELECT perfopt.apply_advice($messages)");
+$node->poll_query_until('postgres', qq{SELECT error IS NOT NULL OR EXISTS (SELECT FROM pg_stat_activity
+	WHERE backend_type = 'perfopt job' AND wait_event_type = 'Lock' AND clock_timestamp() > xact_start + interval '300 ms')
+	FROM perfopt.advice WHERE id = $messages});
+$writer->query_safe('COMMIT');
+$writer->quit;
+$node->poll_query_until('postgres', "SELECT status IN ('applied', 'failed') FROM perfopt.advice WHERE id = $messages");
+is($node->safe_psql('postgres', "SELECT status, error FROM perfopt.advice WHERE id = $messages"), 'applied|', "its $limit does not end a build");
+$node->safe_psql('postgres', "ALTER ROLE owner RESET $limit");
+
 # A job that is killed while it waits for a writer
 $writer = $node->background_psql('postgres');
 $writer->query_safe('BEGIN; INSERT INTO orders VALUES (-2, 1)');
@@ -178,7 +195,46 @@ is($node->safe_psql('postgres', "SELECT status || ': ' || error FROM perfopt.adv
 	'failed: the index build was interrupted', 'a crash is put right after the restart');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and its invalid index is dropped too');
 
+# The reason of a build that did not get as far as an index
+$node->safe_psql('postgres', 'REVOKE CREATE ON SCHEMA public FROM owner');
+as_role('owner', "SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
+is($node->safe_psql('postgres', "SELECT error FROM perfopt.advice WHERE id = $orders"), 'permission denied for schema public',
+	'a failed build tells why');
+$node->safe_psql('postgres', 'GRANT CREATE ON SCHEMA public TO owner');
+
+# Somebody else builds an index under the name just chosen, and fails.
+$node->safe_psql('postgres', "SELECT stop_point_set('apply-submit', 'wait')");
+as_role('owner', "SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', "SELECT stop_point_waiters('apply-submit') = 1");
+my $name = $node->safe_psql('postgres', "SELECT index_name FROM perfopt.index_advice WHERE id = $orders");
+$node->safe_psql('postgres', "CREATE INDEX $name ON orders (user_id, flag); UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$name'::regclass");
+$node->safe_psql('postgres', "SELECT stop_point_clear('apply-submit')");
+$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
+is($node->safe_psql('postgres', "SELECT error FROM perfopt.advice WHERE id = $orders"), qq{relation "$name" already exists},
+	'a name that is taken meanwhile is a failure');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('$name') AND NOT indisvalid"), '1',
+	'and somebody else\'s invalid index is left alone');
+$node->safe_psql('postgres', "DROP INDEX IF EXISTS $name");
+
+# Somebody else, such as a vacuum, has the table's lock as soon as it is built.
+$writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO orders VALUES (-4, 1)');
+as_role('owner', "SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_index WHERE NOT indisvalid});
+my $locker = $node->background_psql('postgres');
+$locker->query_until(qr/begun/, "BEGIN;\n\\echo begun\nLOCK orders IN SHARE UPDATE EXCLUSIVE MODE;\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted});
+$writer->query_safe('COMMIT');
+$writer->quit;
+ok($node->poll_query_until('postgres', "SELECT status = 'applied' FROM perfopt.advice WHERE id = $orders"),
+	'an index is applied whoever has the table\'s lock');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE relation = 'orders'::regclass AND mode = 'ShareUpdateExclusiveLock'});
+eval { $locker->quit };
+$node->safe_psql('postgres', "DROP INDEX $name; UPDATE perfopt.index_advice SET status = 'open' WHERE id = $orders");
+
 # Tables that are written much more than read
+$node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
 $node->safe_psql('postgres', q{SET ROLE owner; SELECT * FROM log WHERE source = 1; SELECT * FROM log WHERE source = 2; SELECT * FROM log WHERE source = 3});
 analyze_now();
 is($node->safe_psql('postgres', q{SELECT string_agg(relation, ',') FROM perfopt.advice WHERE relation = 'public.log' AND status = 'open'}),
