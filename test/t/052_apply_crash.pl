@@ -40,14 +40,24 @@ sub ask
 	like(sql("SET ROLE $role; SELECT perfopt.apply_advice($advice)"), qr/^queued/, 'asked for');
 }
 
+# A new worker would look after ten seconds.
+sub wake_worker
+{
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers WHERE kind = 'database' AND state = 'sleeping'});
+	sql(q{SELECT duty_wake('apply')});
+}
+
 # The end of an advice: its status, and what is there to show for it.
 sub ends_as
 {
 	my ($advice, $expected, $name) = @_;
+	wake_worker();
 	$node->poll_query_until('postgres', "SELECT status IN ('applied', 'failed') FROM perfopt.advice WHERE id = $advice");
 	is(sql("SELECT concat_ws(': ', status, error) FROM perfopt.advice WHERE id = $advice"), $expected, $name);
 	my ($built, $left) = split /\|/, sql(q{SELECT count(*) FILTER (WHERE indisvalid AND indisready AND indislive),
-		count(*) FILTER (WHERE NOT (indisvalid AND indisready AND indislive)) FROM pg_index WHERE indrelid = 't'::regclass});
+		count(*) FILTER (WHERE NOT (indisvalid AND indisready AND indislive))
+		FROM pg_index WHERE indrelid = 't'::regclass AND indkey[0] = }
+		. "(SELECT attnum FROM pg_attribute a JOIN perfopt.index_advice i ON a.attname = i.column_names[1] WHERE id = $advice AND attrelid = 't'::regclass)");
 	is($left, 0, '... no invalid index is left');
 	is($built, $expected =~ /^applied/ ? 1 : 0, '... and a valid one if it says so');
 }
@@ -87,14 +97,23 @@ sub crash
 	eval { $writer->quit } if $writer;
 	$node->start;
 }
+
+# All sessions go with it; the writer's not before the others.
+sub kill_process
+{
+	my ($pid) = @_;
+	my $session = $writer->query_safe('SELECT pg_backend_pid()');
+	kill 'KILL', $pid;
+	wait_until("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $session)", 'the server has restarted');
+	eval { $writer->quit };
+}
 my $interrupted = 'failed: the index build was interrupted';
 
 # kill -9 of the job, with another advice waiting behind it
 start_build();
 ask($second);
 flush();
-kill 'KILL', $job;
-eval { $writer->quit };
+kill_process($job);
 ends_as($id, $interrupted, 'kill -9 of the build');
 wait_until("SELECT status = 'applied' FROM perfopt.advice WHERE id = $second", 'the one queued behind it is built');
 start_over();
@@ -103,8 +122,7 @@ again();
 # kill -9 of the worker that looks after it
 start_build();
 flush();
-kill 'KILL', sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'perfopt worker'});
-eval { $writer->quit };
+kill_process(sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'perfopt worker'}));
 ends_as($id, $interrupted, 'kill -9 of the worker');
 
 # The worker is terminated and comes back; the build goes on meanwhile.
@@ -218,7 +236,8 @@ sql(q{SELECT stop_point_set('apply-submit', 'wait'); ALTER TABLE t OWNER TO nolo
 ask($id, 'nologin');
 wait_until(q{SELECT stop_point_waiters('apply-submit') = 1}, 'about to submit the job');
 sql(q{ALTER TABLE t OWNER TO owner; DROP OWNED BY nologin; DROP ROLE nologin; SELECT stop_point_clear('apply-submit')});
-ends_as($id, 'failed: role "nologin" does not exist', 'a role that is gone');
+$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $id");
+like(sql("SELECT error FROM perfopt.advice WHERE id = $id"), qr/^role .* does not exist$/, 'a role that is gone');
 again();
 
 is(sql(q{SELECT count(*) FROM perfopt.jobs}), '0', 'no job is left');
