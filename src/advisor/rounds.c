@@ -53,8 +53,11 @@
 
 #define HALF_LIFE_MS		(3600.0 * 1000)
 
-/* A round prices statements for this long at most. */
-#define ROUND_BUDGET_MS		5000
+/*
+ * A round prices statements as they are for this long at most, and so long
+ * what they would be with candidates.
+ */
+#define ROUND_BUDGET_MS		2500
 
 /* The heaviest statements that a round looks at. */
 #define MAX_STATEMENTS		500
@@ -147,6 +150,7 @@ typedef struct Candidate
 typedef struct Round
 {
 	TimestampTz deadline;
+	bool		cut_short;		/* there was no time for some candidates */
 	double		database_ms;
 	int			num_statements;
 	Statement  *statements;
@@ -253,6 +257,12 @@ recent_writes(Oid relid, double live_rows, double decay)
 /*
  * Pricing
  */
+static void
+set_deadline(Round *round)
+{
+	round->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROUND_BUDGET_MS);
+}
+
 static bool
 out_of_time(Round *round)
 {
@@ -549,11 +559,14 @@ best_candidate(Round *round)
 			if (!candidate->dead && (best == NULL || score(candidate) > score(best)))
 				best = candidate;
 		}
-		if (best == NULL || best->saved_ms < least || out_of_time(round))
+		if (best == NULL || best->saved_ms < least)
 			return NULL;
 		if (best->priced_with != list_length(round->chosen))
 		{
-			price_candidate(round, best);
+			if (out_of_time(round))
+				best->dead = round->cut_short = true;
+			else
+				price_candidate(round, best);
 			continue;
 		}
 		prefix = chosen_prefix(round, best);
@@ -597,6 +610,7 @@ choose(Round *round)
 {
 	Candidate  *candidate;
 
+	set_deadline(round);
 	while ((candidate = best_candidate(round)) != NULL)
 	{
 		Candidate  *prefix = chosen_prefix(round, candidate);
@@ -730,8 +744,8 @@ advise(void)
 	decay = last_round == 0 ? 1 :
 		pow(0.5, Max(now - last_round, 0) / 1000.0 / HALF_LIFE_MS);
 	last_round = now;
-	round.deadline = TimestampTzPlusMilliseconds(now, ROUND_BUDGET_MS);
 
+	set_deadline(&round);
 	load_workload(&round, decay);
 	gather_candidates(&round, decay);
 	choose(&round);
@@ -739,6 +753,10 @@ advise(void)
 
 	foreach(lc, round.chosen)
 		found = lappend(found, describe(&round, lfirst(lc)));
+
+	/* A round that could not look at every candidate judges no older advice. */
+	if (round.cut_short)
+		round.num_statements = 0;
 	queryids = palloc(sizeof(Datum) * Max(round.num_statements, 1));
 	for (int i = 0; i < round.num_statements; i++)
 		queryids[i] = Int64GetDatum((int64) round.statements[i].history->key.queryid);

@@ -7,7 +7,9 @@
  * written before it is forgotten.  It is kept in the worker's memory until its
  * transaction has committed.  When that fails, the next run first tries the
  * same batch again, with its own time and length; nothing new is taken before,
- * so there is never more than one batch.  What is admitted: a worker that is
+ * so there is never more than one batch; and as a run may fail when its
+ * transaction has just committed, what is there already is not written again.
+ * What is admitted: a worker that is
  * terminated between taking and committing leaves a hole in the history.  The
  * table of latencies itself has lost nothing.
  *
@@ -83,14 +85,20 @@ execute(const char *sql, int expected, int nargs, Oid *types, Datum *values)
 static void
 write_batch(void)
 {
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		values[1];
+
 	SPI_connect();
+	values[0] = TimestampTzGetDatum(batch.sampled_at);
 	execute("INSERT INTO perfopt.latency_history (sampled_at, interval_ms, role, queryid,"
 			" calls, errors, rows, total_ms, max_ms, p50_ms, p95_ms, p99_ms, histogram)"
-			" SELECT * FROM perfopt.sample_being_written()",
-			SPI_OK_INSERT, 0, NULL, NULL);
+			" SELECT * FROM perfopt.sample_being_written()"
+			" WHERE NOT EXISTS (SELECT FROM perfopt.latency_history WHERE sampled_at = $1)",
+			SPI_OK_INSERT, 1, types, values);
 	SPI_finish();
 	PERFOPT_STOP_POINT("monitor_sample_written");
 	perfopt_duty_next_transaction();
+	PERFOPT_STOP_POINT("monitor_sample_committed");
 	forget_batch();
 }
 

@@ -62,7 +62,8 @@ database_worker_exit(int code, Datum arg)
 
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 	Assert(entry->ticket == my_ticket);
-	if (worker_last_words.sqlerrcode != 0)
+	/* to make way for a command on the database is no failure */
+	if (worker_last_words.sqlerrcode != 0 && !worker_database_held(entry->dboid))
 		worker_stats_error(&entry->stats, worker_last_words.message);
 
 	if (entry->state < DATABASE_SLEEPING)
@@ -238,12 +239,10 @@ perfopt_database_worker_main(Datum main_arg)
 	BackgroundWorkerInitializeConnectionByOid(worker_my_entry->dboid, InvalidOid, 0);
 	PERFOPT_STOP_POINT("worker-connected");
 
+	apply_settings();			/* lock_timeout is for the probe too */
 	extension_absent = !probe();
 	if (!extension_absent)
-	{
-		apply_settings();
 		worker_duties_start();
-	}
 
 	while (!extension_absent && perfopt_worker_enabled)
 	{

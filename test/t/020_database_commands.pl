@@ -77,6 +77,7 @@ my $worker = worker_in('template1');
 quick('CREATE DATABASE four', 'CREATE DATABASE from template1 with a worker');
 worker_in('four');
 worker_in('template1');
+is($node->safe_psql('postgres', 'SELECT sum(errors) FROM perfopt.workers'), '0', 'a template that made way shows no error');
 
 # Who may not give the command does not stop anything.
 $worker = worker_in('two');

@@ -105,6 +105,17 @@ look('SELECT perfopt.sample_now()');
 is(look(q{SELECT string_agg(calls::text, ',' ORDER BY id) FROM perfopt.latency_history WHERE queryid IN
 	(SELECT queryid FROM perfopt.query_latency WHERE query = 'SELECT $1')}), '3,2', 'the next one writes both');
 
+# A run that fails when its sample has been committed already
+look('TRUNCATE perfopt.latency_history');
+$node->safe_psql('postgres', 'SELECT 1') for 1 .. 4;
+look(q{SELECT stop_point_set('monitor_sample_committed', 'error')});
+($rc, $out, $err) = $node->psql('postgres', 'SET perfopt.track = none; SELECT perfopt.sample_now()');
+is($rc, 3, 'a sample fails after its commit');
+look(q{SELECT stop_point_clear('monitor_sample_committed')});
+look('SELECT perfopt.sample_now()');
+is(look(q{SELECT string_agg(calls::text, ',' ORDER BY id) FROM perfopt.latency_history WHERE queryid IN
+	(SELECT queryid FROM perfopt.query_latency WHERE query = 'SELECT $1')}), '4', 'and is not written twice');
+
 # Retention, in time and in rows
 look(q{INSERT INTO perfopt.latency_history (sampled_at, interval_ms, role, queryid, calls, errors, rows, total_ms, max_ms, p50_ms, p95_ms, p99_ms, histogram)
 	SELECT now() - i * interval '1 hour', 10000, 10, i, 1, 0, 1, 1, 1, 1, 1, 1, '{80,1}' FROM generate_series(200, 1, -1) i});

@@ -171,6 +171,23 @@ is($node->safe_psql('postgres', $held), '0', 'the statement is condemned');
 $node->safe_psql('postgres', "SET ROLE hostile; " . 'SELECT * FROM hostile.bait WHERE id = hostile.goes_on();' x 3);
 is($node->safe_psql('postgres', $held), '0', 'and not sampled again');
 
+# Statements that take longer to plan than a round may last
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION slow() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		IF pg_catalog.current_setting('application_name') = 'perfopt' THEN
+			PERFORM pg_catalog.pg_sleep(0.9);
+		END IF;
+		RETURN 7;
+	END$$;
+	ANALYZE hostile.bait;
+	SELECT perfopt.reset_latency()});
+my $slow = join ';', map { 'SELECT id FROM hostile.bait WHERE id = slow()' . ' AND filler IS NOT NULL' x $_ } 1 .. 7;
+$node->safe_psql('postgres', "$slow; $slow");
+$node->safe_psql('postgres', 'SELECT perfopt.analyze_now()');
+is($node->safe_psql('postgres', q{SELECT ddl, status FROM perfopt.advice}), 'CREATE INDEX CONCURRENTLY bait_id_idx ON hostile.bait (id)|open',
+	'a round that runs out of time still advises');
+
 # More statements than there is room for: they crowd each other out, and yet a
 # session stores no more than three samples of each.
 $node->append_conf('postgresql.conf', "perfopt.max_plan_samples = 10\n");
