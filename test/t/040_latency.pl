@@ -151,6 +151,43 @@ run_script(q{
 is(look('calls', q{query LIKE 'SELECT count(*) FROM t%'}), '1', 'a parallel query is one call');
 is(look('sum(calls)', q{query IS NULL}), '1', 'EXPLAIN ran nothing, EXPLAIN ANALYZE one query');
 
+# A cursor WITH HOLD runs to its end at the commit, and is fetched from later;
+# one that is never closed counts too, when it is gone.
+reset_all();
+run_script(q{
+	BEGIN;
+	DECLARE held CURSOR WITH HOLD FOR SELECT id AS held FROM t ORDER BY id;
+	FETCH 5 FROM held;
+	COMMIT;
+	FETCH 10 FROM held;
+	CLOSE held;
+	BEGIN;
+	DECLARE left_open CURSOR FOR SELECT v AS left_open FROM t ORDER BY v;
+	FETCH 3 FROM left_open;
+	COMMIT;
+	BEGIN;
+	DECLARE undone CURSOR FOR SELECT v AS undone FROM t ORDER BY v;
+	FETCH 3 FROM undone;
+	ROLLBACK;
+}, 'perfopt.track' => 'all', 'pg_stat_statements.track' => 'all');
+is(look('calls, errors', q{query LIKE 'DECLARE held%'}), '1|0', 'a cursor is declared once');
+is(look('sum(calls), sum(rows), sum(errors)', q{query LIKE 'FETCH%'}), '4|21|0', 'each FETCH is a call, with its rows');
+is(look('count(*)', q{errors > 0}), '0', 'none of it has failed');
+
+# Nested statements in a parallel worker's share are not counted, only by the leader
+reset_all();
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION safe(n int) RETURNS int LANGUAGE plpgsql PARALLEL SAFE AS $$
+		BEGIN RETURN n + (SELECT count(*) AS inner_one FROM t WHERE id = n); END $$});
+run_script(q{
+	SET min_parallel_table_scan_size = 0;
+	SET parallel_setup_cost = 0;
+	SET parallel_tuple_cost = 0;
+	SET parallel_leader_participation = off;
+	SELECT count(safe(id)) FROM t;
+}, 'perfopt.track' => 'all', 'pg_stat_statements.track' => 'all');
+is(look('calls, rows', q{query LIKE 'SELECT count(safe%'}), '1|1', 'a parallel query with functions in its workers is one call');
+
 # A driver's BEGIN and COMMIT are prepared statements
 my $pgbench = "$PostgreSQL::Test::Utils::tmp_check/prepared_$$.sql";
 append_to_file($pgbench, "BEGIN;\nSELECT v FROM t WHERE id = 17;\nCOMMIT;\n");
@@ -196,6 +233,18 @@ foreach my $order ('pg_stat_statements, perfopt', 'perfopt, pg_stat_statements')
 	my $hint = slurp_file($node->logfile, $log) =~ /perfopt is loaded before pg_stat_statements/ ? 1 : 0;
 	is($hint, $wrong ? 1 : 0, "$order: the log " . ($wrong ? 'has the hint' : 'is quiet'));
 }
+
+# A full table, with nested statements: nothing is lost
+$node->append_conf('postgresql.conf', "perfopt.max_queries = 100");
+$node->restart;
+reset_all();
+$node->safe_psql('postgres', q{CREATE FUNCTION many() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN FOR i IN 1 .. 150 LOOP EXECUTE 'SELECT 1' || repeat(', 1', i); END LOOP; END $$});
+reset_all();
+run_script("SELECT many();\nSELECT many();\nSELECT many();\nSELECT pg_sleep(0) FROM missing;\n", 'perfopt.track' => 'all');
+# many() plans an expression for the loop's bounds and strings too, without running an executor
+is(look('sum(calls) - 3 - 1, sum(errors), max(rows_used) = max(rows_max), max(i.dropped) > 0', 'true', 'latency() l, perfopt.latency_info() i'),
+	'450|1|t|t', 'all nested calls are counted when there is no room for their queries');
 
 # Without query identifiers, all is counted in one row
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_stat_statements, perfopt'\ncompute_query_id = off");
