@@ -35,6 +35,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -157,27 +158,30 @@ store_one(const AdviceFound *found)
 	values[5] = CStringGetTextDatum(found->reason);
 	values[6] = CStringGetTextDatum(found->evidence);
 	values[7] = Int64GetDatum((int64) found->bytes);
-	/* a row that apply_advice() has locked in some open transaction waits */
-	execute("INSERT INTO perfopt.index_advice AS a"
+
+	/*
+	 * Not what is queued or being built: the worker and its index have that
+	 * row.  Nor what apply_advice() has locked in some open transaction: that
+	 * waits for another round.
+	 */
+	execute("UPDATE perfopt.index_advice SET"
+			"  index_name = $4, ddl = $5, reason = $6, evidence = $7::jsonb,"
+			"  estimated_bytes = $8, last_seen = now(), applied_at = NULL,"
+			"  first_seen = CASE WHEN status IN ('applied', 'obsolete')"
+			"   THEN now() ELSE first_seen END,"
+			"  status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'open' END"
+			" WHERE id = (SELECT id FROM perfopt.index_advice"
+			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
+			"    AND column_names = $3 AND status NOT IN ('queued', 'applying')"
+			"   FOR UPDATE SKIP LOCKED)",
+			8, types, values, SPI_OK_UPDATE);
+	execute("INSERT INTO perfopt.index_advice"
 			" (kind, schema_name, table_name, column_names, index_name, ddl, reason,"
 			"  evidence, estimated_bytes, status)"
 			" SELECT 'create_index', $1, $2, $3, $4, $5, $6, $7::jsonb, $8, 'open'"
 			" WHERE NOT EXISTS (SELECT FROM perfopt.index_advice"
 			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
-			"    AND column_names = $3)"
-			"  OR EXISTS (SELECT FROM perfopt.index_advice"
-			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
-			"    AND column_names = $3 FOR UPDATE SKIP LOCKED)"
-			" ON CONFLICT (kind, schema_name, table_name, column_names) DO UPDATE SET"
-			"  reason = excluded.reason, evidence = excluded.evidence,"
-			"  estimated_bytes = excluded.estimated_bytes, last_seen = now(),"
-			"  index_name = excluded.index_name, ddl = excluded.ddl,"
-			"  first_seen = CASE WHEN a.status IN ('applied', 'obsolete')"
-			"   THEN now() ELSE a.first_seen END,"
-			"  applied_at = NULL,"
-			"  status = CASE WHEN a.status = 'failed' THEN 'failed' ELSE 'open' END"
-	/* while it is being built, the worker and its index have this row */
-			" WHERE a.status NOT IN ('queued', 'applying')",
+			"    AND column_names = $3)",
 			8, types, values, SPI_OK_INSERT);
 }
 
@@ -323,6 +327,7 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 	char	   *result;
 
 	perfopt_require_preload();
+	PreventCommandIfReadOnly("perfopt.apply_advice()");
 
 	values[0] = Int64GetDatum(id);
 	values[1] = CStringGetTextDatum(GetUserNameFromId(caller, false));

@@ -30,10 +30,10 @@ GRANT SELECT ON perfopt.index_advice TO pg_read_all_stats;
 CREATE VIEW perfopt.advice AS
     SELECT id, kind,
            pg_catalog.format('%I.%I', schema_name, table_name) AS relation,
-           ddl, reason, evidence, estimated_bytes, status, error, first_seen, last_seen
+           ddl, reason, evidence, estimated_bytes, status, error, first_seen, last_seen, applied_at
     FROM perfopt.index_advice;
 COMMENT ON VIEW perfopt.advice IS
-'What perfopt advises: the statement to run, the reason in a sentence, the evidence (statements with calls, mean time, share of the statement time from 0 to 1, plan cost before and after), the size expected in bytes, and the status: open, queued, applying, applied, failed (error says why) or obsolete. For members of pg_read_all_stats.';
+'What perfopt advises: the statement to run, the reason in a sentence, the evidence (statements with calls, mean time, share of the statement time from 0 to 1, plan cost before and after), the size expected in bytes, and the status: open, queued, applying, applied, failed (error says why) or obsolete, with the time it was applied. For members of pg_read_all_stats.';
 GRANT SELECT ON perfopt.advice TO pg_read_all_stats;
 
 CREATE FUNCTION perfopt.analyze_now() RETURNS integer

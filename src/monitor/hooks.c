@@ -140,6 +140,8 @@ error_class(int sqlerrcode)
 			return ERROR_CLASS_CONSTRAINT;
 		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):
 			return ERROR_CLASS_TRANSACTION_STATE;
+		case MAKE_SQLSTATE('2', '6', '0', '0', '0'):
+			return ERROR_CLASS_STATEMENT_NAME;
 		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):
 			return ERROR_CLASS_ROLLBACK;
 		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):

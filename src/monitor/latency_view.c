@@ -33,6 +33,7 @@ static const struct
 	[ERROR_CLASS_DATA] = {"22", "Data Exception"},
 	[ERROR_CLASS_CONSTRAINT] = {"23", "Integrity Constraint Violation"},
 	[ERROR_CLASS_TRANSACTION_STATE] = {"25", "Invalid Transaction State"},
+	[ERROR_CLASS_STATEMENT_NAME] = {"26", "Invalid SQL Statement Name"},
 	[ERROR_CLASS_ROLLBACK] = {"40", "Transaction Rollback"},
 	[ERROR_CLASS_SYNTAX_OR_ACCESS] = {"42", "Syntax Error or Access Rule Violation"},
 	[ERROR_CLASS_RESOURCES] = {"53", "Insufficient Resources"},

@@ -7,7 +7,8 @@ CREATE FUNCTION pg_temp.columns_of(relation regclass) RETURNS text LANGUAGE sql 
       FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped $$;
 SELECT is(pg_temp.columns_of('perfopt.advice'),
     'id bigint, kind text, relation text, ddl text, reason text, evidence jsonb, estimated_bytes bigint, status text, '
-    'error text, first_seen timestamp with time zone, last_seen timestamp with time zone', 'columns of advice');
+    'error text, first_seen timestamp with time zone, last_seen timestamp with time zone,'
+    ' applied_at timestamp with time zone', 'columns of advice');
 SELECT is(pg_temp.columns_of('perfopt.plan_samples'),
     'queryid bigint, role text, captured_at timestamp with time zone, parameters text[], bytes integer', 'columns of plan_samples');
 

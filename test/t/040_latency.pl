@@ -88,7 +88,7 @@ my $err = run_script(q{
 });
 is(look('calls, errors, rows', 'queryid = 0'), '4|4|0', 'errors outside of the execution are counted under queryid 0');
 is(look('class_name, errors', 'queryid = 0 ORDER BY class_name', 'query_errors'),
-	"Invalid Transaction State|1\nOther|1\nSyntax Error or Access Rule Violation|2", 'by class');
+	"Invalid SQL Statement Name|1\nInvalid Transaction State|1\nSyntax Error or Access Rule Violation|2", 'by class');
 is(look('sum(errors)', 'queryid <> 0 AND sqlstate_class = \'22\'', 'query_errors'), '1', 'an error in the planner has its query');
 is(look('sum(errors), sum(calls)', 'errors > 0'), '5|5', 'none is counted twice');
 
