@@ -455,6 +455,8 @@ perfopt_launcher_main(Datum main_arg)
 		bool		probe_all = false;
 		bool		scan;
 
+		/* Between two rounds there is no query to cancel. */
+		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{

@@ -33,6 +33,13 @@ sub workers_become
 
 workers_become('postgres', 'one database has a worker');
 
+# Who cancels everybody's query does not mean the launcher.
+my ($launcher, $ticks) = split /\|/, $node->safe_psql('postgres', q{SELECT pid, ticks FROM perfopt.workers WHERE kind = 'launcher'});
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($launcher)");
+ok($node->poll_query_until('postgres', qq{SELECT pid IS DISTINCT FROM $launcher OR ticks > $ticks FROM perfopt.workers WHERE kind = 'launcher'}),
+	'a cancel reaches the launcher');
+is($node->safe_psql('postgres', q{SELECT pid, errors FROM perfopt.workers WHERE kind = 'launcher'}), "$launcher|0", 'it has nothing to cancel');
+
 # The server's limits are not meant for a duty, which has its own.
 $node->safe_psql('postgres', q{CREATE TABLE duty_script AS SELECT 'SELECT pg_sleep(0.3)' AS script});
 my $limit = $node->safe_psql('postgres', q{SELECT max(name) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')});
