@@ -110,25 +110,26 @@ set_failed(int64 id, const char *error)
 }
 
 /*
- * The oldest row of that status, as this run has left it, in the caller's
- * memory context; or NULL.
+ * The row of that status after the skip oldest ones, as this run has left it,
+ * in the caller's memory context; or NULL.
  */
 static Applying *
-fetch_row(const char *status)
+fetch_row(const char *status, int skip)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Applying   *row = NULL;
-	Oid			types[] = {TEXTOID};
-	Datum		values[1];
+	Oid			types[] = {TEXTOID, INT4OID};
+	Datum		values[2];
 
 	values[0] = CStringGetTextDatum(status);
+	values[1] = Int32GetDatum(skip);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args("SELECT id, schema_name, table_name, index_name, ddl,"
 							  " requested_by, error, column_names"
 							  " FROM perfopt.index_advice WHERE status = $1"
-							  " ORDER BY requested_at, id LIMIT 1",
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+							  " ORDER BY requested_at, id LIMIT 1 OFFSET $2",
+							  2, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	if (SPI_processed > 0)
 	{
@@ -275,28 +276,37 @@ settle(Applying *row)
 		set_failed(row->id, row->error);
 }
 
-/* Take the next one: name it, commit that it is ours, and start. */
-static void
+/*
+ * Take this one: name it, commit that it is ours, and start.  False: its table
+ * is locked, so others come first.
+ */
+static bool
 start(Applying *row)
 {
 	IndexSpec	spec;
 	Oid			relid = perfopt_advice_resolve(row->schema_name, row->table_name,
 											   row->columns, &spec);
-	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	Relation	relation = NULL;
 	Datum	   *names;
 	int			num_names;
 	char	   *columns[INDEX_MAX_COLUMNS];
 
+	if (OidIsValid(relid))
+	{
+		if (!ConditionalLockRelationOid(relid, AccessShareLock))
+			return false;
+		relation = try_relation_open(relid, NoLock);
+	}
 	if (relation == NULL)
 	{
 		set_failed(row->id, "the table is gone");
-		return;
+		return true;
 	}
 	if (perfopt_index_exists(relation, &spec))
 	{
 		relation_close(relation, AccessShareLock);
 		set_applied(row->id);
-		return;
+		return true;
 	}
 	deconstruct_array(row->columns, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL,
 					  &num_names);
@@ -312,6 +322,7 @@ start(Applying *row)
 	perfopt_duty_next_transaction();
 	PERFOPT_STOP_POINT("apply-submit");
 	submit_or_fail(row, row->ddl, false);
+	return true;
 }
 
 static void
@@ -349,12 +360,12 @@ apply(void)
 		}
 	}
 
-	row = fetch_row("applying");
-	if (row)
+	/* nobody keeps others waiting by a lock on his own table */
+	for (int i = 0; !job_running && (row = fetch_row("applying", i)) != NULL; i++)
 		settle(row);
-	if (!job_running && (row = fetch_row("applying")) == NULL &&
-		(row = fetch_row("queued")) != NULL)
-		start(row);
+	for (int i = 0; !job_running && (row = fetch_row("queued", i)) != NULL; i++)
+		if (start(row))
+			break;
 }
 
 void

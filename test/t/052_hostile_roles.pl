@@ -70,8 +70,9 @@ as_mallory('DROP TABLE wide');
 as_mallory(q{
 	CREATE TABLE wanted AS SELECT i AS id, i AS a, repeat('x', 50) AS filler FROM generate_series(1, 30000) i;
 	CREATE INDEX wanted_id_idx ON wanted (id);
-	ANALYZE wanted;
-} . join('', map { "SELECT * FROM wanted WHERE a = $_;" } 1 .. 20));
+	CREATE TABLE other AS SELECT * FROM wanted;
+	ANALYZE wanted, other;
+} . join('', map { "SELECT * FROM wanted WHERE a = $_; SELECT * FROM other WHERE a = $_;" } 1 .. 20));
 is(round(), 't', 'a round');
 my $id = $node->safe_psql('postgres', q{SELECT id FROM perfopt.advice WHERE relation = 'public.wanted'});
 my $locker = $node->background_psql('postgres', extra_params => ['-U', 'mallory'], on_error_stop => 1);
@@ -80,6 +81,11 @@ is(round(), 't', 'a round does not wait for somebody who has asked for an index 
 is($node->safe_psql('postgres', "SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'which changes nothing');
 $locker->query_safe('ROLLBACK; BEGIN; REINDEX INDEX wanted_id_idx');
 is(round(), 't', 'nor for the lock of an index');
+$locker->query_safe('ROLLBACK; BEGIN; LOCK TABLE wanted');
+as_mallory("SELECT perfopt.apply_advice($id)");
+$node->safe_psql('postgres', q{SELECT perfopt.apply_advice(id) FROM perfopt.advice WHERE relation = 'public.other'});
+ok($node->poll_query_until('postgres', q{SELECT status = 'applied' FROM perfopt.advice WHERE relation = 'public.other'}),
+	'an index is built while another table is locked');
 $locker->query_safe('ROLLBACK');
 $locker->quit;
 
