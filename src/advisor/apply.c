@@ -58,6 +58,7 @@ static int	apply_interval = IDLE_INTERVAL_MS;
 
 /* The job at work for an advice, known to the process that submitted it. */
 static bool job_running = false;
+static bool job_cleans_up;		/* it drops what another one has left */
 static PerfoptJob job;
 static int64 job_advice;
 
@@ -152,7 +153,7 @@ fetch_row(const char *status)
 }
 
 static void
-submit(const Applying *row, const char *statement)
+submit(const Applying *row, const char *statement, bool cleans_up)
 {
 	PerfoptJobSpec spec = {
 		.capability = "advisor",
@@ -168,13 +169,14 @@ submit(const Applying *row, const char *statement)
 				 errmsg("role \"%s\" does not exist", row->role)));
 	job = perfopt_job_submit(&spec);
 	job_running = true;
+	job_cleans_up = cleans_up;
 	job_advice = row->id;
 	apply_interval = BUSY_INTERVAL_MS;
 }
 
 /* Submit, and put an error into the row instead of the duty. */
 static void
-submit_or_fail(const Applying *row, const char *statement)
+submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -184,7 +186,7 @@ submit_or_fail(const Applying *row, const char *statement)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		submit(row, statement);
+		submit(row, statement, cleans_up);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -267,7 +269,7 @@ settle(Applying *row)
 															   row->index_name));
 
 		PERFOPT_STOP_POINT("apply-clean-up");
-		submit_or_fail(row, drop);
+		submit_or_fail(row, drop, true);
 	}
 	else
 		set_failed(row->id, row->error);
@@ -309,7 +311,7 @@ start(Applying *row)
 			   " ddl = $3 WHERE id = $1", row->id, row->index_name, row->ddl);
 	perfopt_duty_next_transaction();
 	PERFOPT_STOP_POINT("apply-submit");
-	submit_or_fail(row, row->ddl);
+	submit_or_fail(row, row->ddl, false);
 }
 
 static void
@@ -340,6 +342,10 @@ apply(void)
 					   " WHERE id = $1 AND status = 'applying' AND $3 IS NULL", job_advice,
 					   outcome.message[0] ? outcome.message :
 					   "the index build was interrupted", NULL);
+
+			/* what stands in its way won't go so soon */
+			if (job_cleans_up)
+				return;
 		}
 	}
 

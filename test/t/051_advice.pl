@@ -182,6 +182,28 @@ $node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advic
 is(status_of($orders), 'failed', 'a killed build has failed');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and its invalid index is dropped');
 
+# An index that can't be dropped, as its owner is another one by now, is not
+# tried again and again without a pause.
+$node->safe_psql('postgres', "SELECT stop_point_set('apply-clean-up', 'wait')");
+$writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO orders VALUES (-5, 1)');
+as_role('owner', "SELECT perfopt.apply_advice($orders)");
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_index WHERE NOT indisvalid});
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'orders'::regclass AND mode = 'ShareUpdateExclusiveLock'});
+$writer->query_safe('COMMIT');
+$writer->quit;
+$node->poll_query_until('postgres', "SELECT stop_point_waiters('apply-clean-up') = 1");
+$node->safe_psql('postgres', 'ALTER TABLE orders OWNER TO other');
+my $log = -s $node->logfile;
+$node->safe_psql('postgres', "SELECT stop_point_clear('apply-clean-up')");
+$node->wait_for_log(qr/must be owner of index/, $log);
+$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
+my @tries = slurp_file($node->logfile, $log) =~ /must be owner of index/g;
+is(scalar(@tries), 1, 'it takes its time to try again');
+$node->safe_psql('postgres', 'ALTER TABLE orders OWNER TO owner');
+ok($node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders"), 'but it does');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and the index goes in the end');
+
 # The whole server crashes in the middle of a build.
 $writer = $node->background_psql('postgres');
 $writer->query_safe('BEGIN; INSERT INTO orders VALUES (-3, 1)');
