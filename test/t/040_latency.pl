@@ -170,7 +170,8 @@ run_script(q{
 	FETCH 3 FROM undone;
 	ROLLBACK;
 }, 'perfopt.track' => 'all', 'pg_stat_statements.track' => 'all');
-is(look('calls, errors', q{query LIKE 'DECLARE held%'}), '1|0', 'a cursor is declared once');
+# since PostgreSQL 18 what the cursor runs has a text, too
+is(look('DISTINCT calls, errors', q{query LIKE 'DECLARE held%'}), '1|0', 'a cursor is declared once, and runs once');
 is(look('sum(calls), sum(rows), sum(errors)', q{query LIKE 'FETCH%'}), '4|21|0', 'each FETCH is a call, with its rows');
 is(look('count(*)', q{errors > 0}), '0', 'none of it has failed');
 
