@@ -225,9 +225,10 @@ find_index(Oid relid, const char *index_name, bool *valid)
 
 /*
  * A row is "applying" and this process has no job for it: its job has just
- * ended, or ended or goes on after a restart.  Look at what it left.
+ * ended, or ended or goes on after a restart.  Look at what it left.  False:
+ * that can't be seen now, so the row stays as it is.
  */
-static void
+static bool
 settle(Applying *row)
 {
 	IndexSpec	spec;
@@ -239,7 +240,7 @@ settle(Applying *row)
 	if (!OidIsValid(relid))
 	{
 		set_failed(row->id, row->error ? row->error : "the table is gone");
-		return;
+		return true;
 	}
 
 	/* being valid is the last step of a build */
@@ -247,7 +248,7 @@ settle(Applying *row)
 	if (OidIsValid(index) && valid)
 	{
 		set_applied(row->id);
-		return;
+		return true;
 	}
 
 	/*
@@ -256,7 +257,7 @@ settle(Applying *row)
 	 */
 	apply_interval = BUSY_INTERVAL_MS;
 	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
-		return;
+		return false;
 	index = find_index(relid, row->index_name, &valid);
 	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
 
@@ -274,11 +275,12 @@ settle(Applying *row)
 	}
 	else
 		set_failed(row->id, row->error);
+	return true;
 }
 
 /*
  * Take this one: name it, commit that it is ours, and start.  False: its table
- * is locked, so others come first.
+ * is locked, so it stays queued and others come first.
  */
 static bool
 start(Applying *row)
@@ -361,11 +363,12 @@ apply(void)
 	}
 
 	/* nobody keeps others waiting by a lock on his own table */
-	for (int i = 0; !job_running && (row = fetch_row("applying", i)) != NULL; i++)
-		settle(row);
-	for (int i = 0; !job_running && (row = fetch_row("queued", i)) != NULL; i++)
-		if (start(row))
-			break;
+	for (int skip = 0; !job_running && (row = fetch_row("applying", skip)) != NULL;)
+		if (!settle(row))
+			skip++;
+	for (int skip = 0; !job_running && (row = fetch_row("queued", skip)) != NULL;)
+		if (!start(row))
+			skip++;
 }
 
 void
