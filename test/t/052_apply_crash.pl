@@ -168,8 +168,14 @@ start_over();
 # and while the invalid index is being dropped.
 start_build();
 sql("SELECT pg_terminate_backend($job)");
-wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'perfopt job' AND query LIKE 'DROP INDEX%' AND wait_event_type = 'Lock'},
-	'a drop is under way');
+my $dropping = q{FROM pg_stat_activity WHERE backend_type = 'perfopt job' AND query LIKE 'DROP INDEX%' AND wait_event_type = 'Lock'};
+wait_until("SELECT count(*) = 1 $dropping", 'a drop is under way');
+my $drop = sql("SELECT pid $dropping");
+sql("SELECT pg_cancel_backend($drop)");
+wait_until("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $drop", 'it is cancelled');
+# woken as long as there is no other drop
+ok($node->poll_query_until('postgres', "SELECT count(duty_wake('apply')) = 0 FROM (SELECT count(*) AS n $dropping AND pid <> $drop) d WHERE n = 0"),
+	'and tried again');
 crash();
 ends_as($id, 'failed: terminating background worker "perfopt job" due to administrator command',
 	'a crash in the middle of cleaning up; the first error is kept');
