@@ -189,7 +189,7 @@ end_holds(XactEvent event, void *arg)
 	holding = false;
 
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < WORKER_MAX_HOLDS; i++)
+	for (int i = 0; i < worker_registry->num_holds; i++)
 	{
 		DatabaseHold *hold = &worker_registry->holds[i];
 		DatabaseEntry *entry;
@@ -210,30 +210,29 @@ end_holds(XactEvent event, void *arg)
 }
 
 /*
- * Put a hold on the database.  False when there is no room for it, with more
- * such commands under way than anybody has ever seen.
+ * Put a hold on the database, in place of one that this backend may have from
+ * an earlier command of its transaction: nobody can hold more than one, or use
+ * up the room of others.
  */
-static bool
+static void
 put_hold(Oid dboid)
 {
-	bool		done = false;
+	DatabaseHold *hold = NULL;
 
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < WORKER_MAX_HOLDS && !done; i++)
+	for (int i = 0; i < worker_registry->num_holds; i++)
 	{
-		DatabaseHold *hold = &worker_registry->holds[i];
+		DatabaseHold *candidate = &worker_registry->holds[i];
 
-		if (hold->dboid == dboid && hold->holder == MyProcPid)
-			done = true;
-		else if (!OidIsValid(hold->dboid))
-		{
-			hold->dboid = dboid;
-			hold->holder = MyProcPid;
-			done = true;
-		}
+		if (OidIsValid(candidate->dboid) ? candidate->holder == MyProcPid : hold == NULL)
+			hold = candidate;
+	}
+	if (hold)
+	{
+		hold->dboid = dboid;
+		hold->holder = MyProcPid;
 	}
 	LWLockRelease(worker_registry->lock);
-	return done;
 }
 
 /*
@@ -267,8 +266,7 @@ make_way(Wanted wanted)
 		registered = true;
 	}
 	holding = true;
-	if (!put_hold(wanted.dboid))
-		return;
+	put_hold(wanted.dboid);
 
 	(void) worker_there(wanted.dboid, true);
 	if (wanted.all)

@@ -34,10 +34,16 @@ Registry   *worker_registry = NULL;
 static bool start_at_commit = false;
 
 static Size
+holds_offset(void)
+{
+	return MAXALIGN(add_size(offsetof(Registry, databases),
+							 mul_size(perfopt_max_databases, sizeof(DatabaseEntry))));
+}
+
+static Size
 registry_size(void)
 {
-	return add_size(offsetof(Registry, databases),
-					mul_size(perfopt_max_databases, sizeof(DatabaseEntry)));
+	return add_size(holds_offset(), mul_size(MaxBackends, sizeof(DatabaseHold)));
 }
 
 static void
@@ -51,6 +57,8 @@ registry_attach(void *area, LWLockPadded *locks, bool found)
 	worker_registry->lock = &locks[0].lock;
 	ConditionVariableInit(&worker_registry->changed);
 	worker_registry->num_databases = perfopt_max_databases;
+	worker_registry->num_holds = MaxBackends;
+	worker_registry->holds = (DatabaseHold *) ((char *) area + holds_offset());
 }
 
 void
@@ -106,7 +114,7 @@ worker_add_database(Oid dboid)
 bool
 worker_database_held(Oid dboid)
 {
-	for (int i = 0; i < WORKER_MAX_HOLDS; i++)
+	for (int i = 0; i < worker_registry->num_holds; i++)
 		if (worker_registry->holds[i].dboid == dboid)
 			return true;
 	return false;

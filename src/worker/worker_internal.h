@@ -23,7 +23,6 @@
 #include "worker/worker.h"
 
 #define WORKER_MAX_DUTIES		16
-#define WORKER_MAX_HOLDS		16
 #define WORKER_ERROR_LEN		256
 
 /* A worker that ended is started again after this, doubled while it fails. */
@@ -84,7 +83,10 @@ typedef struct DatabaseEntry
 	DutyRequests duties[WORKER_MAX_DUTIES];
 } DatabaseEntry;
 
-/* A command on a database that must not meet our processes in it. */
+/*
+ * A command on a database that must not meet our processes in it.  A backend
+ * has one at most, and there is room for one of every backend.
+ */
 typedef struct DatabaseHold
 {
 	Oid			dboid;			/* InvalidOid: unused */
@@ -102,7 +104,8 @@ typedef struct Registry
 	int			launcher_pid;
 	Latch	   *launcher_latch;
 	WorkerStats launcher;
-	DatabaseHold holds[WORKER_MAX_HOLDS];
+	int			num_holds;
+	DatabaseHold *holds;		/* behind the databases */
 	int			num_databases;
 	DatabaseEntry databases[FLEXIBLE_ARRAY_MEMBER];
 } Registry;
