@@ -201,7 +201,11 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	if (error)
-		set_failed(row->id, error->message);
+		set_failed(row->id, !cleans_up ? error->message :
+				   psprintf("%s; the invalid index %s is left, as it could not be dropped: %s",
+							row->error ? row->error : "the index build was interrupted",
+							quote_qualified_identifier(row->schema_name, row->index_name),
+							error->message));
 }
 
 /* The row's index: InvalidOid when there is none of that name on that table. */

@@ -260,6 +260,10 @@ perfopt_database_worker_main(Datum main_arg)
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 
+		/* Told to go while there was nothing to do: no error, so none is logged. */
+		if (ProcDiePending)
+			break;
+
 		/* A cancel that came too late for what it was meant for. */
 		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();

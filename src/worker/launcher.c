@@ -455,7 +455,9 @@ perfopt_launcher_main(Datum main_arg)
 		bool		probe_all = false;
 		bool		scan;
 
-		/* Between two rounds there is no query to cancel. */
+		/* Between two rounds nothing is cut short: no error, so none is logged. */
+		if (ProcDiePending)
+			proc_exit(1);		/* so that the postmaster starts us again */
 		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
