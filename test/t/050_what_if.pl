@@ -181,9 +181,11 @@ $node->safe_psql('postgres', q{
 		END IF;
 		RETURN 7;
 	END$$;
+	RESET ROLE;
+	SELECT perfopt.reset_latency();
+	SET ROLE hostile;
 	} . 'SELECT id FROM hostile.bait WHERE id = hostile.sleeps();' x 3);
 $pid = $node->safe_psql('postgres', $worker);
-$node->safe_psql('postgres', q{SET ROLE hostile; SELECT 1});
 my $round = $node->background_psql('postgres');
 $round->query_until(qr/begun/, "\\echo begun\nSELECT perfopt.analyze_now();\n");
 $node->poll_query_until('postgres', "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid")

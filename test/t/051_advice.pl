@@ -266,6 +266,22 @@ analyze_now();
 is($node->safe_psql('postgres', q{SELECT string_agg(relation, ',') FROM perfopt.advice WHERE relation = 'public.log' AND status = 'open'}),
 	'', 'but not when it is written far more');
 
+# Trees that are stale after DDL
+$node->safe_psql('postgres', q{SET ROLE owner; SELECT * FROM orders WHERE user_id = 3; SELECT * FROM orders WHERE user_id = 4; SELECT * FROM orders WHERE user_id = 5});
+my $samples = q{SELECT count(*) FROM perfopt.plan_samples};
+cmp_ok($node->safe_psql('postgres', $samples), '>', 0, 'there are samples');
+$node->safe_psql('postgres', q{ALTER TABLE orders DROP COLUMN code; ALTER TABLE orders ALTER user_id TYPE bigint;
+	ALTER TABLE log RENAME TO old_log; DROP TABLE old_log});
+analyze_now();
+is($node->safe_psql('postgres', $samples), '0', 'samples of altered tables are discarded');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
+$node->safe_psql('postgres', 'ALTER TABLE orders RENAME user_id TO renamed');
+analyze_now();
+is(status_of($orders), 'obsolete', 'advice for a column that is gone is obsolete');
+
+is($node->safe_psql('postgres', 'SELECT last_value - max(id) FROM perfopt.index_advice_id_seq, perfopt.index_advice GROUP BY last_value'),
+	'0', 'a round that finds what is known already uses no id');
+
 # Tables and columns that go while a round is at work
 $node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
 $node->safe_psql('postgres', q{
@@ -282,22 +298,6 @@ is($round->query_safe(q{SELECT 'lives'}) =~ /lives/, 1, 'a round survives it whe
 $round->quit;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed')}), '0',
 	'and gives no advice for what is gone');
-
-# Trees that are stale after DDL
-$node->safe_psql('postgres', q{SET ROLE owner; SELECT * FROM orders WHERE user_id = 3; SELECT * FROM orders WHERE user_id = 4; SELECT * FROM orders WHERE user_id = 5});
-my $samples = q{SELECT count(*) FROM perfopt.plan_samples};
-cmp_ok($node->safe_psql('postgres', $samples), '>', 0, 'there are samples');
-$node->safe_psql('postgres', q{ALTER TABLE orders DROP COLUMN code; ALTER TABLE orders ALTER user_id TYPE bigint;
-	ALTER TABLE log RENAME TO old_log; DROP TABLE old_log});
-analyze_now();
-is($node->safe_psql('postgres', $samples), '0', 'samples of altered tables are discarded');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
-$node->safe_psql('postgres', 'ALTER TABLE orders RENAME user_id TO renamed');
-analyze_now();
-is(status_of($orders), 'obsolete', 'advice for a column that is gone is obsolete');
-
-is($node->safe_psql('postgres', 'SELECT last_value - max(id) FROM perfopt.index_advice_id_seq, perfopt.index_advice GROUP BY last_value'),
-	'0', 'a round that finds what is known already uses no id');
 
 $node->stop;
 done_testing();
