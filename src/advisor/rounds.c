@@ -226,7 +226,8 @@ update_statement(const PerfoptQueryKey *key, const PerfoptQueryCost *cost, doubl
 /*
  * Rows recently written to the table in a way that an index would have to
  * follow.  The rows a table had when it was first looked at are not held
- * against it: they may have been loaded at once.
+ * against it: they may have been loaded at once.  live_rows is -1 when nobody
+ * has counted them.
  */
 static double
 recent_writes(Oid relid, double live_rows, double decay)
@@ -239,7 +240,7 @@ recent_writes(Oid relid, double live_rows, double decay)
 
 	if (!found)
 	{
-		history->writes = Min(writes, live_rows);
+		history->writes = live_rows < 0 ? writes : Min(writes, live_rows);
 		history->recent_writes = 0;
 		history->round = round_number - 1;
 	}
@@ -418,7 +419,7 @@ assess(Candidate *candidate, double decay)
 	good = !perfopt_index_exists(relation, &candidate->spec);
 	if (good)
 	{
-		live_rows = Max(relation->rd_rel->reltuples, 0);
+		live_rows = relation->rd_rel->reltuples;
 		perfopt_index_size(relation, live_rows, &candidate->spec, &size);
 		candidate->bytes = size.pages * BLCKSZ;
 		candidate->writes_ms = recent_writes(candidate->spec.relid, live_rows, decay) *
