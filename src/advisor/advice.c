@@ -112,6 +112,25 @@ perfopt_advice_resolve(const char *schema_name, const char *table_name,
 /*
  * A round's result
  */
+
+bool
+perfopt_advice_name(AdviceFound *found)
+{
+	Relation	relation = perfopt_index_spec_open(&found->spec);
+
+	if (relation == NULL)
+		return false;
+	found->schema_name = get_namespace_name(RelationGetNamespace(relation));
+	found->table_name = pstrdup(RelationGetRelationName(relation));
+	for (int i = 0; i < found->spec.num_columns; i++)
+		found->columns[i] = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(relation),
+														  found->spec.attnums[i] - 1)->attname));
+	found->index_name = perfopt_advice_index_name(relation, found->spec.num_columns,
+												  found->columns);
+	relation_close(relation, AccessShareLock);
+	return found->schema_name != NULL;
+}
+
 static void
 execute(const char *sql, int nargs, Oid *types, Datum *values, int expected)
 {
@@ -125,36 +144,18 @@ store_one(const AdviceFound *found)
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID};
 	Datum		values[8];
 	Datum		column_datums[INDEX_MAX_COLUMNS];
-	char	   *columns[INDEX_MAX_COLUMNS];
-	char	   *schema_name;
-	char	   *table_name;
-	char	   *index_name;
-	Relation	relation;
 	int			n = found->spec.num_columns;
 
-	/* it was there a moment ago */
-	if (!ConditionalLockRelationOid(found->spec.relid, AccessShareLock))
-		return;
-	relation = try_relation_open(found->spec.relid, NoLock);
-	if (relation == NULL)
-		return;
-	schema_name = get_namespace_name(RelationGetNamespace(relation));
-	table_name = pstrdup(RelationGetRelationName(relation));
 	for (int i = 0; i < n; i++)
-	{
-		columns[i] = get_attname(found->spec.relid, found->spec.attnums[i], false);
-		column_datums[i] = CStringGetTextDatum(columns[i]);
-	}
-	index_name = perfopt_advice_index_name(relation, n, columns);
-	relation_close(relation, NoLock);
-
-	values[0] = CStringGetTextDatum(schema_name);
-	values[1] = CStringGetTextDatum(table_name);
+		column_datums[i] = CStringGetTextDatum(found->columns[i]);
+	values[0] = CStringGetTextDatum(found->schema_name);
+	values[1] = CStringGetTextDatum(found->table_name);
 	values[2] = PointerGetDatum(construct_array(column_datums, n, TEXTOID, -1, false,
 												TYPALIGN_INT));
-	values[3] = CStringGetTextDatum(index_name);
-	values[4] = CStringGetTextDatum(perfopt_advice_ddl(index_name, schema_name,
-													   table_name, n, columns));
+	values[3] = CStringGetTextDatum(found->index_name);
+	values[4] = CStringGetTextDatum(perfopt_advice_ddl(found->index_name, found->schema_name,
+													   found->table_name, n,
+													   (char **) found->columns));
 	values[5] = CStringGetTextDatum(found->reason);
 	values[6] = CStringGetTextDatum(found->evidence);
 	values[7] = Int64GetDatum((int64) found->bytes);
@@ -220,23 +221,17 @@ revise(List *found, Datum priced_queryids)
 		bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull)) && !isnull;
 		const char *status = NULL;
 		IndexSpec	spec;
+		Relation	relation;
 		ListCell   *lc;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!OidIsValid(perfopt_advice_resolve(schema_name, table_name, columns, &spec)))
 			status = "obsolete";
-		else if (ConditionalLockRelationOid(spec.relid, AccessShareLock))
+		else if ((relation = perfopt_index_spec_open(&spec)) != NULL)
 		{
-			Relation	relation = try_relation_open(spec.relid, NoLock);
-
-			if (relation == NULL)
-				status = "obsolete";
-			else
-			{
-				if (perfopt_index_exists(relation, &spec))
-					status = "applied";
-				relation_close(relation, NoLock);
-			}
+			if (perfopt_index_exists(relation, &spec))
+				status = "applied";
+			relation_close(relation, AccessShareLock);
 		}
 		if (status == NULL && judged)
 		{

@@ -64,7 +64,10 @@ extern bool perfopt_plan_sample_make(const PerfoptQueryKey *key, Query *query,
 /* Forget a sample that can't be planned any more. */
 extern void perfopt_plan_sample_discard(const PlanSample *sample);
 
-/* The statement must not be planned again; there is no sample of it from now. */
+/*
+ * The statement must not be planned again: nobody gets its samples, and none are
+ * taken, as long as other statements do not crowd it out.
+ */
 extern void perfopt_plan_sample_condemn(const PerfoptQueryKey *key);
 
 extern Query *perfopt_plan_sample_query(const PlanSample *sample);
@@ -101,14 +104,13 @@ extern void perfopt_index_size(Relation relation, double tuples,
 extern void perfopt_what_if_init(void);
 
 /*
- * Costs of a sampled statement, one for each of the num_sets lists of
- * IndexSpec *.  With candidates not NULL, candidates found while planning with
- * the first list are appended to it, as IndexSpec * in the caller's memory
- * context.  False when the sample could not be planned; if it never will be,
- * it has been discarded.
+ * Cost of a sampled statement with these indexes, IndexSpec *.  With candidates
+ * not NULL, candidates found while planning are appended to it, as IndexSpec *
+ * in the caller's memory context.  False when the sample could not be planned;
+ * if it never will be, it has been discarded.
  */
-extern bool perfopt_what_if_costs(const PlanSample *sample, int num_sets,
-								  List **sets, Cost *costs, List **candidates);
+extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes,
+								 Cost *cost, List **candidates);
 
 /* Is the planner at work for a what-if, on this statement itself? */
 extern bool perfopt_what_if_planning(PlannerInfo *root);
@@ -121,7 +123,9 @@ extern void perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel,
 extern bool perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b);
 extern bool perfopt_index_spec_is_prefix(const IndexSpec *a, const IndexSpec *b);
 
-/* Does a valid index with these leading columns exist, and what's its name? */
+extern Relation perfopt_index_spec_open(const IndexSpec *spec);
+
+/* Does an index exist that serves as this one would? */
 extern bool perfopt_index_exists(Relation relation, const IndexSpec *spec);
 
 /* rounds.c */
@@ -134,10 +138,17 @@ extern void perfopt_rounds_init(void);
 typedef struct AdviceFound
 {
 	IndexSpec	spec;
+	char	   *schema_name;
+	char	   *table_name;
+	char	   *columns[INDEX_MAX_COLUMNS];
+	char	   *index_name;
 	char	   *reason;
 	char	   *evidence;		/* JSON */
 	double		bytes;
 } AdviceFound;
+
+/* Fill in the names; false when perfopt_index_spec_open() does not open it. */
+extern bool perfopt_advice_name(AdviceFound *found);
 
 /* Store a round's result; priced_queryids: bigint[] of what was looked at. */
 extern void perfopt_advice_store(List *found, Datum priced_queryids);

@@ -284,30 +284,26 @@ settle(Applying *row)
 
 /*
  * Take this one: name it, commit that it is ours, and start.  False: its table
- * is locked, so it stays queued and others come first.
+ * is locked or just goes, so it stays queued and others come first.
  */
 static bool
 start(Applying *row)
 {
 	IndexSpec	spec;
-	Oid			relid = perfopt_advice_resolve(row->schema_name, row->table_name,
-											   row->columns, &spec);
-	Relation	relation = NULL;
+	Relation	relation;
 	Datum	   *names;
 	int			num_names;
 	char	   *columns[INDEX_MAX_COLUMNS];
 
-	if (OidIsValid(relid))
-	{
-		if (!ConditionalLockRelationOid(relid, AccessShareLock))
-			return false;
-		relation = try_relation_open(relid, NoLock);
-	}
-	if (relation == NULL)
+	if (!OidIsValid(perfopt_advice_resolve(row->schema_name, row->table_name,
+										   row->columns, &spec)))
 	{
 		set_failed(row->id, "the table is gone");
 		return true;
 	}
+	relation = perfopt_index_spec_open(&spec);
+	if (relation == NULL)
+		return false;
 	if (perfopt_index_exists(relation, &spec))
 	{
 		relation_close(relation, AccessShareLock);
@@ -335,6 +331,7 @@ static void
 apply(void)
 {
 	Applying   *row;
+	int64		stuck = 0;		/* an advice not to be tried again at once */
 
 	apply_interval = IDLE_INTERVAL_MS;
 	if (job_running)
@@ -360,15 +357,15 @@ apply(void)
 					   outcome.message[0] ? outcome.message :
 					   "the index build was interrupted", NULL);
 
-			/* what stands in its way won't go so soon */
+			/* what stands in the way of a drop won't go so soon */
 			if (job_cleans_up)
-				return;
+				stuck = job_advice;
 		}
 	}
 
 	/* nobody keeps others waiting by a lock on his own table */
 	for (int skip = 0; !job_running && (row = fetch_row("applying", skip)) != NULL;)
-		if (!settle(row))
+		if (row->id == stuck || !settle(row))
 			skip++;
 	for (int skip = 0; !job_running && (row = fetch_row("queued", skip)) != NULL;)
 		if (!start(row))

@@ -22,6 +22,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/transam.h"
 #include "catalog/pg_am.h"
@@ -32,7 +33,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/restrictinfo.h"
-#include "storage/lockdefs.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -315,6 +316,35 @@ perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rt
 		}
 	}
 	MemoryContextSwitchTo(old_context);
+}
+
+/*
+ * The table, locked for reading; to be closed with that lock.  NULL when the
+ * lock can't be had at once, or when the table or one of the columns is gone.
+ */
+Relation
+perfopt_index_spec_open(const IndexSpec *spec)
+{
+	Relation	relation;
+	bool		complete = true;
+
+	if (!ConditionalLockRelationOid(spec->relid, AccessShareLock))
+		return NULL;
+	relation = try_relation_open(spec->relid, NoLock);
+	if (relation == NULL)
+	{
+		UnlockRelationOid(spec->relid, AccessShareLock);
+		return NULL;
+	}
+	for (int i = 0; i < spec->num_columns; i++)
+		complete = complete &&
+			!TupleDescAttr(RelationGetDescr(relation), spec->attnums[i] - 1)->attisdropped;
+	if (!complete)
+	{
+		relation_close(relation, AccessShareLock);
+		return NULL;
+	}
+	return relation;
 }
 
 /* The collation of an index's first columns, from its row in pg_index. */

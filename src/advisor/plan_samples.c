@@ -93,7 +93,7 @@ typedef struct SampleEntry
 {
 	PerfoptQueryKey key;		/* hash key; must be first */
 	TimestampTz newest;
-	bool		condemned;		/* its samples are kept from everybody */
+	bool		condemned;		/* nobody gets its samples, none are taken */
 	int			num_slots;
 	int			slots[SAMPLE_SETS];
 } SampleEntry;

@@ -33,6 +33,7 @@
 #include "common/compat.h"
 #include "common/settings.h"
 #include "common/shmem.h"
+#include "common/stop_points.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -40,7 +41,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -150,7 +150,7 @@ typedef struct Candidate
 typedef struct Round
 {
 	TimestampTz deadline;
-	bool		cut_short;		/* there was no time for some candidates */
+	bool		cut_short;		/* there was no time to price all */
 	double		database_ms;
 	int			num_statements;
 	Statement  *statements;
@@ -226,7 +226,8 @@ update_statement(const PerfoptQueryKey *key, const PerfoptQueryCost *cost, doubl
 /*
  * Rows recently written to the table in a way that an index would have to
  * follow.  The rows a table had when it was first looked at are not held
- * against it: they may have been loaded at once.
+ * against it: they may have been loaded at once.  live_rows is -1 when nobody
+ * has counted them.
  */
 static double
 recent_writes(Oid relid, double live_rows, double decay)
@@ -239,7 +240,7 @@ recent_writes(Oid relid, double live_rows, double decay)
 
 	if (!found)
 	{
-		history->writes = Min(writes, live_rows);
+		history->writes = live_rows < 0 ? writes : Min(writes, live_rows);
 		history->recent_writes = 0;
 		history->round = round_number - 1;
 	}
@@ -285,7 +286,7 @@ price(Statement *statement, List *specs)
 		Cost		cost;
 
 		if (statement->base[i] > 0 &&
-			perfopt_what_if_costs(statement->samples[i], 1, &specs, &cost, NULL))
+			perfopt_what_if_cost(statement->samples[i], specs, &cost, NULL))
 		{
 			with += cost;
 			without += statement->base[i];
@@ -298,15 +299,13 @@ price(Statement *statement, List *specs)
 static void
 price_base(Statement *statement)
 {
-	List	   *none = NIL;
 	double		sum = 0;
 	int			priced = 0;
 
 	for (int i = 0; i < statement->num_samples; i++)
 	{
-		statement->base[i] = -1;
-		if (perfopt_what_if_costs(statement->samples[i], 1, &none, &statement->base[i],
-								  &statement->candidates))
+		if (perfopt_what_if_cost(statement->samples[i], NIL, &statement->base[i],
+								 &statement->candidates))
 		{
 			sum += statement->base[i];
 			priced++;
@@ -378,9 +377,13 @@ load_workload(Round *round, double decay)
 		StatementHistory *history = histories[i];
 		Statement  *statement = &round->statements[round->num_statements];
 
-		if (out_of_time(round) ||
-			history->recent_ms < recent_database_ms * perfopt_advice_min_share / 100)
+		if (history->recent_ms < recent_database_ms * perfopt_advice_min_share / 100)
 			break;
+		if (out_of_time(round))
+		{
+			round->cut_short = true;
+			break;
+		}
 		if (!load_statement(statement, history))
 			continue;
 		price_base(statement);
@@ -406,28 +409,23 @@ load_workload(Round *round, double decay)
 static bool
 assess(Candidate *candidate, double decay)
 {
-	Relation	relation;
+	Relation	relation = perfopt_index_spec_open(&candidate->spec);
 	IndexSize	size;
 	double		live_rows;
-	bool		good = false;
+	bool		good;
 
-	if (!ConditionalLockRelationOid(candidate->spec.relid, AccessShareLock))
+	if (relation == NULL)
 		return false;
-	relation = try_relation_open(candidate->spec.relid, NoLock);
-	if (relation)
+	good = !perfopt_index_exists(relation, &candidate->spec);
+	if (good)
 	{
-		live_rows = Max(relation->rd_rel->reltuples, 0);
-		if (!perfopt_index_exists(relation, &candidate->spec))
-		{
-			perfopt_index_size(relation, live_rows, &candidate->spec, &size);
-			candidate->bytes = size.pages * BLCKSZ;
-			candidate->writes_ms = recent_writes(candidate->spec.relid, live_rows, decay) *
-				(size.pages > NBuffers / 2 ? WRITE_UNCACHED_MS : WRITE_MS);
-			good = true;
-		}
-		relation_close(relation, NoLock);
+		live_rows = relation->rd_rel->reltuples;
+		perfopt_index_size(relation, live_rows, &candidate->spec, &size);
+		candidate->bytes = size.pages * BLCKSZ;
+		candidate->writes_ms = recent_writes(candidate->spec.relid, live_rows, decay) *
+			(size.pages > NBuffers / 2 ? WRITE_UNCACHED_MS : WRITE_MS);
 	}
-	UnlockRelationOid(candidate->spec.relid, AccessShareLock);
+	relation_close(relation, AccessShareLock);
 	return good;
 }
 
@@ -495,6 +493,7 @@ chosen_specs(Round *round, Candidate *candidate)
 	return specs;
 }
 
+/* What was chosen that the candidate would make superfluous, or NULL. */
 static Candidate *
 chosen_prefix(Round *round, Candidate *candidate)
 {
@@ -510,6 +509,7 @@ chosen_prefix(Round *round, Candidate *candidate)
 	return NULL;
 }
 
+/* Statements there is no time for are taken not to be helped. */
 static void
 price_candidate(Round *round, Candidate *candidate)
 {
@@ -520,8 +520,12 @@ price_candidate(Round *round, Candidate *candidate)
 	for (int i = 0; i < candidate->num_effects; i++)
 	{
 		Effect	   *effect = &candidate->effects[i];
-		double		ratio = price(effect->statement, specs);
+		double		ratio = -1;
 
+		if (out_of_time(round))
+			round->cut_short = true;
+		else
+			ratio = price(effect->statement, specs);
 		effect->before = effect->statement->ratio;
 		effect->after = ratio < 0 ? effect->before : ratio;
 		candidate->saved_ms += (effect->before - effect->after) *
@@ -533,6 +537,7 @@ price_candidate(Round *round, Candidate *candidate)
 	candidate->priced_with = list_length(round->chosen);
 }
 
+/* By this the best candidate is chosen. */
 static double
 score(const Candidate *candidate)
 {
@@ -563,10 +568,7 @@ best_candidate(Round *round)
 			return NULL;
 		if (best->priced_with != list_length(round->chosen))
 		{
-			if (out_of_time(round))
-				best->dead = round->cut_short = true;
-			else
-				price_candidate(round, best);
+			price_candidate(round, best);
 			continue;
 		}
 		prefix = chosen_prefix(round, best);
@@ -660,16 +662,20 @@ readable_ms(double ms)
 		ms >= 1 ? psprintf("%.1f ms", ms) : psprintf("%.2g ms", Max(ms, 0.001));
 }
 
+/* NULL when the table or a column is gone, or the table is locked by now. */
 static AdviceFound *
 describe(Round *round, Candidate *candidate)
 {
 	AdviceFound *found = palloc0(sizeof(AdviceFound));
 	StringInfoData evidence;
 	StringInfoData columns;
-	Oid			relid = candidate->spec.relid;
 	Effect	   *first;
 	double		share = 0;
 	bool		any = false;
+
+	found->spec = candidate->spec;
+	if (!perfopt_advice_name(found))
+		return NULL;
 
 	qsort(candidate->effects, candidate->num_effects, sizeof(Effect), more_saved_first);
 	first = &candidate->effects[0];
@@ -707,16 +713,14 @@ describe(Round *round, Candidate *candidate)
 	initStringInfo(&columns);
 	for (int i = 0; i < candidate->spec.num_columns; i++)
 		appendStringInfo(&columns, "%s%s", i > 0 ? " and " : "",
-						 quote_identifier(get_attname(relid, candidate->spec.attnums[i], false)));
+						 quote_identifier(found->columns[i]));
 
-	found->spec = candidate->spec;
 	found->bytes = candidate->bytes;
 	found->evidence = evidence.data;
 	found->reason =
 		psprintf("Statements that %s %s %s %s take %s a call and %.0f %% of the statement time; with this index about %s a call.",
 				 candidate->spec.order_only ? "read" : "look up",
-				 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-											get_rel_name(relid)),
+				 quote_qualified_identifier(found->schema_name, found->table_name),
 				 candidate->spec.order_only ? "in the order of" : "by",
 				 columns.data,
 				 readable_ms(mean_ms(first->statement)),
@@ -751,10 +755,16 @@ advise(void)
 	choose(&round);
 	purge_history();
 
+	PERFOPT_STOP_POINT("advise-chosen");
 	foreach(lc, round.chosen)
-		found = lappend(found, describe(&round, lfirst(lc)));
+	{
+		AdviceFound *advice = describe(&round, lfirst(lc));
 
-	/* A round that could not look at every candidate judges no older advice. */
+		if (advice)
+			found = lappend(found, advice);
+	}
+
+	/* A round that was cut short judges no older advice. */
 	if (round.cut_short)
 		round.num_statements = 0;
 	queryids = palloc(sizeof(Datum) * Max(round.num_statements, 1));

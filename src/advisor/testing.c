@@ -72,7 +72,7 @@ perfopt_test_what_if_cost(PG_FUNCTION_ARGS)
 		specs = list_make1(&spec);
 	}
 	if (!perfopt_plan_sample_make(&key, linitial_node(Query, queries), NULL, sample) ||
-		!perfopt_what_if_costs(sample, 1, &specs, &cost, NULL))
+		!perfopt_what_if_cost(sample, specs, &cost, NULL))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(cost);
 }

@@ -11,8 +11,8 @@
  * statement, which are written by whoever ran it, and this runs in a process
  * of a superuser.  Therefore:
  *
- * - a sample is planned as the role that ran the statement, which is the session
- *   user too, for functions and policies that trust in that; in a
+ * - a sample is planned as the role that ran the statement, which is made the
+ *   session user too, as functions and policies may go by that; in a
  *   security-restricted operation with a locked search_path, as maintenance
  *   commands evaluate index expressions (a function that relies on its
  *   caller's search_path may fail then, and its statement is not priced);
@@ -20,10 +20,13 @@
  *   such a function did stays, errors end that sample only, and locks go;
  * - with a statement timeout, and since a function may catch the error of that
  *   one and carry on, with a second timeout that ends the process;
- * - should the process end meanwhile, by that timeout or by what the function
- *   has set (exit_on_error, transaction_timeout), the statement is condemned, or
- *   the worker would come back to die of it again;
- * - locks are only taken if they can be had at once.
+ * - should the process end meanwhile without having been told to from outside,
+ *   by that timeout or by what the function has set (exit_on_error,
+ *   transaction_timeout), the statement is condemned, or the worker would come
+ *   back to die of it again;
+ * - locks are only taken if they can be had at once, and those that the planner
+ *   takes by itself, of partitions and indexes, are waited for no longer than a
+ *   moment.
  *
  * A function may plan and run statements of its own.  Those must not see the
  * hypothetical indexes: what is planned for the what-if itself is recognized
@@ -58,12 +61,16 @@
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
+#include "worker/worker.h"
 
-/* Planning one sample, with all sets of indexes, ends after this time. */
+/* Planning a sample ends after this time. */
 #define SAMPLE_TIMEOUT_MS	2000
 
 /* ... and if it doesn't, the process ends after this time. */
 #define SAMPLE_DEADLINE_MS	3000
+
+/* How long the planner may wait for a lock. */
+#define SAMPLE_LOCK_TIMEOUT	"10ms"
 
 typedef struct WhatIf
 {
@@ -204,7 +211,7 @@ perfopt_what_if_init(void)
 }
 
 static Cost
-what_if_plan(const Query *query, WhatIf *what_if)
+what_if_plan(Query *query, WhatIf *what_if)
 {
 	WhatIf	   *outer = current;
 	PlannedStmt *plan = NULL;
@@ -212,8 +219,8 @@ what_if_plan(const Query *query, WhatIf *what_if)
 	current = what_if;
 	PG_TRY();
 	{
-		plan = perfopt_standard_planner(copyObjectImpl(query), "",
-										CURSOR_OPT_PARALLEL_OK, what_if->params);
+		plan = perfopt_standard_planner(query, "", CURSOR_OPT_PARALLEL_OK,
+										what_if->params);
 	}
 	PG_FINALLY();
 	{
@@ -278,11 +285,9 @@ typedef enum SampleOutcome
 } SampleOutcome;
 
 static SampleOutcome
-price_sample(const PlanSample *sample, int num_sets, List **sets, Cost *costs,
-			 WhatIf *what_if)
+price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
 {
 	Query	   *query;
-	List	  **candidates = what_if->candidates;
 
 	for (int i = 0; i < sample->num_rels; i++)
 		if (!ConditionalLockRelationOid(sample->rels[i].relid, AccessShareLock))
@@ -295,13 +300,7 @@ price_sample(const PlanSample *sample, int num_sets, List **sets, Cost *costs,
 		return SAMPLE_BUSY;
 
 	what_if->params = perfopt_plan_sample_params(sample);
-	for (int i = 0; i < num_sets; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		what_if->indexes = sets[i];
-		what_if->candidates = i == 0 ? candidates : NULL;
-		costs[i] = what_if_plan(query, what_if);
-	}
+	*cost = what_if_plan(query, what_if);
 	return SAMPLE_PRICED;
 }
 
@@ -313,10 +312,11 @@ end_process(void)
 	ProcDiePending = true;
 }
 
+/* The process ends: by the fault of the statement being priced? */
 static void
 condemn_priced(int code, Datum arg)
 {
-	if (!pricing)
+	if (!pricing || perfopt_worker_told_to_go())
 		return;
 	ereport(LOG,
 			(errmsg("perfopt's process ended while it planned statement %lld",
@@ -354,6 +354,7 @@ stop_timeouts(TimestampTz callers_timeout)
 		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
 }
 
+/* Change the session's user too; the transaction's abort does not restore that. */
 static void
 set_identity(Oid session_user, Oid user, int sec_context)
 {
@@ -362,9 +363,16 @@ set_identity(Oid session_user, Oid user, int sec_context)
 	SetUserIdAndSecContext(user, sec_context);
 }
 
+static void
+set_locally(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 bool
-perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
-					  Cost *costs, List **candidates)
+perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
+					 List **candidates)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	ResourceOwner caller_owner = CurrentResourceOwner;
@@ -383,27 +391,28 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 		return false;
 	}
 
+	what_if.indexes = indexes;
 	what_if.candidates = candidates;
 	what_if.context = caller_context;
 
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);
 	nest_level = NewGUCNestLevel();
-	set_identity(sample->key.role, sample->key.role,
-				 sec_context | SECURITY_LOCAL_USERID_CHANGE |
-				 SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	PG_TRY();
 	{
+		set_identity(sample->key.role, sample->key.role,
+					 sec_context | SECURITY_LOCAL_USERID_CHANGE |
+					 SECURITY_RESTRICTED_OPERATION);
+		set_locally("search_path", "pg_catalog, pg_temp");
+		set_locally("lock_timeout", SAMPLE_LOCK_TIMEOUT);
 		start_timeouts(sample);
-		outcome = price_sample(sample, num_sets, sets, costs, &what_if);
+		outcome = price_sample(sample, &what_if, cost);
 	}
 	PG_CATCH();
 	{
 		/*
-		 * Whatever it was, this sample is of no use; a request to end this
-		 * process is FATAL and does not come here.
+		 * But for a lock, whatever it was, this sample is of no use; a request
+		 * to end this process is FATAL and does not come here.
 		 */
 		ErrorData  *error;
 
@@ -413,8 +422,9 @@ perfopt_what_if_costs(const PlanSample *sample, int num_sets, List **sets,
 		ereport(DEBUG1,
 				(errmsg_internal("perfopt: statement %lld is not priced: %s",
 								 (long long) sample->key.queryid, error->message)));
+		outcome = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
+			SAMPLE_BUSY : SAMPLE_USELESS;
 		FreeErrorData(error);
-		outcome = SAMPLE_USELESS;
 	}
 	PG_END_TRY();
 

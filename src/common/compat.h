@@ -98,6 +98,13 @@ perfopt_table_ownercheck(Oid relid, Oid role)
 #endif
 }
 
+/* 19 tells signal handlers who sent the signal. */
+#if PG_VERSION_NUM >= 190000
+#define PERFOPT_SIGNAL_PASS	postgres_signal_arg, pg_siginfo
+#else
+#define PERFOPT_SIGNAL_PASS	postgres_signal_arg
+#endif
+
 /* 18 dropped PortalRun's run_once. */
 #if PG_VERSION_NUM >= 180000
 #define PERFOPT_PORTAL_RUN(portal, count, top, dest, altdest, completion) \

@@ -49,6 +49,7 @@ DatabaseEntry *worker_my_entry = NULL;
 
 static uint64 my_ticket;
 static bool extension_absent = false;
+static volatile sig_atomic_t told_to_go = false;
 
 /*
  * Our very last act.  It was registered before the process joined the others,
@@ -224,11 +225,24 @@ apply_settings(void)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
 }
 
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	told_to_go = true;
+	die(PERFOPT_SIGNAL_PASS);
+}
+
+bool
+perfopt_worker_told_to_go(void)
+{
+	return told_to_go;
+}
+
 void
 perfopt_database_worker_main(Datum main_arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, handle_sigterm);
 	pqsignal(SIGINT, StatementCancelHandler);
 	BackgroundWorkerUnblockSignals();
 

@@ -37,6 +37,12 @@ typedef struct PerfoptDuty
 /* Call from the capability's init; the struct is kept by reference. */
 extern void perfopt_duty_register(const PerfoptDuty *duty);
 
+/*
+ * Inside run(), also while the process ends: has somebody told the worker to go
+ * (SIGTERM)?
+ */
+extern bool perfopt_worker_told_to_go(void);
+
 /* Inside run(): commit, then go on in a new transaction. */
 extern void perfopt_duty_next_transaction(void);
 

@@ -171,6 +171,47 @@ is($node->safe_psql('postgres', $held), '0', 'the statement is condemned');
 $node->safe_psql('postgres', "SET ROLE hostile; " . 'SELECT * FROM hostile.bait WHERE id = hostile.goes_on();' x 3);
 is($node->safe_psql('postgres', $held), '0', 'and not sampled again');
 
+# A worker that is told to go meanwhile is no fault of the statement.
+$node->safe_psql('postgres', q{
+	SET ROLE hostile;
+	CREATE FUNCTION hostile.sleeps() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		IF pg_catalog.current_setting('application_name') = 'perfopt' THEN
+			PERFORM pg_catalog.pg_sleep(1.5);
+		END IF;
+		RETURN 7;
+	END$$;
+	RESET ROLE;
+	SELECT perfopt.reset_latency();
+	SET ROLE hostile;
+	} . 'SELECT id FROM hostile.bait WHERE id = hostile.sleeps();' x 3);
+$pid = $node->safe_psql('postgres', $worker);
+my $round = $node->background_psql('postgres');
+$round->query_until(qr/begun/, "\\echo begun\nSELECT perfopt.analyze_now();\n");
+$node->poll_query_until('postgres', "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid")
+  or die 'nothing is priced';
+$log = -s $node->logfile;
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+$round->quit;
+isnt($node->safe_psql('postgres', $worker), $pid, 'a worker is terminated while it prices a statement');
+is($node->safe_psql('postgres', $held), '2', 'the statement is not condemned for that');
+unlike(slurp_file($node->logfile, $log), qr/perfopt's process ended/, 'nor blamed in the log');
+
+# A lock that the planner can't have is no reason to forget the statement.
+$node->safe_psql('postgres', q{
+	CREATE TABLE parted (id int, filler text) PARTITION BY RANGE (id);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (1) TO (100000);
+	INSERT INTO parted SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i;
+	ANALYZE parted;
+	SELECT perfopt.reset_latency();} . 'SELECT id FROM parted WHERE filler IS NULL;' x 3);
+my $of_parted = q{SELECT count(*) FROM perfopt.plan_samples s JOIN pg_stat_statements USING (queryid) WHERE query LIKE '%FROM parted %'};
+is($node->safe_psql('postgres', $of_parted), '2', 'a statement over partitions is sampled');
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE ONLY parted_1 IN ACCESS EXCLUSIVE MODE');
+$node->safe_psql('postgres', 'SELECT perfopt.analyze_now()');
+is($node->safe_psql('postgres', $of_parted), '2', 'and kept when one is locked');
+$locker->quit;
+
 # Statements that take longer to plan than a round may last
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION slow() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$

@@ -282,5 +282,22 @@ is(status_of($orders), 'obsolete', 'advice for a column that is gone is obsolete
 is($node->safe_psql('postgres', 'SELECT last_value - max(id) FROM perfopt.index_advice_id_seq, perfopt.index_advice GROUP BY last_value'),
 	'0', 'a round that finds what is known already uses no id');
 
+# Tables and columns that go while a round is at work
+$node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
+$node->safe_psql('postgres', q{
+	SET ROLE owner;
+	CREATE TABLE doomed AS SELECT i AS a, repeat('x', 100) AS filler FROM generate_series(1, 20000) i;
+	CREATE TABLE narrowed AS TABLE doomed;
+	ANALYZE doomed, narrowed} . ';SELECT filler FROM doomed WHERE a = 1; SELECT filler FROM narrowed WHERE a = 1' x 3);
+$node->safe_psql('postgres', q{SELECT stop_point_set('advise-chosen', 'wait')});
+my $round = $node->background_psql('postgres');
+$round->query_until(qr/begun/, "\\echo begun\nSELECT perfopt.analyze_now();\n");
+$node->poll_query_until('postgres', q{SELECT stop_point_waiters('advise-chosen') = 1}) or die 'no round';
+$node->safe_psql('postgres', q{DROP TABLE doomed; ALTER TABLE narrowed DROP COLUMN a; SELECT stop_point_clear('advise-chosen')});
+is($round->query_safe(q{SELECT 'lives'}) =~ /lives/, 1, 'a round survives it when a table is dropped meanwhile');
+$round->quit;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed')}), '0',
+	'and gives no advice for what is gone');
+
 $node->stop;
 done_testing();

@@ -181,6 +181,23 @@ ends_as($id, 'failed: terminating background worker "perfopt job" due to adminis
 	'a crash in the middle of cleaning up; the first error is kept');
 again();
 
+# A drop that fails again and again keeps nobody waiting.
+sql('SET ROLE owner; CREATE TABLE other (a int)');
+my $others = sql(sprintf $insert =~ s/'t'/'other'/r, 'a');
+start_build();
+sql(q{ALTER ROLE owner SET lock_timeout = '100ms'});
+sql("SELECT pg_terminate_backend($job)");
+wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'perfopt job' AND query LIKE 'DROP INDEX%'}, 'a drop is under way');
+ask($others);
+wait_until("SELECT status = 'applied' FROM perfopt.advice WHERE id = $others", 'another index is built meanwhile');
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'applying', 'while the invalid one is there still');
+sql('ALTER ROLE owner RESET lock_timeout');
+$writer->query_safe('COMMIT');
+$writer->quit;
+ends_as($id, 'failed: terminating background worker "perfopt job" due to administrator command', 'and dropped in the end');
+sql('DROP TABLE other; DELETE FROM perfopt.index_advice WHERE id = ' . $others);
+again();
+
 # Signals
 foreach my $how ([ 'pg_terminate_backend', 'terminating background worker "perfopt job" due to administrator command' ],
 	[ 'pg_cancel_backend', 'canceling statement due to user request' ])
