@@ -1,6 +1,11 @@
 -- The head of the installation script, and the schema.
 \echo Use "CREATE EXTENSION perfopt CASCADE" to load this file. \quit
 
+-- Without this, names and operators would also be looked up in the schema of
+-- pg_stat_statements, where the owner of the database, or whoever may create
+-- objects there, can have prepared some that suit better than pg_catalog's.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- In a schema that was there before, somebody else's objects could take the
 -- place of those that this script, and its users later, mean.
 DO $$

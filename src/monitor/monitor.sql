@@ -95,6 +95,19 @@ COMMENT ON FUNCTION perfopt.reset_latency() IS
 'Forgets the latencies of all queries in all databases. Leaves pg_stat_statements and perfopt.latency_history alone. Only for superusers, unless granted. Raises an error when perfopt is not preloaded.';
 
 -- pg_stat_statements has a text for each of (toplevel, nested); any will do.
+-- Its schema is whatever it was created in.
+DO $$
+BEGIN
+    EXECUTE format('CREATE VIEW perfopt.query_texts AS
+        SELECT DISTINCT ON (dbid, userid, queryid) dbid, userid, queryid, query
+          FROM %s.pg_stat_statements
+         ORDER BY dbid, userid, queryid, toplevel DESC',
+        (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_stat_statements'));
+END
+$$;
+COMMENT ON VIEW perfopt.query_texts IS
+'For the views perfopt.query_latency and perfopt.query_errors: a text for each query of pg_stat_statements.';
+
 CREATE VIEW perfopt.query_latency AS
     SELECT d.datname, r.rolname, l.queryid,
            CASE WHEN l.userid = 0 THEN '<other queries>'
@@ -104,9 +117,7 @@ CREATE VIEW perfopt.query_latency AS
            l.total_ms / nullif(sum(l.total_ms) OVER (), 0) AS share,
            l.mean_ms, l.stddev_ms, l.min_ms, l.p50_ms, l.p95_ms, l.p99_ms, l.max_ms
       FROM perfopt.latency() AS l
-      LEFT JOIN (SELECT DISTINCT ON (dbid, userid, queryid) dbid, userid, queryid, query
-                   FROM pg_stat_statements
-                  ORDER BY dbid, userid, queryid, toplevel DESC) AS s
+      LEFT JOIN perfopt.query_texts AS s
                 ON s.dbid = l.dbid AND s.userid = l.userid AND s.queryid = l.queryid
       LEFT JOIN pg_catalog.pg_database AS d ON d.oid = l.dbid
       LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = l.userid;
@@ -121,9 +132,7 @@ CREATE VIEW perfopt.query_errors AS
                 ELSE s.query END AS query,
            e.sqlstate_class, e.class_name, e.errors
       FROM perfopt.latency_errors() AS e
-      LEFT JOIN (SELECT DISTINCT ON (dbid, userid, queryid) dbid, userid, queryid, query
-                   FROM pg_stat_statements
-                  ORDER BY dbid, userid, queryid, toplevel DESC) AS s
+      LEFT JOIN perfopt.query_texts AS s
                 ON s.dbid = e.dbid AND s.userid = e.userid AND s.queryid = e.queryid
       LEFT JOIN pg_catalog.pg_database AS d ON d.oid = e.dbid
       LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = e.userid;

@@ -129,5 +129,52 @@ foreach my $prepare ('CREATE SCHEMA perfopt AUTHORIZATION mallory',
 }
 $node->safe_psql('prepared', 'REVOKE CREATE ON SCHEMA perfopt FROM mallory; CREATE EXTENSION perfopt CASCADE');
 
+# Operators and functions that suit better than pg_catalog's, in the schema that
+# pg_stat_statements gets into
+$node->safe_psql('postgres', 'CREATE DATABASE trapped OWNER mallory');
+$node->safe_psql('trapped', q{
+	CREATE FUNCTION public.become() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		ALTER ROLE mallory SUPERUSER;
+	EXCEPTION WHEN insufficient_privilege THEN
+		NULL;
+	END $$;
+	CREATE FUNCTION public.cardinality(bigint[]) RETURNS int IMMUTABLE LANGUAGE plpgsql
+		AS 'BEGIN PERFORM public.become(); RETURN 1; END';
+	DO $$
+	DECLARE
+		types text[] := '{oid, regclass, int, bigint, float8, numeric, name, text, "\"char\""}';
+		l text;
+		r text;
+		op text;
+	BEGIN
+		FOREACH l IN ARRAY types LOOP
+			FOREACH r IN ARRAY types LOOP
+				EXECUTE format($f$CREATE FUNCTION public.test(%1$s, %2$s) RETURNS bool IMMUTABLE COST 0.00001 LANGUAGE plpgsql
+					AS 'BEGIN PERFORM public.become(); RETURN false; END'$f$, l, r);
+				EXECUTE format($f$CREATE FUNCTION public.compute(%1$s, %2$s) RETURNS float8 IMMUTABLE LANGUAGE plpgsql
+					AS 'BEGIN PERFORM public.become(); RETURN 1; END'$f$, l, r);
+				FOREACH op IN ARRAY '{=,<>,<,>,<=,>=}'::text[] LOOP
+					EXECUTE format('CREATE OPERATOR public.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = public.test)', op, l, r);
+				END LOOP;
+				FOREACH op IN ARRAY '{+,-,*,/}'::text[] LOOP
+					EXECUTE format('CREATE OPERATOR public.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = public.compute)', op, l, r);
+				END LOOP;
+			END LOOP;
+		END LOOP;
+	END $$}, extra_params => [ '-U', 'mallory' ]);
+$node->safe_psql('trapped', $_) for ('CREATE EXTENSION perfopt CASCADE',
+	q{SET search_path = pg_catalog; SELECT count(*) FROM perfopt.histogram_buckets('{1, 2}')},
+	q{SET search_path = pg_catalog; SELECT count(share) FROM perfopt.query_latency});
+is($node->safe_psql('trapped', q{
+	SET search_path = pg_catalog;
+	SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory';
+	SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d, pg_extension e
+	WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+		AND d.refobjid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proowner <> e.extowner
+			UNION ALL SELECT oid FROM pg_operator WHERE oprnamespace = 'public'::regnamespace)
+		AND d.classid <> 'pg_operator'::regclass AND e.extname = 'perfopt'}),
+	'f', 'neither the installation nor what it makes calls what the owner of the database has prepared');
+
 $node->stop('fast');
 done_testing;
