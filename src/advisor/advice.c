@@ -48,6 +48,9 @@
 /* An open advice not confirmed by any round for so many days is obsolete. */
 #define OPEN_DAYS	"7"
 
+/* An obsolete one is forgotten so many days after it was last seen. */
+#define OBSOLETE_DAYS	"30"
+
 /* A free name for the index, as CREATE INDEX would choose it. */
 char *
 perfopt_advice_index_name(Relation relation, int num_columns, char **columns)
@@ -260,6 +263,11 @@ perfopt_advice_store(List *found, Datum priced_queryids)
 	foreach(lc, found)
 		store_one(lfirst(lc));
 	revise(found, priced_queryids);
+	execute("DELETE FROM perfopt.index_advice WHERE id IN"
+			" (SELECT id FROM perfopt.index_advice WHERE status = 'obsolete'"
+			"   AND last_seen < now() - interval '" OBSOLETE_DAYS " days'"
+			"  FOR UPDATE SKIP LOCKED)",
+			0, NULL, NULL, SPI_OK_DELETE);
 	SPI_finish();
 }
 

@@ -299,5 +299,9 @@ $round->quit;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed')}), '0',
 	'and gives no advice for what is gone');
 
+is($node->safe_psql('postgres', qq{UPDATE perfopt.index_advice SET last_seen = now() - interval '31 days' WHERE id = $orders;
+	SELECT perfopt.analyze_now(); SELECT count(*) FROM perfopt.advice WHERE id = $orders}) =~ s/.*\n//sr, '0',
+	'obsolete advice is forgotten after a month');
+
 $node->stop;
 done_testing();
