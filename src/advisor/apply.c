@@ -48,6 +48,9 @@
 #define IDLE_INTERVAL_MS	10000
 #define BUSY_INTERVAL_MS	500
 
+/* Told when nothing better is known. */
+#define INTERRUPTED			"the index build was interrupted"
+
 /*
  * A build may take hours, whatever the role's limit for its statements is.
  * Its lock_timeout is the role's own.
@@ -75,6 +78,7 @@ typedef struct Applying
 	ArrayType  *columns;
 } Applying;
 
+/* sql has the id as $1, and may use a and b, texts or NULL, as $2 and $3. */
 static void
 update_row(const char *sql, int64 id, const char *a, const char *b)
 {
@@ -98,15 +102,14 @@ static void
 set_applied(int64 id)
 {
 	update_row("UPDATE perfopt.index_advice SET status = 'applied', applied_at = now(),"
-			   " error = $2 WHERE id = $1 AND $3 IS NULL", id, NULL, NULL);
+			   " error = NULL WHERE id = $1", id, NULL, NULL);
 }
 
 static void
 set_failed(int64 id, const char *error)
 {
-	update_row("UPDATE perfopt.index_advice SET status = 'failed', error = $2"
-			   " WHERE id = $1 AND $3 IS NULL",
-			   id, error ? error : "the index build was interrupted", NULL);
+	update_row("UPDATE perfopt.index_advice SET status = 'failed', error = $2 WHERE id = $1",
+			   id, error ? error : INTERRUPTED, NULL);
 }
 
 /*
@@ -203,7 +206,7 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 	if (error)
 		set_failed(row->id, !cleans_up ? error->message :
 				   psprintf("%s; the invalid index %s is left, as it could not be dropped: %s",
-							row->error ? row->error : "the index build was interrupted",
+							row->error ? row->error : INTERRUPTED,
 							quote_qualified_identifier(row->schema_name, row->index_name),
 							error->message));
 }
@@ -353,9 +356,8 @@ apply(void)
 		{
 			/* the first error tells why; that of cleaning up doesn't */
 			update_row("UPDATE perfopt.index_advice SET error = coalesce(error, $2)"
-					   " WHERE id = $1 AND status = 'applying' AND $3 IS NULL", job_advice,
-					   outcome.message[0] ? outcome.message :
-					   "the index build was interrupted", NULL);
+					   " WHERE id = $1 AND status = 'applying'", job_advice,
+					   outcome.message[0] ? outcome.message : INTERRUPTED, NULL);
 
 			/* what stands in the way of a drop won't go so soon */
 			if (job_cleans_up)

@@ -26,7 +26,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
-#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -277,17 +276,7 @@ perfopt_database_worker_main(Datum main_arg)
 		/* Told to go while there was nothing to do: no error, so none is logged. */
 		if (ProcDiePending)
 			break;
-
-		/* A cancel that came too late for what it was meant for. */
-		QueryCancelPending = false;
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (catchupInterruptPending)
-			ProcessCatchupInterrupt();
+		worker_between_rounds();
 	}
 
 	worker_set_state(DATABASE_STOPPING, -1);

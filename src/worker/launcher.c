@@ -26,7 +26,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
-#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -458,15 +457,7 @@ perfopt_launcher_main(Datum main_arg)
 		/* Between two rounds nothing is cut short: no error, so none is logged. */
 		if (ProcDiePending)
 			proc_exit(1);		/* so that the postmaster starts us again */
-		QueryCancelPending = false;
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (catchupInterruptPending)
-			ProcessCatchupInterrupt();
+		worker_between_rounds();
 
 		/* What was not there may have come by replication. */
 		if (in_recovery && (!RecoveryInProgress() || now >= next_reprobe))

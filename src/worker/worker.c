@@ -1,10 +1,14 @@
 /*
  * worker.c
- *		What the worker capability sets up when the library is preloaded.
+ *		What the worker capability sets up when the library is preloaded, and
+ *		what its long-lived processes do between two rounds of work.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/sinval.h"
+#include "utils/guc.h"
 #include "worker/worker_internal.h"
 
 void
@@ -21,4 +25,22 @@ perfopt_worker_init(void)
 	/* pg_upgrade's servers are to be left alone */
 	if (!IsBinaryUpgrade)
 		worker_launcher_register();
+}
+
+/*
+ * Attend to what came while waiting.  A cancel came too late for what it was
+ * meant for: there is nothing to cancel now.
+ */
+void
+worker_between_rounds(void)
+{
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
 }

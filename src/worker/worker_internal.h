@@ -29,6 +29,10 @@
 #define WORKER_RESTART_MS		5000
 #define WORKER_RESTART_MAX_MS	60000
 
+/* ---- worker.c ---- */
+
+extern void worker_between_rounds(void);
+
 /* ---- registry.c: which databases have a worker, and how it is ---- */
 
 typedef enum DatabaseState
