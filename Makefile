@@ -12,7 +12,7 @@ OBJS = $(patsubst $(top)/%.c,%.o,$(sort $(wildcard $(top)/src/*.c $(top)/src/*/*
 
 # The order in which the capabilities' SQL is put together: a file may use
 # what an earlier one made.
-SQL_PARTS = common worker monitor advisor
+SQL_PARTS = common worker monitor advisor cache
 DATA_built = perfopt--$(EXTVERSION).sql
 DATA = $(patsubst $(top)/%,%,$(wildcard $(top)/src/upgrade/perfopt--*--*.sql))
 
@@ -30,7 +30,9 @@ EXTRA_CLEAN = perfopt--*.sql tmp_* .built_for
 
 PG_CONFIG ?= pg_config
 export PG_CONFIG
-PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+# Debian's server package has PGXS, but not the headers.
+SERVER_HEADERS := $(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h)
+PGXS := $(and $(SERVER_HEADERS),$(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null)))
 .DEFAULT_GOAL := all
 
 ifneq ($(PGXS),)
@@ -66,7 +68,9 @@ help:
 	@echo 'make installcheck    test the installed extension on the running server'
 	@echo 'make demo            see it work, on a throw-away server; KEEP=1 leaves that running'
 	@echo 'make test            run all tests, on servers of their own; T=name narrows'
+	@echo 'make oracle          compare a million cached answers with the real ones; HITS= MINUTES='
 	@echo 'make bench-overhead  measure what perfopt costs a statement'
+	@echo 'make bench-cache     measure what a cached result saves, and what tracking costs'
 	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
 	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'
 	@echo 'make indent          format the C sources; indent-check only looks'
@@ -79,7 +83,9 @@ test:
 	@$(top)/test/tools/run_tests
 
 demo: ; @$(top)/test/demo/run
+oracle: ; @$(top)/test/oracle/run
 bench-overhead: ; @$(top)/test/bench/overhead
+bench-cache: ; @$(top)/test/bench/cache
 check-core: ; @$(top)/test/tools/check_core
 check-sanitize: ; @$(top)/test/tools/check_sanitize
 
@@ -88,4 +94,4 @@ indent indent-check:
 	@$(top)/test/tools/install_deps.sh indent
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
 
-.PHONY: help demo test bench-overhead check-core check-sanitize indent indent-check FORCE
+.PHONY: help demo test oracle bench-overhead bench-cache check-core check-sanitize indent indent-check FORCE

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor.h"
+#include "cache/cache.h"
 #include "common/settings.h"
 #include "common/shmem.h"
 #include "common/stop_points.h"
@@ -35,6 +36,7 @@ _PG_init(void)
 	perfopt_worker_init();		/* launcher, a worker a database, job pool */
 	perfopt_monitor_init();		/* latency by query, history */
 	perfopt_advisor_init();		/* plan samples, index advice */
+	perfopt_cache_init();		/* results kept in shared memory */
 
 	perfopt_shmem_install();
 }

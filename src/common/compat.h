@@ -12,19 +12,26 @@
 
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
+#include "miscadmin.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/plancat.h"
 #include "optimizer/planner.h"
+#include "port/atomics.h"
 #include "portability/instr_time.h"
 #if PG_VERSION_NUM >= 160000
 #include "nodes/queryjumble.h"
 #endif
+#include "storage/lock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
@@ -34,6 +41,11 @@
 
 #if PG_VERSION_NUM < 150000
 #error "perfopt needs PostgreSQL 15 or later"
+#endif
+
+/* 18 has it as C11 does, before the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /* 18 dropped ExecutorRun's execute_once. */
@@ -150,12 +162,24 @@ perfopt_object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 			return pg_database_ownercheck(objectid, roleid);
 		case ExtensionRelationId:
 			return pg_extension_ownercheck(objectid, roleid);
+		case ProcedureRelationId:
+			return pg_proc_ownercheck(objectid, roleid);
 		default:
 			elog(ERROR, "no ownership check for class %u", classid);
 			return false;
 	}
 }
 #endif
+
+static inline AclResult
+perfopt_function_aclcheck(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
 
 /* A shared hash table that holds at most max_size entries from the start. */
 static inline HTAB *
@@ -258,6 +282,17 @@ perfopt_query_timer_read_running(QueryDesc *queryDesc)
 	return Max(ns, 0);
 }
 
+/* 17 numbers the places of processes in a variable of its own. */
+static inline uint32
+perfopt_my_proc_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return (uint32) MyProcNumber;
+#else
+	return (uint32) MyProc->pgprocno;
+#endif
+}
+
 /* get_database_oid() */
 #if PG_VERSION_NUM >= 190000
 #include "catalog/pg_database.h"
@@ -271,5 +306,76 @@ perfopt_query_timer_read_running(QueryDesc *queryDesc)
 #else
 #define PERFOPT_DEALLOCATE_IS_MEASURED	false
 #endif
+
+/* 18 can leave room in front of the tuple. */
+static inline MinimalTuple
+perfopt_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, isnull, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, isnull);
+#endif
+}
+
+/* 17 asks for the mode or a stronger one. */
+#include "storage/lock.h"
+static inline bool
+perfopt_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/* The process of a virtual transaction, or NULL. */
+#if PG_VERSION_NUM >= 170000
+#include "storage/procarray.h"
+#else
+#include "storage/sinvaladt.h"
+#endif
+static inline struct PGPROC *
+perfopt_vxid_proc(VirtualTransactionId vxid)
+{
+#if PG_VERSION_NUM >= 170000
+	return ProcNumberGetProc(vxid.procNumber);
+#else
+	return BackendIdGetProc(vxid.backendId);
+#endif
+}
+
+/*
+ * The next transaction ID, read without XidGenLock where 64 bits are read at
+ * once: for widening IDs that were handed out before.
+ */
+static inline uint64
+perfopt_next_full_xid(void)
+{
+#ifndef PG_HAVE_8BYTE_SINGLE_COPY_ATOMICITY
+	return U64FromFullTransactionId(ReadNextFullTransactionId());
+#elif PG_VERSION_NUM >= 170000
+	pg_read_barrier();
+	return *(volatile uint64 *) &TransamVariables->nextXid.value;
+#else
+	pg_read_barrier();
+	return *(volatile uint64 *) &ShmemVariableCache->nextXid.value;
+#endif
+}
+
+/*
+ * Take a heavyweight lock until the end of the transaction.  False: others
+ * hold it and dont_wait is set, or the lock table is full.
+ */
+static inline bool
+perfopt_lock_acquire(const LOCKTAG *tag, LOCKMODE mode, bool dont_wait)
+{
+#if PG_VERSION_NUM >= 180000
+	return LockAcquireExtended(tag, mode, false, dont_wait, false, NULL, false) != LOCKACQUIRE_NOT_AVAIL;
+#else
+	return LockAcquireExtended(tag, mode, false, dont_wait, false, NULL) != LOCKACQUIRE_NOT_AVAIL;
+#endif
+}
 
 #endif							/* PERFOPT_COMPAT_H */

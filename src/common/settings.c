@@ -31,6 +31,14 @@ int			perfopt_max_plan_samples = 1000;
 double		perfopt_advice_min_share = 0.01;
 double		perfopt_advice_min_speedup = 2.0;
 
+bool		perfopt_cache_enabled = true;
+int			perfopt_cache_size = 64 * 1024;
+int			perfopt_cache_local_size = 1024;
+int			perfopt_cache_max_entry_size = 4 * 1024;
+char	   *perfopt_cache_opaque_functions = NULL;
+int			perfopt_cache_write_interval = 10 * 1000;
+double		perfopt_memoize_ttl = 3600.0;
+
 static const struct config_enum_entry track_options[] =
 {
 	{"none", PERFOPT_TRACK_NONE, false},
@@ -140,11 +148,52 @@ define_advisor_settings(void)
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
+static void
+define_cache_settings(void)
+{
+	DefineCustomBoolVariable("perfopt.cache",
+							 "Answers from the result cache, and fills it.",
+							 "When off, everything is computed.",
+							 &perfopt_cache_enabled, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.cache_size",
+							"Shared memory for cached results.",
+							NULL,
+							&perfopt_cache_size, 64 * 1024, 1024, INT_MAX / 2,
+							at_start(), GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.cache_local_size",
+							"Memory of each session for copies of cached results.",
+							"Zero turns this level off.",
+							&perfopt_cache_local_size, 1024, 0, 1024 * 1024,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.cache_max_entry_size",
+							"Largest result that is cached.",
+							"It is also bounded by an eighth of \"perfopt.cache_size\".",
+							&perfopt_cache_max_entry_size, 4 * 1024, 1, 1024 * 1024,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomStringVariable("perfopt.cache_opaque_functions",
+							   "Functions that cached queries may call although what they depend on cannot be seen.",
+							   "Names separated by commas. Results that call one are only as fresh as their time to live, except for the tables that are seen to be read.",
+							   &perfopt_cache_opaque_functions, "",
+							   PGC_USERSET, GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.cache_write_interval",
+							"Time between two looks for statements of perfopt.cache_write_behind() to be run.",
+							"A commit that queues one has the worker look at once; this is for those that failed. Zero turns it off.",
+							&perfopt_cache_write_interval, 10 * 1000, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomRealVariable("perfopt.memoize_ttl",
+							 "How long results of a memoized function are kept.",
+							 "It has a meaning only as a setting of that function, made by perfopt.memoize() or ALTER FUNCTION ... SET.",
+							 &perfopt_memoize_ttl, 3600.0, 0.001, 1e9,
+							 PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
 void
 perfopt_settings_define(void)
 {
 	define_monitor_settings();
 	define_worker_settings();
 	define_advisor_settings();
+	define_cache_settings();
 	MarkGUCPrefixReserved("perfopt");
 }

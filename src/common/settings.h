@@ -36,6 +36,15 @@ extern int	perfopt_max_plan_samples;
 extern double perfopt_advice_min_share;
 extern double perfopt_advice_min_speedup;
 
+/* cache */
+extern bool perfopt_cache_enabled;
+extern int	perfopt_cache_size; /* kB */
+extern int	perfopt_cache_local_size;	/* kB */
+extern int	perfopt_cache_max_entry_size;	/* kB */
+extern char *perfopt_cache_opaque_functions;
+extern int	perfopt_cache_write_interval;	/* ms */
+extern double perfopt_memoize_ttl;	/* s; read from the function's own settings */
+
 extern void perfopt_settings_define(void);
 
 #endif							/* PERFOPT_SETTINGS_H */

@@ -14,7 +14,9 @@ my %config_row = (
 	'perfopt.index_advice' => q{(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
 		estimated_bytes, status, requested_by)
 		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
-		8192, 'applied', 'somebody')});
+		8192, 'applied', 'somebody')},
+	'perfopt.cache_writes' => q{(key, statement, parameter_types, parameters, settings, failed_at)
+		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())});
 
 sub new_node
 {

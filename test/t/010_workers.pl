@@ -10,7 +10,7 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.sample_interval = 0\nperfopt.advice_interval = 0\nrestart_after_crash = on");
+$node->append_conf('postgresql.conf', "perfopt.sample_interval = 0\nperfopt.advice_interval = 0\nperfopt.cache_write_interval = 0\nrestart_after_crash = on");
 $node->start;
 
 sub create_in

@@ -1,5 +1,5 @@
 #!/bin/bash
-# install_deps.sh [--explain] build|demo|test|matrix|indent
+# install_deps.sh [--explain] build|demo|bench-cache|test|matrix|indent
 #
 # Installs what the purpose needs and this machine lacks, through apt: says
 # first what that is, asks nothing, and leaves no cluster behind that was not
@@ -8,17 +8,18 @@
 set -euo pipefail
 explain=
 if [ "${1:-}" = --explain ]; then explain=1; shift; fi
-purpose=${1:?build, demo, test, matrix or indent}
+purpose=${1:?build, demo, bench-cache, test, matrix or indent}
 pg_config=${PG_CONFIG:-pg_config}
 
 pgxs() { "$pg_config" --pgxs 2>/dev/null || true; }
-has_pgxs() { [ -f "$(pgxs)" ]; }
+# Debian's server package has PGXS, but not the headers.
+has_pgxs() { [ -f "$(pgxs)" ] && [ -f "$("$pg_config" --includedir-server)/postgres.h" ]; }
 has_server_file() { [ -e "$("$pg_config" "$1" 2>/dev/null)/$2" ]; }
 has_perl_module() { perl -M"$1" -e1 2>/dev/null; }
 
 # The default major version of this distribution, or that of PG_CONFIG.
 server_version() {
-  if has_pgxs; then
+  if [ -f "$(pgxs)" ]; then
     "$pg_config" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/'
   else
     apt-cache show postgresql 2>/dev/null |
@@ -39,6 +40,11 @@ missing_packages() {
   command -v runuser >/dev/null || echo util-linux
   has_pgxs && has_server_file --bindir postgres || echo postgresql-NN
   [ "$purpose" = demo ] && return
+  if [ "$purpose" = bench-cache ]; then
+    # which has all binaries; the package redis-server starts a service
+    command -v redis-benchmark >/dev/null || echo redis-tools
+    return
+  fi
   command -v prove >/dev/null || echo perl
   has_perl_module IPC::Run || echo libipc-run-perl
   has_perl_module TAP::Parser::SourceHandler::pgTAP || echo libtap-parser-sourcehandler-pgtap-perl

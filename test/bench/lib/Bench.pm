@@ -13,7 +13,7 @@ use warnings;
 use Exporter 'import';
 use List::Util 'shuffle';
 
-our @EXPORT = qw(machine machine_cpus alternate median paired backend_cpu thousands);
+our @EXPORT = qw(machine machine_cpus alternate median paired paired_ratio pgbench_tps backend_cpu thousands);
 
 sub slurp
 {
@@ -86,6 +86,26 @@ sub paired
 	my ($values, $variant, $base) = @_;
 	my @differences = map { $values->{$variant}[$_] - $values->{$base}[$_] } 0 .. $#{ $values->{$base} };
 	return (median(@differences), interval(@differences));
+}
+
+# The same of the rounds' ratios
+sub paired_ratio
+{
+	my ($values, $variant, $base) = @_;
+	my @ratios = map { $values->{$variant}[$_] / $values->{$base}[$_] } 0 .. $#{ $values->{$base} };
+	return (median(@ratios), interval(@ratios));
+}
+
+# pgbench_tps(PGBENCH, ARGUMENT...): transactions a second
+sub pgbench_tps
+{
+	open my $output, '-|', @_ or die "pgbench: $!";
+	local $/;
+	my $said = <$output>;
+	close $output or die "pgbench failed:\n$said";
+	die "pgbench had failed transactions:\n$said" if $said =~ /^number of failed transactions: [1-9]/m;
+	return $1 if $said =~ /^tps = ([\d.]+)/m;
+	die "pgbench said no tps:\n$said";
 }
 
 # backend_cpu(%option): microseconds of backend CPU a transaction.

@@ -1,0 +1,845 @@
+/*
+ * tracking.c
+ *		The trigger that marks what is written, and which tables have it.
+ *
+ * perfopt.cache_mark() is an AFTER ROW trigger, ENABLE ALWAYS so that logical
+ * replication and session_replication_role do not pass it by.  Its arguments
+ * name key columns; by those, a write of one key leaves results about other
+ * keys alone.  Whatever it cannot tell (a column renamed, a type that cannot be
+ * hashed, many keys in one transaction) is a write of all keys.
+ *
+ * A table's own trigger is called perfopt_cache.  That of a partitioned table
+ * has another name, because the server gives each partition a copy of it: a
+ * table tracked before it is attached keeps its own beside the copy, and still
+ * has it when it is detached.
+ *
+ * The trigger goes with the extension, and pg_dump dumps it with its table.
+ */
+#include "postgres.h"
+
+#include "cache/cache_internal.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "common/compat.h"
+#include "common/shmem.h"
+#include "executor/tuptable.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#define TRIGGER_NAME				"perfopt_cache"
+#define PARTITIONED_TRIGGER_NAME	"perfopt_cache_partitions"
+
+/* Further key columns of one table are refused. */
+#define MAX_KEY_COLUMNS		8
+
+/* A transaction that writes more keys of a table than this writes all of them. */
+#define MAX_KEYS_WRITTEN	64
+
+/* A key column: what hashes it stays where it is while this process lives. */
+typedef struct KeyColumn
+{
+	AttrNumber	attnum;
+	Oid			collation;
+	TypeCacheEntry *type;
+} KeyColumn;
+
+/* What this backend knows of a trigger that has fired in it. */
+typedef struct FiredTrigger
+{
+	Oid			trigger;		/* hash key */
+	Oid			relid;
+	bool		valid;			/* or to be looked up again */
+	bool		all_keys_only;	/* it cannot tell keys apart */
+	CacheRing	table_ring;
+	CacheRing	all_keys_ring;
+	int			num_keys;
+	KeyColumn	keys[MAX_KEY_COLUMNS];
+	TransactionId xid;			/* that has written ... */
+	int			keys_written;	/* so many keys */
+} FiredTrigger;
+
+static HTAB *fired_triggers = NULL;
+static FiredTrigger *last_fired = NULL;
+
+PG_FUNCTION_INFO_V1(perfopt_cache_mark);
+PG_FUNCTION_INFO_V1(perfopt_cache_key_columns);
+PG_FUNCTION_INFO_V1(perfopt_cache_track);
+PG_FUNCTION_INFO_V1(perfopt_cache_untrack);
+PG_FUNCTION_INFO_V1(perfopt_cache_invalidate);
+
+/* ---------------------------------------------------------------------
+ * The trigger
+ */
+
+static AttrNumber
+find_column(Relation relation, const char *name)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && namestrcmp(&att->attname, name) == 0)
+			return att->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+/* Is it stored, and of a type that can be hashed?  Then fill key. */
+static bool
+is_key_column(Relation relation, AttrNumber attnum, KeyColumn *key)
+{
+	Form_pg_attribute att;
+
+	if (attnum <= 0 || attnum > RelationGetDescr(relation)->natts)
+		return false;
+	att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
+	if (att->attisdropped ||
+		(att->attgenerated != '\0' && att->attgenerated != ATTRIBUTE_GENERATED_STORED))
+		return false;
+	key->attnum = attnum;
+	key->collation = att->attcollation;
+	key->type = lookup_type_cache(att->atttypid, TYPECACHE_HASH_PROC_FINFO);
+	return OidIsValid(key->type->hash_proc_finfo.fn_oid);
+}
+
+static void
+forget_fired(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	FiredTrigger *fired;
+
+	hash_seq_init(&scan, fired_triggers);
+	while ((fired = hash_seq_search(&scan)) != NULL)
+		if (!OidIsValid(relid) || fired->relid == relid)
+			fired->valid = false;
+}
+
+/* A default operator class may have come or gone. */
+static void
+forget_all_fired(Datum arg, int cacheid, uint32 hashvalue)
+{
+	forget_fired(arg, InvalidOid);
+}
+
+static void
+resolve_fired(FiredTrigger *fired, Relation relation, const Trigger *trigger)
+{
+	fired->valid = true;		/* unless we hear otherwise meanwhile */
+	fired->relid = RelationGetRelid(relation);
+	fired->table_ring = cache_ring_of_relation(fired->relid);
+	fired->all_keys_ring = cache_ring_of_all_keys(fired->relid);
+	fired->num_keys = 0;
+	fired->all_keys_only = trigger->tgnargs > MAX_KEY_COLUMNS;
+	for (int i = 0; i < trigger->tgnargs && !fired->all_keys_only; i++)
+	{
+		if (is_key_column(relation, find_column(relation, trigger->tgargs[i]),
+						  &fired->keys[i]))
+			fired->num_keys++;
+		else
+			fired->all_keys_only = true;
+	}
+}
+
+static FiredTrigger *
+fired_trigger(Relation relation, const Trigger *trigger)
+{
+	FiredTrigger *fired = last_fired;
+	bool		found;
+
+	if (likely(fired && fired->trigger == trigger->tgoid && fired->valid))
+		return fired;
+	if (fired_triggers == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FiredTrigger)};
+
+		fired_triggers = hash_create("perfopt cache triggers", 32, &ctl,
+									 HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(forget_fired, (Datum) 0);
+		CacheRegisterSyscacheCallback(CLAOID, forget_all_fired, (Datum) 0);
+	}
+	fired = hash_search(fired_triggers, &trigger->tgoid, HASH_ENTER, &found);
+	if (!found)
+	{
+		fired->valid = false;
+		fired->relid = InvalidOid;
+		fired->xid = InvalidTransactionId;
+	}
+	if (!fired->valid)
+		resolve_fired(fired, relation, trigger);
+	last_fired = fired;
+	return fired;
+}
+
+static void
+mark_key(FiredTrigger *fired, const KeyColumn *key, TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, key->attnum, &isnull);
+	CacheRing	ring;
+
+	if (isnull)					/* nothing equals it */
+		return;
+	ring = cache_ring_of_key(fired->relid, key->attnum,
+							 DatumGetUInt32(FunctionCall1Coll(&key->type->hash_proc_finfo,
+															  key->collation, value)));
+	if (cache_ring_marked(ring))
+		return;
+	if (fired->xid != GetTopTransactionIdIfAny())
+	{
+		fired->xid = GetTopTransactionIdIfAny();
+		fired->keys_written = 0;
+	}
+	if (fired->keys_written++ < MAX_KEYS_WRITTEN)
+		cache_ring_mark(ring);
+	else
+		cache_ring_mark(fired->all_keys_ring);
+}
+
+Datum
+perfopt_cache_mark(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	FiredTrigger *fired;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired AFTER ROW", "perfopt.cache_mark")));
+	if (!perfopt_shmem_ready())
+		return PointerGetDatum(NULL);
+
+	fired = fired_trigger(data->tg_relation, data->tg_trigger);
+	if (!cache_ring_marked(fired->table_ring))
+		cache_ring_mark(fired->table_ring);
+	if (fired->all_keys_only)
+	{
+		if (!cache_ring_marked(fired->all_keys_ring))
+			cache_ring_mark(fired->all_keys_ring);
+		return PointerGetDatum(NULL);
+	}
+	for (int i = 0; i < fired->num_keys; i++)
+	{
+		if (cache_ring_marked(fired->all_keys_ring))
+			break;
+		mark_key(fired, &fired->keys[i], data->tg_trigslot);
+		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+			mark_key(fired, &fired->keys[i], data->tg_newslot);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * Which tables have it
+ */
+
+/* perfopt.cache_mark(); InvalidOid without the extension */
+static Oid
+mark_function(void)
+{
+	Oid			schema = get_namespace_oid("perfopt", true);
+	oidvector  *no_arguments = buildoidvector(NULL, 0);
+	Oid			function;
+
+	function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+							   CStringGetDatum("cache_mark"),
+							   PointerGetDatum(no_arguments), ObjectIdGetDatum(schema));
+	pfree(no_arguments);
+	return function;
+}
+
+/* Does the trigger see every row that is written? */
+static bool
+marks_all_rows(const Trigger *trigger, Oid function)
+{
+	return trigger->tgfoid == function &&
+		trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+		TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_AFTER(trigger->tgtype) &&
+		TRIGGER_FOR_INSERT(trigger->tgtype) && TRIGGER_FOR_UPDATE(trigger->tgtype) &&
+		TRIGGER_FOR_DELETE(trigger->tgtype) &&
+		trigger->tgqual == NULL && trigger->tgnattr == 0 &&
+		!trigger->tgdeferrable;
+}
+
+/* Ordinary and partitioned tables, but not the server's own, nor temporary ones. */
+static bool
+can_have_trigger(Relation relation)
+{
+	return (relation->rd_rel->relkind == RELKIND_RELATION ||
+			relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE) &&
+		relation->rd_rel->relpersistence != RELPERSISTENCE_TEMP &&
+		RelationGetRelid(relation) >= FirstNormalObjectId;
+}
+
+static bool
+is_tracked(Relation relation, Oid function)
+{
+	if (relation->trigdesc == NULL)
+		return false;
+	for (int i = 0; i < relation->trigdesc->numtriggers; i++)
+		if (marks_all_rows(&relation->trigdesc->triggers[i], function))
+			return true;
+	return false;
+}
+
+bool
+cache_relation_is_tracked(Oid relid)
+{
+	Oid			function = mark_function();
+	Relation	relation = RelationIdGetRelation(relid);
+	bool		tracked = false;
+
+	if (relation == NULL)
+		return false;
+	switch (relation->rd_rel->relkind)
+	{
+		case RELKIND_VIEW:		/* without rows of its own */
+			tracked = true;
+			break;
+		case RELKIND_MATVIEW:	/* see dependencies.c for its refresh */
+			tracked = RelationGetRelid(relation) >= FirstNormalObjectId;
+			break;
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+			tracked = OidIsValid(function) && can_have_trigger(relation) &&
+				is_tracked(relation, function);
+			break;
+	}
+	RelationClose(relation);
+	return tracked;
+}
+
+bool
+cache_relation_tracks_key(Oid relid, AttrNumber attnum)
+{
+	Oid			function = mark_function();
+	Relation	relation;
+	KeyColumn	key;
+	bool		found = false;
+
+	if (!OidIsValid(function) || (relation = RelationIdGetRelation(relid)) == NULL)
+		return false;
+	if (relation->trigdesc && is_key_column(relation, attnum, &key))
+	{
+		const char *name = NameStr(TupleDescAttr(RelationGetDescr(relation),
+												 attnum - 1)->attname);
+
+		for (int i = 0; i < relation->trigdesc->numtriggers && !found; i++)
+		{
+			Trigger    *trigger = &relation->trigdesc->triggers[i];
+
+			if (!marks_all_rows(trigger, function))
+				continue;
+			for (int j = 0; j < trigger->tgnargs && !found; j++)
+				found = strcmp(trigger->tgargs[j], name) == 0;
+		}
+	}
+	RelationClose(relation);
+	return found;
+}
+
+void
+cache_raise_untracked(Oid relid)
+{
+	List	   *ancestors = get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL;
+	Oid			target = ancestors ? llast_oid(ancestors) : relid;
+	Relation	relation = RelationIdGetRelation(relid);
+	bool		possible = relation && can_have_trigger(relation);
+	char	   *name = relation ? pstrdup(RelationGetRelationName(relation)) : "?";
+	char	   *schema = get_namespace_name(get_rel_namespace(target));
+	char	   *target_name = get_rel_name(target);
+
+	if (relation)
+		RelationClose(relation);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is not tracked for the result cache", name),
+			 possible && schema && target_name ?
+			 errhint("Its owner can run: SELECT perfopt.cache_track(%s)",
+					 quote_literal_cstr(quote_qualified_identifier(schema, target_name))) :
+			 errdetail("Only ordinary and partitioned tables can be tracked, and neither temporary tables nor system catalogs.")));
+}
+
+/* ---------------------------------------------------------------------
+ * Giving and taking it
+ */
+
+/* Names of the columns by which a table's rows are usually looked up. */
+static List *
+default_key_columns(Relation relation)
+{
+	Bitmapset  *attnums = NULL;
+	Bitmapset  *primary = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	List	   *names = NIL;
+	int			member = -1;
+	KeyColumn	key;
+	ListCell   *lc;
+
+	if (bms_membership(primary) == BMS_SINGLETON)
+		attnums = bms_copy(primary);
+	foreach(lc, RelationGetFKeyList(relation))
+	{
+		ForeignKeyCacheInfo *fkey = lfirst(lc);
+
+		if (fkey->nkeys == 1)
+			attnums = bms_add_member(attnums,
+									 fkey->conkey[0] - FirstLowInvalidHeapAttributeNumber);
+	}
+	while ((member = bms_next_member(attnums, member)) >= 0 &&
+		   list_length(names) < MAX_KEY_COLUMNS)
+	{
+		AttrNumber	attnum = member + FirstLowInvalidHeapAttributeNumber;
+
+		if (is_key_column(relation, attnum, &key))
+			names = lappend(names,
+							makeString(pstrdup(NameStr(TupleDescAttr(RelationGetDescr(relation),
+																	 attnum - 1)->attname))));
+	}
+	return names;
+}
+
+/* Those of name[], checked. */
+static List *
+given_key_columns(Relation relation, ArrayType *array)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			num;
+	List	   *names = NIL;
+
+	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &values, &nulls, &num);
+	for (int i = 0; i < num; i++)
+	{
+		AttrNumber	attnum;
+		KeyColumn	key;
+		char	   *name;
+
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("key columns must not be null")));
+		name = pstrdup(NameStr(*DatumGetName(values[i])));
+		attnum = find_column(relation, name);
+		if (attnum == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of relation \"%s\" does not exist",
+							name, RelationGetRelationName(relation))));
+		if (!is_key_column(relation, attnum, &key))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("column \"%s\" cannot be a key column", name),
+					 errdetail("It is a virtual generated column, or its type cannot be hashed.")));
+		names = list_append_unique(names, makeString(name));
+	}
+	if (list_length(names) > MAX_KEY_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("a table can have at most %d key columns", MAX_KEY_COLUMNS)));
+	return names;
+}
+
+static bool
+same_columns(const Trigger *trigger, List *columns)
+{
+	if (trigger->tgnargs != list_length(columns))
+		return false;
+	for (int i = 0; i < trigger->tgnargs; i++)
+		if (strcmp(trigger->tgargs[i], strVal(list_nth(columns, i))) != 0)
+			return false;
+	return true;
+}
+
+static const char *
+trigger_name(Relation relation)
+{
+	return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
+		PARTITIONED_TRIGGER_NAME : TRIGGER_NAME;
+}
+
+/* Has the table a trigger of that name that is none of ours? */
+static bool
+name_is_taken(Relation relation, Oid function)
+{
+	for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &relation->trigdesc->triggers[i];
+
+		if (trigger->tgfoid != function && strcmp(trigger->tgname, trigger_name(relation)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* OIDs of the table's own triggers of ours: not what its parent gave it. */
+static List *
+own_triggers(Relation relation, Oid function)
+{
+	List	   *own = NIL;
+
+	for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &relation->trigdesc->triggers[i];
+
+		if (trigger->tgfoid == function && !trigger->tgisclone)
+			own = lappend_oid(own, trigger->tgoid);
+	}
+	return own;
+}
+
+static void
+drop_triggers(List *triggers)
+{
+	ListCell   *lc;
+
+	foreach(lc, triggers)
+	{
+		ObjectAddress address;
+
+		ObjectAddressSet(address, TriggerRelationId, lfirst_oid(lc));
+		performDeletion(&address, DROP_RESTRICT, 0);
+	}
+	CommandCounterIncrement();
+}
+
+/* Somebody may have disabled the copy of one of them. */
+static bool
+partitions_are_tracked(Relation relation)
+{
+	ListCell   *lc;
+
+	if (relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return true;
+	foreach(lc, find_all_inheritors(RelationGetRelid(relation), NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION &&
+			!cache_relation_is_tracked(lfirst_oid(lc)))
+			return false;
+	}
+	return true;
+}
+
+/* The caller holds ShareRowExclusiveLock, and has checked everything. */
+static void
+track_one(Oid relid, List *columns)
+{
+	Oid			function = mark_function();
+	Relation	relation = relation_open(relid, NoLock);
+	CreateTrigStmt *stmt;
+	ObjectAddress trigger;
+	ObjectAddress extension;
+	List	   *old;
+
+	for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++)
+	{
+		if (marks_all_rows(&relation->trigdesc->triggers[i], function) &&
+			same_columns(&relation->trigdesc->triggers[i], columns) &&
+			partitions_are_tracked(relation))
+		{
+			relation_close(relation, NoLock);
+			return;
+		}
+	}
+	if (name_is_taken(relation, function))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("trigger \"%s\" for relation \"%s\" already exists, and is another one",
+						trigger_name(relation), RelationGetRelationName(relation))));
+	old = own_triggers(relation, function);
+
+	stmt = makeNode(CreateTrigStmt);
+	stmt->trigname = pstrdup(trigger_name(relation));
+	stmt->args = columns;
+	stmt->row = true;
+	stmt->timing = TRIGGER_TYPE_AFTER;
+	stmt->events = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+	relation_close(relation, NoLock);
+
+	if (old)
+		drop_triggers(old);
+	trigger = CreateTriggerFiringOn(stmt, NULL, relid, InvalidOid, InvalidOid, InvalidOid,
+									function, InvalidOid, NULL, false, false,
+									TRIGGER_FIRES_ALWAYS);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("perfopt", false));
+	recordDependencyOn(&trigger, &extension, DEPENDENCY_AUTO_EXTENSION);
+	CommandCounterIncrement();
+}
+
+static void
+require_owner(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	if (!perfopt_table_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), name);
+}
+
+/* Lock the table and those that inherit from it; the caller must own them. */
+static List *
+lock_owned(Oid relid, LOCKMODE lockmode)
+{
+	List	   *relids;
+	ListCell   *lc;
+
+	require_owner(relid);
+	LockRelationOid(relid, lockmode);
+	require_owner(relid);		/* it may have changed meanwhile */
+
+	/* the server takes care of partitions */
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+		return list_make1_oid(relid);
+	relids = find_all_inheritors(relid, lockmode, NULL);
+	foreach(lc, relids)
+		require_owner(lfirst_oid(lc));
+	return relids;
+}
+
+Datum
+perfopt_cache_track(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+	Relation	relation;
+	List	   *relids;
+	List	   *columns;
+	ListCell   *lc;
+
+	perfopt_require_preload();
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	relid = PG_GETARG_OID(0);
+	PreventCommandIfReadOnly("perfopt.cache_track()");
+	PreventCommandIfParallelMode("perfopt.cache_track()");
+	PreventCommandDuringRecovery("perfopt.cache_track()");
+
+	relids = lock_owned(relid, ShareRowExclusiveLock);
+	relation = relation_open(relid, NoLock);
+	if (relation->rd_rel->relkind == RELKIND_MATVIEW)
+	{
+		relation_close(relation, NoLock);
+		ereport(NOTICE,
+				(errmsg("materialized views are tracked without a trigger")));
+		PG_RETURN_VOID();
+	}
+	if (!can_have_trigger(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation \"%s\" cannot be tracked for the result cache",
+						RelationGetRelationName(relation)),
+				 errdetail("Only ordinary and partitioned tables can be tracked, and neither temporary tables nor system catalogs."),
+				 relation->rd_rel->relkind == RELKIND_VIEW ?
+				 errhint("Track the tables that the view reads.") : 0));
+	columns = PG_ARGISNULL(1) ? default_key_columns(relation) :
+		given_key_columns(relation, PG_GETARG_ARRAYTYPE_P(1));
+	relation_close(relation, NoLock);
+
+	foreach(lc, relids)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_FOREIGN_TABLE)
+			track_one(lfirst_oid(lc), columns);
+	}
+	PG_RETURN_VOID();
+}
+
+Datum
+perfopt_cache_untrack(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	Oid			function = mark_function();
+	bool		found = false;
+	bool		inherited;
+	Relation	relation;
+	ListCell   *lc;
+
+	perfopt_require_preload();
+	PreventCommandIfReadOnly("perfopt.cache_untrack()");
+	PreventCommandIfParallelMode("perfopt.cache_untrack()");
+	PreventCommandDuringRecovery("perfopt.cache_untrack()");
+
+	foreach(lc, lock_owned(relid, AccessExclusiveLock))
+	{
+		List	   *own;
+
+		relation = relation_open(lfirst_oid(lc), NoLock);
+		own = own_triggers(relation, function);
+		relation_close(relation, NoLock);
+		if (own)
+		{
+			drop_triggers(own);
+			found = true;
+		}
+	}
+
+	relation = relation_open(relid, NoLock);
+	inherited = OidIsValid(function) && is_tracked(relation, function);
+	if (inherited)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is tracked together with the partitioned table it belongs to",
+						RelationGetRelationName(relation)),
+				 errhint("Untrack the partitioned table.")));
+	if (!found)
+		ereport(NOTICE,
+				(errmsg("table \"%s\" is not tracked for the result cache",
+						RelationGetRelationName(relation))));
+	relation_close(relation, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Lock all, or none.  What is not locked conditionally here would be waited
+ * for when partitions get their copies.
+ */
+static bool
+lock_without_waiting(List *relids)
+{
+	ListCell   *lc;
+	ListCell   *locked;
+
+	foreach(lc, relids)
+	{
+		if (ConditionalLockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock))
+			continue;
+		foreach(locked, relids)
+		{
+			if (lfirst_oid(locked) == lfirst_oid(lc))
+				return false;
+			UnlockRelationOid(lfirst_oid(locked), ShareRowExclusiveLock);
+		}
+	}
+	return true;
+}
+
+/* Nothing forbids the current role to create the trigger. */
+static bool
+may_track(Oid relid)
+{
+	return perfopt_table_ownercheck(relid, GetUserId()) &&
+		pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) == ACLCHECK_OK;
+}
+
+bool
+cache_track_if_owner(Oid relid)
+{
+	Oid			function = mark_function();
+	Oid			target = relid;
+	List	   *relids;
+	List	   *columns;
+	Relation	relation;
+	ListCell   *lc;
+
+	if (!OidIsValid(function) || XactReadOnly || IsInParallelMode() ||
+		RecoveryInProgress() || InSecurityRestrictedOperation())
+		return false;
+
+	if (get_rel_relispartition(relid))
+	{
+		List	   *ancestors = get_partition_ancestors(relid);
+
+		if (ancestors && may_track(llast_oid(ancestors)))
+			target = llast_oid(ancestors);
+	}
+	if (!may_track(target))
+		return false;
+	relids = find_all_inheritors(target, NoLock, NULL);
+	if (!lock_without_waiting(relids))
+		return false;
+
+	/* with the locks, things are as they stay */
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
+		return false;
+	relation = relation_open(target, NoLock);
+	columns = default_key_columns(relation);
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		relids = list_make1_oid(target);	/* its partitions follow */
+	relation_close(relation, NoLock);
+	foreach(lc, relids)
+	{
+		bool		possible;
+
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) ||
+			!may_track(lfirst_oid(lc)))
+			continue;
+		relation = relation_open(lfirst_oid(lc), NoLock);
+		possible = can_have_trigger(relation) && !name_is_taken(relation, function) &&
+			!is_tracked(relation, function);
+		relation_close(relation, NoLock);
+		if (possible)
+			track_one(lfirst_oid(lc), columns);
+	}
+	return cache_relation_is_tracked(relid);
+}
+
+/* The arguments of a trigger, as pg_trigger keeps them, as name[]. */
+Datum
+perfopt_cache_key_columns(PG_FUNCTION_ARGS)
+{
+	bytea	   *arguments = PG_GETARG_BYTEA_PP(0);
+	const char *next = VARDATA_ANY(arguments);
+	const char *end = next + VARSIZE_ANY_EXHDR(arguments);
+	ArrayBuildState *names = initArrayResult(NAMEOID, CurrentMemoryContext, false);
+	const char *terminator;
+
+	while ((terminator = memchr(next, '\0', end - next)) != NULL)
+	{
+		accumArrayResult(names, DirectFunctionCall1(namein, CStringGetDatum(next)), false,
+						 NAMEOID, CurrentMemoryContext);
+		next = terminator + 1;
+	}
+	return makeArrayResult(names, CurrentMemoryContext);
+}
+
+Datum
+perfopt_cache_invalidate(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	char	   *name = get_rel_name(relid);
+	ListCell   *lc;
+
+	perfopt_require_preload();
+	PreventCommandDuringRecovery("perfopt.cache_invalidate()");
+	PreventCommandIfParallelMode("perfopt.cache_invalidate()");
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), name);
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+		cache_definition_mark_relation(lfirst_oid(lc));
+	PG_RETURN_VOID();
+}
