@@ -15,7 +15,7 @@ COMMENT ON FUNCTION perfopt.cache_track(regclass, name[]) IS
 CREATE FUNCTION perfopt.cache_untrack(target regclass) RETURNS void
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_cache_untrack';
 COMMENT ON FUNCTION perfopt.cache_untrack(regclass) IS
-'Takes back perfopt.cache_track(). Results read from the table are no longer cached. Raises insufficient_privilege unless the caller owns the table and those that inherit from it, and object_not_in_prerequisite_state when a partition is tracked with its partitioned table.';
+'Takes back perfopt.cache_track(). Results read from the table are no longer cached, until perfopt.cache_track(), or the next cached query of the table''s owner, tracks it again. Raises insufficient_privilege unless the caller owns the table and those that inherit from it, and object_not_in_prerequisite_state when a partition is tracked with its partitioned table.';
 
 CREATE FUNCTION perfopt.cache_invalidate(target regclass) RETURNS void
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_cache_invalidate';
@@ -49,7 +49,7 @@ AS 'MODULE_PATHNAME', 'perfopt_cached'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION perfopt.cached(text, record, interval, interval, text) IS
-'The rows of a SELECT, from the cache or computed and put there; always what the query itself would return now. params holds the values of $1, $2 ..., as in ROW(42). ttl: how long the result is kept at most. refresh_ahead: when used so shortly before its end, it is computed anew in the background. key_prefix: what perfopt.cache_clear() finds it by. The columns are to be named with their types: AS t(id bigint, name text). Raises feature_not_supported when the query may not be cached, with the reason; datatype_mismatch when the columns do not fit; invalid_parameter_value for a ttl of zero or less; object_not_in_prerequisite_state when a table has no trigger and the caller does not own it.';
+'The rows of a SELECT, from the cache or computed and put there; always what the query itself would return now. params holds the values of $1, $2 ..., as in ROW(42), or ROW($1::bigint) for what has no type yet. A table without trigger gets one when the caller owns it, under a SHARE ROW EXCLUSIVE lock, and that call is not kept. ttl: how long the result is kept at most (null: one hour). refresh_ahead: when used so shortly before its end, it is computed anew in the background. key_prefix: what perfopt.cache_clear() finds it by. The columns are to be named with their types: AS t(id bigint, name text). Raises feature_not_supported when the query may not be cached, with the reason; datatype_mismatch when the columns do not fit; invalid_parameter_value for a ttl of zero or less; object_not_in_prerequisite_state when a table has no trigger and the caller does not own it.';
 
 CREATE FUNCTION perfopt.cached_json(
 	query text,
@@ -157,7 +157,7 @@ COMMENT ON FUNCTION perfopt.memoized_call(anyelement, "any") IS
 CREATE FUNCTION perfopt.memoize(function regprocedure, ttl interval DEFAULT '1 hour') RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_memoize';
 COMMENT ON FUNCTION perfopt.memoize(regprocedure, interval) IS
-'From now on, calls of the function are answered from the cache: its result is kept for each role, session settings and arguments for ttl (null: one hour), or until a table it read changes. A function that reads a table without perfopt''s trigger is always called. It depends on what else the function reads, such as the time, that ttl suits it. Calls that are part of an index, a constraint and the like are not replaced. Replacing the function ends it; DROP EXTENSION perfopt needs perfopt.unmemoize() before. Raises insufficient_privilege unless the caller owns the function, feature_not_supported for one that is VOLATILE, returns a set, or has pseudo-types as arguments or result, and object_not_in_prerequisite_state for one with another support function.';
+'From now on, calls of the function are answered from the cache: its result is kept for each role, session settings and arguments for ttl (null: one hour), or until a table it read changes. A function that reads a table without perfopt''s trigger is always called. It depends on what else the function reads, such as the time, that ttl suits it. Calls that are part of an index, a constraint and the like are not replaced. Replacing the function ends it; DROP EXTENSION perfopt needs perfopt.unmemoize() before, as its CASCADE drops the function; restoring a dump of the function takes a superuser. Raises insufficient_privilege unless the caller owns the function, feature_not_supported for one that is VOLATILE, returns a set, or has pseudo-types as arguments or result, and object_not_in_prerequisite_state for one with another support function.';
 
 CREATE FUNCTION perfopt.unmemoize(function regprocedure) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_unmemoize';

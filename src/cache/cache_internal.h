@@ -2,6 +2,7 @@
  * cache_internal.h
  *		What the files of the cache share; src/cache/README.md has the picture.
  *
+ * cache.c         table of contents; cache.h is what perfopt.c calls
  * rings.c         who wrote which rows: is a result true for a snapshot?
  * definitions.c   who changed which tables, functions, roles ...
  * entry.c         an entry: the bytes that are stored
@@ -15,6 +16,7 @@
  * purity.c        which queries may be cached
  * lease.c         one computes, the others wait
  * fill.c          compute a result and what it depends on, and publish it
+ * query.c         a query of this session: analyzed and checked once (query_internal.h)
  * query_face.c    cached(), cached_json()
  * refresh.c       refresh-ahead
  * key_value.c     cache_get(), cache_set() and the strategies on top
@@ -39,6 +41,9 @@
 #include "cache/cache.h"
 #include "common/compat.h"
 #include "common/settings.h"
+
+/* how long what has no time to live of its own is kept */
+#define CACHE_DEFAULT_TTL_US	(INT64CONST(3600) * USECS_PER_SEC)
 
 /* ---------------------------------------------------------------------
  * rings.c: writers of rows
@@ -139,6 +144,7 @@ typedef struct CacheDefinitionState
 extern CacheDefinition cache_definition_of_relation(Oid relid);
 extern CacheDefinition cache_definition_of_relation_name(const char *name);
 extern CacheDefinition cache_definition_of_item(int cacheid, uint32 hash);	/* PlanInvalItem */
+extern CacheDefinition cache_definition_of_types(void); /* any of the database */
 extern CacheDefinition cache_definition_of_database(void);	/* functions, operators, schemas ... */
 extern CacheDefinition cache_definition_of_cluster(void);	/* roles */
 extern CacheDefinition cache_definition_of_entries(Oid role);	/* the role dropped its entries */

@@ -13,7 +13,8 @@
  * plans and caches follow:
  *	 - of a relation: the relation, and its name, since a new relation can take
  *	   the place of another one of the same name on the search path
- *	 - of a type: what plans know as PlanInvalItem
+ *	 - of a type: what plans know as PlanInvalItem, and all types together, as
+ *	   a new one can take the place of another one of the same name
  *	 - of functions, operators, schemas, casts, enums, text search ...: one
  *	   counter for the whole database, since new ones can be preferred to those
  *	   that a query meant before
@@ -84,8 +85,18 @@ static const int database_caches[] = {
 	TSCONFIGOID, TSDICTOID, TSPARSEROID
 };
 
+/* Databases have names that can be asked for. */
 static const int cluster_caches[] = {
-	AUTHMEMMEMROLE, AUTHMEMROLEMEM, AUTHOID
+	AUTHMEMMEMROLE, AUTHMEMROLEMEM, AUTHOID, DATABASEOID
+};
+
+/*
+ * Of all these, those that tell a transaction of changes of its own: a backend
+ * has room for 64 callbacks in all, so only what no other one comes with.
+ */
+static const int noted_caches[] = {
+	AMOPOPID, AUTHMEMROLEMEM, AUTHOID, CASTSOURCETARGET, COLLOID, ENUMOID,
+	NAMESPACEOID, OPEROID, PROCOID, TSCONFIGMAP, TSCONFIGOID, TSDICTOID, TYPEOID
 };
 
 /* Marked by name in this transaction, in TopTransactionContext. */
@@ -108,6 +119,7 @@ typedef enum DefinitionClass
 	DEFINITION_RELATION,
 	DEFINITION_RELATION_NAME,
 	DEFINITION_ITEM,
+	DEFINITION_TYPES,
 	DEFINITION_DATABASE,
 	DEFINITION_CLUSTER,
 	DEFINITION_ENTRIES
@@ -138,6 +150,12 @@ CacheDefinition
 cache_definition_of_item(int cacheid, uint32 hash)
 {
 	return definition_number(DEFINITION_ITEM, MyDatabaseId, cacheid, hash);
+}
+
+CacheDefinition
+cache_definition_of_types(void)
+{
+	return definition_number(DEFINITION_TYPES, MyDatabaseId, 0, 0);
 }
 
 CacheDefinition
@@ -346,9 +364,13 @@ collect_changes(Change *change)
 			else if (cache_is_in(message->id, cluster_caches, lengthof(cluster_caches)))
 				change->cluster = true;
 			else if (message->id == TYPEOID)
+			{
 				change->definitions =
 					list_append_unique_int(change->definitions,
 										   cache_definition_of_item(TYPEOID, message->cc.hashValue));
+				change->definitions =
+					list_append_unique_int(change->definitions, cache_definition_of_types());
+			}
 		}
 		else if (message->id == SHAREDINVALRELCACHE_ID &&
 				 message->rc.dbId == MyDatabaseId && OidIsValid(message->rc.relId))
@@ -463,10 +485,6 @@ syscache_callback(Datum arg, int cacheid, uint32 hash)
 	note_change();
 }
 
-/*
- * A backend has room for 64 of these in all, so only for what no relation
- * stands for.
- */
 static void
 register_callbacks(void)
 {
@@ -476,12 +494,8 @@ register_callbacks(void)
 		return;
 	done = true;
 	CacheRegisterRelcacheCallback(relation_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(PROCOID, syscache_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(OPEROID, syscache_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(TYPEOID, syscache_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, syscache_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHOID, syscache_callback, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, syscache_callback, (Datum) 0);
+	for (int i = 0; i < lengthof(noted_caches); i++)
+		CacheRegisterSyscacheCallback(noted_caches[i], syscache_callback, (Datum) 0);
 }
 
 /* ---------------------------------------------------------------------

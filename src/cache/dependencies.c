@@ -421,6 +421,13 @@ add_rings(CacheDependencies *deps, PlannedStmt *plan, ParamListInfo params)
 		RangeTblEntry *rte = lfirst(lc);
 
 		rti++;
+
+		/*
+		 * Which partitions a table has depends on the snapshot while one is
+		 * detached concurrently: its ring has no writers, but barriers.
+		 */
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_PARTITIONED_TABLE)
+			cache_dependencies_add_ring(deps, cache_ring_of_relation(rte->relid));
 		if (!holds_rows(rte))
 			continue;
 

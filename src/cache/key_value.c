@@ -45,7 +45,6 @@ PG_FUNCTION_INFO_V1(perfopt_cache_get_or_compute);
 PG_FUNCTION_INFO_V1(perfopt_cache_write_through);
 
 #define MAX_KEY_LEN		1024
-#define DEFAULT_TTL_US	(INT64CONST(3600) * USECS_PER_SEC)
 
 /* At most so often is a value computed anew ahead of its end. */
 #define REFRESH_PERIOD_MS	1000
@@ -126,7 +125,7 @@ expiry(FunctionCallInfo fcinfo, int i)
 	TimestampTz end;
 
 	if (PG_ARGISNULL(i))
-		return now + DEFAULT_TTL_US;
+		return now + CACHE_DEFAULT_TTL_US;
 	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												  TimestampTzGetDatum(now),
 												  PG_GETARG_DATUM(i)));

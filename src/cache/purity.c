@@ -30,6 +30,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
+#include "parser/parse_type.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
@@ -38,6 +39,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 /* Functions in functions in functions ... */
@@ -106,6 +108,10 @@ static const char *const stable_functions[] = {
 /* What these words mean, read as a date or time, changes with the time. */
 static const char *const time_words[] = {"now", "today", "tomorrow", "yesterday"};
 
+/* As given, it would be another one in each call, and none would be a hit. */
+#define ROUNDED_TIME_HINT \
+	"Pass the time as a parameter, rounded, as in date_trunc('minute', now()), so that other calls have it too."
+
 typedef struct FunctionCheck
 {
 	CachePurity *purity;
@@ -156,11 +162,28 @@ cache_purity_names_time(const char *text, Size len)
 	return false;
 }
 
+/* Could a type that is created later take the place of the one that is meant? */
+static bool
+may_be_hidden(const TypeName *name)
+{
+	Oid			type;
+
+	if (name->names == NIL || strcmp(strVal(linitial(name->names)), "pg_catalog") == 0)
+		return false;
+	type = LookupTypeNameOid(NULL, name, true);
+	return !OidIsValid(type) || type >= FirstNormalObjectId ||
+		strstr(namespace_search_path, "pg_catalog") != NULL;
+}
+
 static bool
 check_raw_walker(Node *node, void *context)
 {
+	CachePurity *purity = context;
+
 	if (node == NULL)
 		return false;
+	if (IsA(node, TypeName) && !purity->names_types)
+		purity->names_types = may_be_hidden((TypeName *) node);
 	if (IsA(node, A_Const))
 	{
 		A_Const    *constant = (A_Const *) node;
@@ -177,9 +200,9 @@ check_raw_walker(Node *node, void *context)
 }
 
 void
-cache_purity_check_raw(Node *raw)
+cache_purity_check_raw(CachePurity *purity, Node *raw)
 {
-	check_raw_walker(raw, NULL);
+	check_raw_walker(raw, purity);
 }
 
 /* ---- functions ---- */
@@ -276,7 +299,7 @@ check_body(CachePurity *purity, HeapTuple tuple, Node *call)
 		{
 			RawStmt    *raw = lfirst_node(RawStmt, lc);
 
-			cache_purity_check_raw(raw->stmt);
+			cache_purity_check_raw(purity, raw->stmt);
 			queries = list_concat(queries,
 								  pg_analyze_and_rewrite_withcb(raw, source,
 																(ParserSetupHook) sql_fn_parser_setup,
@@ -339,7 +362,8 @@ check_stable_function(FunctionCheck *check, HeapTuple tuple)
 			strstr(namespace_search_path, "pg_temp") != NULL)
 			known = false;
 		if (!known)
-			refuse("Pass what it returns as a parameter.",
+			refuse(proc->prorettype == TIMESTAMPTZOID ? ROUNDED_TIME_HINT :
+				   "Pass what it returns as a parameter.",
 				   "The result of function \"%s\" depends on more than can be seen.", name);
 		if (strstr(name, "_populate_record") || strstr(name, "_to_record") ||
 			strcmp(name, "record_in") == 0 || strcmp(name, "array_in") == 0)
@@ -356,7 +380,7 @@ check_stable_function(FunctionCheck *check, HeapTuple tuple)
 	if (proc->prolang == SQLlanguageId)
 		check_body(check->purity, tuple, check->node);
 	else
-		refuse("If the rows it reads and the settings it uses do not matter, or a time to live is good enough, add it to \"perfopt.cache_opaque_functions\".",
+		refuse("If the rows it reads and the settings it uses do not matter, or a time to live is good enough, add its name, without arguments, to \"perfopt.cache_opaque_functions\".",
 			   "What function \"%s\" depends on cannot be seen.", name);
 }
 
@@ -372,6 +396,8 @@ check_function(Oid function, void *context)
 		elog(ERROR, "cache lookup failed for function %u", function);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 
+	if (isAnyTempNamespace(proc->pronamespace))
+		refuse(NULL, "Function \"%s\" is temporary.", NameStr(proc->proname));
 	if (proc->provolatile == PROVOLATILE_VOLATILE)
 		refuse(proc->oid < FirstNormalObjectId ? "Pass what it returns as a parameter." :
 			   "If it only reads, declare it STABLE.",
@@ -426,6 +452,46 @@ check_relation(CachePurity *purity, Oid relid)
 	purity->relations = list_append_unique_oid(purity->relations, relid);
 }
 
+/* ---- types ---- */
+
+/*
+ * What values of composite types look like, and which a domain accepts, is
+ * not all in the plan.
+ */
+static void
+note_type(CachePurity *purity, Oid type)
+{
+	HeapTuple	tuple;
+	Form_pg_type form;
+
+	check_stack_depth();
+	if (type < FirstNormalObjectId || list_member_oid(purity->types, type) ||
+		!HeapTupleIsValid(tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type))))
+		return;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	if (isAnyTempNamespace(form->typnamespace))
+		refuse(NULL, "Type \"%s\" is temporary.", NameStr(form->typname));
+	purity->types = lappend_oid(purity->types, type);
+	if (form->typtype == TYPTYPE_DOMAIN)
+		note_type(purity, form->typbasetype);
+	else if (form->typtype == TYPTYPE_RANGE)
+		note_type(purity, get_range_subtype(type));
+	else if (form->typtype == TYPTYPE_MULTIRANGE)
+		note_type(purity, get_multirange_range(type));
+	else if (OidIsValid(form->typelem))
+		note_type(purity, form->typelem);
+	else if (OidIsValid(form->typrelid))
+	{
+		TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
+
+		purity->rowtypes = list_append_unique_oid(purity->rowtypes, form->typrelid);
+		for (int i = 0; i < desc->natts; i++)
+			if (!TupleDescAttr(desc, i)->attisdropped)
+				note_type(purity, TupleDescAttr(desc, i)->atttypid);
+	}
+	ReleaseSysCache(tuple);
+}
+
 /* ---- the walk ---- */
 
 static bool
@@ -465,7 +531,7 @@ check_node(Node *node, CachePurity *purity)
 						refuse(NULL, "The current schema is a temporary one.");
 					break;
 				default:
-					refuse("Pass the time as a parameter.",
+					refuse(ROUNDED_TIME_HINT,
 						   "It depends on the current time.");
 			}
 			break;
@@ -497,6 +563,28 @@ check_node(Node *node, CachePurity *purity)
 				}
 				break;
 			}
+		default:
+			break;
+	}
+
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_Param:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_Aggref:
+		case T_WindowFunc:
+		case T_RowExpr:
+		case T_FieldSelect:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_RelabelType:
+		case T_CoerceToDomain:
+			note_type(purity, exprType(node));
+			break;
 		default:
 			break;
 	}

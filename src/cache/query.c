@@ -21,6 +21,7 @@
 #include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -38,6 +39,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #define MAX_QUERIES		256
@@ -282,12 +284,13 @@ parse_one(char **text)
 
 /* The definitions that decide what the query means. */
 static void
-use_definitions(CacheQuery *query, List *relations)
+use_definitions(CacheQuery *query, const CachePurity *purity, List *relations)
 {
 	int			num = 0;
 	ListCell   *lc;
 
-	query->definitions = palloc((2 + 2 * list_length(relations)) * sizeof(CacheDefinitionState));
+	query->definitions = palloc((3 + 2 * list_length(relations) + list_length(purity->types) +
+								 list_length(purity->rowtypes)) * sizeof(CacheDefinitionState));
 	query->definitions[num++].definition = cache_definition_of_database();
 	query->definitions[num++].definition = cache_definition_of_cluster();
 	foreach(lc, relations)
@@ -298,16 +301,30 @@ use_definitions(CacheQuery *query, List *relations)
 		if (name)
 			query->definitions[num++].definition = cache_definition_of_relation_name(name);
 	}
+	if (purity->names_types)
+		query->definitions[num++].definition = cache_definition_of_types();
+	foreach(lc, purity->types)
+	{
+		uint32		hash = GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(lfirst_oid(lc)));
+
+		query->definitions[num++].definition = cache_definition_of_item(TYPEOID, hash);
+	}
+	foreach(lc, purity->rowtypes)
+		query->definitions[num++].definition = cache_definition_of_relation(lfirst_oid(lc));
 	for (int i = 0; i < num; i++)
 		query->definitions[i].value = cache_definition_use(query->definitions[i].definition);
 	query->num_definitions = num;
 }
 
-/* The tables that must be tracked: those named, and what inherits from them. */
+/*
+ * The tables that must be tracked: those named, and what inherits from them.
+ * Temporary ones among those are seen by the session they belong to.
+ */
 static List *
 tables_of(List *relations)
 {
 	List	   *tables = NIL;
+	List	   *permanent = NIL;
 	ListCell   *lc;
 
 	foreach(lc, relations)
@@ -321,7 +338,20 @@ tables_of(List *relations)
 											find_all_inheritors(relid, AccessShareLock, NULL) :
 											list_make1_oid(relid));
 	}
-	return tables;
+	foreach(lc, tables)
+	{
+		Oid			schema = get_rel_namespace(lfirst_oid(lc));
+
+		if (isTempNamespace(schema))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("query cannot be cached"),
+					 errdetail("It reads the temporary table \"%s\".",
+							   get_rel_name(lfirst_oid(lc)))));
+		if (!isAnyTempNamespace(schema))
+			permanent = lappend_oid(permanent, lfirst_oid(lc));
+	}
+	return permanent;
 }
 
 static void
@@ -382,7 +412,7 @@ make_query(const StringInfoData *key, const char *text_in, int len,
 	error_context.previous = error_context_stack;
 	error_context_stack = &error_context;
 	raw = parse_one(&text);
-	cache_purity_check_raw(raw->stmt);
+	cache_purity_check_raw(&purity, raw->stmt);
 	check_num_params(raw->stmt, params->num);
 	error_context.arg = text;
 	raw = parse_one(&text);		/* again: analysis scribbles on it */
@@ -407,7 +437,8 @@ make_query(const StringInfoData *key, const char *text_in, int len,
 	query->face = face;
 	query->num_params = params->num;
 	query->types = palloc((params->num + 1) * sizeof(Oid));
-	memcpy(query->types, params->types, params->num * sizeof(Oid));
+	if (params->num > 0)
+		memcpy(query->types, params->types, params->num * sizeof(Oid));
 	query->reads_times = purity.reads_times;
 	query->settings = palloc((list_length(purity.settings) + 1) * sizeof(char *));
 	foreach(lc, purity.settings)
@@ -417,7 +448,7 @@ make_query(const StringInfoData *key, const char *text_in, int len,
 	query->relations = palloc((list_length(tables) + 1) * sizeof(Oid));
 	foreach(lc, tables)
 		query->relations[query->num_relations++] = lfirst_oid(lc);
-	use_definitions(query, list_concat_unique_oid(purity.relations, tables));
+	use_definitions(query, &purity, list_concat_unique_oid(purity.relations, tables));
 
 	/* The names inside are the alias's columns, so "*" cannot mean one. */
 	MemoryContextSwitchTo(scratch);
@@ -459,8 +490,8 @@ make_query(const StringInfoData *key, const char *text_in, int len,
  * Finding one
  */
 
-static bool
-is_current(const CacheQuery *query)
+bool
+cache_query_is_current(const CacheQuery *query)
 {
 	if (!query->settled || cache_definitions_marked())
 		return false;
@@ -540,7 +571,7 @@ cache_query_get(const char *text, int len, const CacheParams *params, bool as_js
 	{
 		query = dlist_head_element(CacheQuery, node, &by_use);
 		if (query->key_len == key.len && memcmp(query->key, key.data, key.len) == 0 &&
-			is_current(query))
+			cache_query_is_current(query))
 			return query;
 	}
 
@@ -548,7 +579,7 @@ cache_query_get(const char *text, int len, const CacheParams *params, bool as_js
 	entry = hash_search(queries, &hash, HASH_FIND, NULL);
 	query = entry ? entry->query : NULL;
 	if (query && query->key_len == key.len &&
-		memcmp(query->key, key.data, key.len) == 0 && is_current(query))
+		memcmp(query->key, key.data, key.len) == 0 && cache_query_is_current(query))
 	{
 		dlist_move_head(&by_use, &query->node);
 		return query;
@@ -613,7 +644,7 @@ add_meaning(CacheQuery *query, CacheDependencies *deps)
 {
 	for (int i = 0; i < query->num_definitions; i++)
 		cache_dependencies_add_definition(deps, query->definitions[i].definition);
-	if (!is_current(query))
+	if (!cache_query_is_current(query))
 		cache_dependencies_refuse(deps, cache_definitions_marked() ?
 								  CACHE_BYPASS_OWN_DDL : CACHE_BYPASS_CONCURRENT_DDL,
 								  InvalidOid);

@@ -54,11 +54,16 @@ typedef struct Call
  * Arguments
  */
 
+/* At most so long; what is longer, or infinite, would overflow when added. */
+#define LONGEST_US	((double) 1000 * 366 * USECS_PER_DAY)
+
 static int64
 interval_us(const Interval *interval)
 {
-	return interval->time +
-		(interval->day + (int64) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	double		us = (double) interval->time +
+		(interval->day + (double) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+
+	return (int64) Max(-1.0, Min(us, LONGEST_US));
 }
 
 static void
@@ -72,10 +77,12 @@ read_arguments(FunctionCallInfo fcinfo, Call *call, bool as_json)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("query to be cached must not be null")));
-	if (PG_ARGISNULL(2) || (call->ttl_us = interval_us(PG_GETARG_INTERVAL_P(2))) <= 0)
+	call->ttl_us = PG_ARGISNULL(2) ? CACHE_DEFAULT_TTL_US :
+		interval_us(PG_GETARG_INTERVAL_P(2));
+	if (call->ttl_us <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("ttl must be greater than zero")));
+				 errmsg("the time to live must be greater than zero")));
 	if (!PG_ARGISNULL(3))
 		call->refresh_us = interval_us(PG_GETARG_INTERVAL_P(3));
 	if (call->refresh_us < 0)
@@ -317,6 +324,16 @@ return_entry(Call *call, const CacheEntry *entry)
 {
 	char	   *copy;
 
+	/*
+	 * While its tables were locked, or somebody else was waited for, the query
+	 * may have come to mean something else, with rows of other types.  As the
+	 * entry holds now, it is of this query if this one holds, too.
+	 */
+	if (!cache_query_is_current(call->query))
+	{
+		run_directly(call);
+		return;
+	}
 	if (entry->kind == CACHE_ENTRY_ROWS)
 	{
 		return_rows(call, entry);

@@ -16,6 +16,9 @@ typedef struct CachePurity
 {
 	List	   *relations;		/* OIDs, of views as well */
 	List	   *settings;		/* names that current_setting() is called with */
+	List	   *types;			/* OIDs of those of users that values have */
+	List	   *rowtypes;		/* OIDs of the relations that some of those are */
+	bool		names_types;	/* by names that could come to mean others */
 	bool		reads_times;	/* text becomes a date or time while it runs */
 	bool		calls_functions;	/* whose bodies run statements */
 
@@ -25,7 +28,7 @@ typedef struct CachePurity
 } CachePurity;
 
 /* Raises FEATURE_NOT_SUPPORTED with the reason when it may not be cached. */
-extern void cache_purity_check_raw(Node *raw);
+extern void cache_purity_check_raw(CachePurity *purity, Node *raw);
 extern void cache_purity_check(CachePurity *purity, Query *query);
 
 /* Is there a word like "now", which means a time when it is read? */
@@ -64,6 +67,9 @@ struct CacheQuery
 
 /* Does a parameter's value mean something else as time goes by? */
 extern bool cache_query_params_name_time(CacheQuery *query, const CacheParams *params);
+
+/* Is what it was found to mean still what it means? */
+extern bool cache_query_is_current(const CacheQuery *query);
 
 /*
  * Have its tables tracked, where the caller may do so and can do it now.  An

@@ -51,6 +51,7 @@
 #include "common/compat.h"
 #include "common/hashfn.h"
 #include "common/shmem.h"
+#include "common/stop_points.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/spin.h"
@@ -369,7 +370,12 @@ drop_oldest(RingState *state, const CacheReader *now)
 	if (now != NULL &&
 		(state->fallen_max < U64FromFullTransactionId(now->xmin) ||
 		 (others_ended && ended_for(writer, now))))
-		state->horizon = U64FromFullTransactionId(now->xmax);
+	{
+		/* somebody with a later snapshot may have been faster than we are */
+		uint64		xmax = U64FromFullTransactionId(now->xmax);
+
+		state->horizon = others_ended ? Max(state->horizon, xmax) : xmax;
+	}
 	else
 		state->horizon = HORIZON_UNKNOWN;
 }
@@ -501,6 +507,7 @@ register_marks(void)
 		return;
 	if (have_now)
 		reader_set(&now, GetLatestSnapshot());
+	PERFOPT_STOP_POINT("cache-register");
 	for_each_mark(ring_append, U64FromFullTransactionId(GetTopFullTransactionId()),
 				  have_now ? &now : NULL);
 	registered = true;

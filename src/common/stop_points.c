@@ -31,7 +31,8 @@ typedef enum StopAction
 	STOP_WAIT,
 	STOP_ERROR,
 	STOP_FATAL,
-	STOP_KILL
+	STOP_KILL,
+	STOP_PASS					/* later ones pass; who waits keeps waiting */
 } StopAction;
 
 typedef struct StopPoint
@@ -139,6 +140,8 @@ perfopt_stop_point(const char *name)
 		case STOP_KILL:
 			kill(MyProcPid, SIGKILL);
 			break;
+		case STOP_PASS:
+			break;
 		case STOP_WAIT:
 			count_waiter(name, 1);
 			PG_TRY();
@@ -179,7 +182,7 @@ perfopt_stop_point_set(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *action = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	static const char *const names[] = {"wait", "error", "fatal", "kill"};
+	static const char *const names[] = {"wait", "error", "fatal", "kill", "pass"};
 	int			code = -1;
 	StopPoint  *point;
 

@@ -2,7 +2,7 @@
 -- a transaction, for in one that has created tables nothing is cached.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(73);
+SELECT plan(78);
 
 CREATE ROLE cache_query_one;
 CREATE ROLE cache_query_two;
@@ -181,6 +181,19 @@ SELECT is(refusal(query), detail, query) FROM (VALUES
     ('SELECT * FROM users TABLESAMPLE system (1)', 'It uses TABLESAMPLE.'),
     ('SELECT current_setting(name) FROM users', 'It calls current_setting() with a name that is not a constant.')
     ) AS v(query, detail);
+-- what to do about it
+CREATE FUNCTION public.advised(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE hint text;
+BEGIN
+    PERFORM perfopt.cached_json(query);
+    RETURN 'kept';
+EXCEPTION WHEN feature_not_supported THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN hint;
+END $$;
+SELECT matches(advised(query), wanted, 'hint for ' || query)
+FROM (VALUES ('SELECT now()', 'time as a parameter, rounded'), ('SELECT current_date', 'time as a parameter, rounded'),
+    ('SELECT opaque()', 'its name, without arguments,')) AS v(query, wanted);
 SET perfopt.cache_opaque_functions = 'cache_query.opaque';
 SELECT is(refusal('SELECT opaque()'), 'none', 'an opaque function that is listed');
 SELECT throws_ok($$SELECT * FROM perfopt.cached('SELECT id, name FROM users') AS t(id int, name text)$$, '42804',
@@ -188,10 +201,12 @@ SELECT throws_ok($$SELECT * FROM perfopt.cached('SELECT id, name FROM users') AS
 SELECT throws_ok($$SELECT * FROM perfopt.cached('SELECT id FROM users WHERE id = $1') AS t(id bigint)$$, '42P02',
     'query has 1 parameters, but 0 values were given', 'a value is missing');
 SELECT throws_ok($$SELECT * FROM perfopt.cached('SELECT 1', NULL, '0') AS t(a int)$$, '22023', NULL, 'a ttl of zero');
+SELECT is(perfopt.cached_json('SELECT 1 AS a', ttl => NULL), '[{"a": 1}]', 'a ttl of null is one hour');
+SELECT is(perfopt.cached_json('SELECT 2 AS a', ttl => '170000000 years'), '[{"a": 2}]', 'a very long ttl');
 SELECT throws_ok($$SELECT perfopt.cached_json(NULL)$$, '22004', NULL, 'no query');
 SELECT is(how(json_call('SELECT $1::timestamptz', 'ROW(text ''today'')')), 'nothing', 'a parameter that means a time');
 
 SELECT * FROM finish();
 DROP SCHEMA cache_query CASCADE;
-DROP FUNCTION public.counts, public.how, public.json_call, public.refusal, public.born;
+DROP FUNCTION public.counts, public.how, public.json_call, public.refusal, public.born, public.advised;
 DROP ROLE cache_query_one, cache_query_two;
