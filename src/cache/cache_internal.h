@@ -236,6 +236,7 @@ typedef struct CacheDependencies
 	Oid		   *relations;		/* no duplicates */
 	int			num_relations;
 	int			max_relations;
+	bool		settings_in_key;	/* all that current_setting() is called for */
 	CacheBypass refusal;		/* why it must not be published, or NONE */
 	Oid			refusal_relation;	/* of UNTRACKED */
 } CacheDependencies;
@@ -419,7 +420,7 @@ extern void cache_key_finish(CacheKey *key, StringInfo buf);	/* sets the hash */
 
 /*
  * "name=value\n..." of the same settings, for a job that has to compute the
- * same result.
+ * same result.  NULL when a value has a line break.
  */
 extern char *cache_key_settings_for_job(void);
 
@@ -478,6 +479,13 @@ extern CacheQuery *cache_query_get(const char *query, int len, const CacheParams
 
 /* The jsonb array of a query's rows, through the cache under the given key. */
 extern Datum cache_query_json_compute(CacheQuery *query, const CacheParams *params);
+
+/*
+ * Are there rows among the parameters?  Their bytes do not say what they mean,
+ * as types without a name are numbered by each session, and others can be
+ * altered; so results are not kept.
+ */
+extern bool cache_query_params_have_rows(const CacheParams *params);
 extern void cache_query_append_key(CacheQuery *query, const CacheParams *params, StringInfo buf);
 
 /*

@@ -50,6 +50,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "cache/cache_internal.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "common/shmem.h"
@@ -58,6 +59,7 @@
 #include "storage/lock.h"
 #include "storage/sinval.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -95,7 +97,7 @@ static const int cluster_caches[] = {
  * has room for 64 callbacks in all, so only what no other one comes with.
  */
 static const int noted_caches[] = {
-	AMOPOPID, AUTHMEMROLEMEM, AUTHOID, CASTSOURCETARGET, COLLOID, ENUMOID,
+	AMOPOPID, AUTHMEMROLEMEM, AUTHOID, CASTSOURCETARGET, COLLOID, DATABASEOID, ENUMOID,
 	NAMESPACEOID, OPEROID, PROCOID, TSCONFIGMAP, TSCONFIGOID, TSDICTOID, TYPEOID
 };
 
@@ -280,6 +282,7 @@ typedef struct Change
 	List	   *definitions;	/* counted under the lock */
 	List	   *relations;		/* their rings get a barrier */
 	List	   *unlocked;		/* definitions counted without the lock */
+	List	   *temporary_types;	/* items of the row types of temporary tables */
 } Change;
 
 static bool
@@ -291,6 +294,26 @@ cache_is_in(int id, const int *caches, int num)
 			return true;
 	}
 	return false;
+}
+
+static CacheDefinition
+item_of_type(Oid type)
+{
+	return cache_definition_of_item(TYPEOID,
+									GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(type)));
+}
+
+/* The schemas that a session gets with its first temporary table. */
+static bool
+is_temporary_schema(uint32 hash)
+{
+	Oid			schema;
+	Oid			toast_schema;
+
+	GetTempNamespaceState(&schema, &toast_schema);
+	return OidIsValid(schema) &&
+		(hash == GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema)) ||
+		 hash == GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(toast_schema)));
 }
 
 static void
@@ -320,7 +343,12 @@ add_relation(Change *change, Oid relid)
 	if (class->relpersistence == RELPERSISTENCE_TEMP)
 	{
 		/* nobody else sees it, but it may hide something from this session */
+		Oid			type = class->reltype;
+
 		change->unlocked = lappend_int(change->unlocked, of_name);
+		change->temporary_types = lappend_int(change->temporary_types, item_of_type(type));
+		change->temporary_types = lappend_int(change->temporary_types,
+											  item_of_type(get_array_type(type)));
 	}
 	else
 	{
@@ -353,28 +381,35 @@ collect_changes(Change *change)
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		num = xactGetCommittedInvalidationMessages(&messages, &init_file);
 
+	/* relations first: they tell which types are temporary */
 	for (int i = 0; i < num; i++)
 	{
 		SharedInvalidationMessage *message = &messages[i];
 
-		if (message->id >= 0)
-		{
-			if (cache_is_in(message->id, database_caches, lengthof(database_caches)))
-				change->database = true;
-			else if (cache_is_in(message->id, cluster_caches, lengthof(cluster_caches)))
-				change->cluster = true;
-			else if (message->id == TYPEOID)
-			{
-				change->definitions =
-					list_append_unique_int(change->definitions,
-										   cache_definition_of_item(TYPEOID, message->cc.hashValue));
-				change->definitions =
-					list_append_unique_int(change->definitions, cache_definition_of_types());
-			}
-		}
-		else if (message->id == SHAREDINVALRELCACHE_ID &&
-				 message->rc.dbId == MyDatabaseId && OidIsValid(message->rc.relId))
+		if (message->id == SHAREDINVALRELCACHE_ID &&
+			message->rc.dbId == MyDatabaseId && OidIsValid(message->rc.relId))
 			add_relation(change, message->rc.relId);
+	}
+	for (int i = 0; i < num; i++)
+	{
+		SharedInvalidationMessage *message = &messages[i];
+
+		if (message->id == NAMESPACEOID && is_temporary_schema(message->cc.hashValue))
+			continue;
+		if (cache_is_in(message->id, database_caches, lengthof(database_caches)))
+			change->database = true;
+		else if (cache_is_in(message->id, cluster_caches, lengthof(cluster_caches)))
+			change->cluster = true;
+		else if (message->id == TYPEOID)
+		{
+			CacheDefinition item = cache_definition_of_item(TYPEOID, message->cc.hashValue);
+
+			if (list_member_int(change->temporary_types, item))
+				continue;
+			change->definitions = list_append_unique_int(change->definitions, item);
+			change->definitions = list_append_unique_int(change->definitions,
+														 cache_definition_of_types());
+		}
 	}
 	for (int i = 0; i < num_marked_relations; i++)
 		add_relation(change, marked_relations[i]);

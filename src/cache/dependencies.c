@@ -38,6 +38,7 @@
 #include "replication/logicalworker.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -481,6 +482,21 @@ add_relation_definition(CacheDependencies *deps, Oid relid)
 	}
 }
 
+/*
+ * Does it call current_setting(), in a policy for example?  Plans have no
+ * walker; their text names every function.
+ */
+static bool
+reads_settings(PlannedStmt *plan)
+{
+	char	   *text = nodeToString(plan);
+	char		call[2][32];
+
+	snprintf(call[0], sizeof(call[0]), ":funcid %u ", F_CURRENT_SETTING_TEXT);
+	snprintf(call[1], sizeof(call[1]), ":funcid %u ", F_CURRENT_SETTING_TEXT_BOOL);
+	return strstr(text, call[0]) != NULL || strstr(text, call[1]) != NULL;
+}
+
 void
 cache_dependencies_add_plan(CacheDependencies *deps, PlannedStmt *plan,
 							ParamListInfo params)
@@ -498,6 +514,8 @@ cache_dependencies_add_plan(CacheDependencies *deps, PlannedStmt *plan,
 	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt cache dependencies",
 								 ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(work);
+	if (!deps->settings_in_key && deps->refusal == CACHE_BYPASS_NONE && reads_settings(plan))
+		cache_dependencies_refuse(deps, CACHE_BYPASS_SETTING, InvalidOid);
 	foreach(lc, plan->relationOids)
 		add_relation_definition(deps, lfirst_oid(lc));
 	foreach(lc, plan->invalItems)

@@ -639,6 +639,8 @@ fill(const Key *key, Computation *computation, const CacheReader *reader,
 	cache_dependencies_add_definition(deps, cache_definition_of_entries(GetUserId()));
 	cache_dependencies_add_definition(deps, cache_definition_of_database());
 	cache_dependencies_add_definition(deps, cache_definition_of_cluster());
+	if (cache_query_params_have_rows(&computation->params))
+		cache_dependencies_refuse(deps, CACHE_BYPASS_SETTING, InvalidOid);
 	(void) cache_fill(&spec, deps, reader, compute, computation);
 	return computation->result;
 }

@@ -146,6 +146,8 @@ cache_key_settings_for_job(void)
 	{
 		const char *value = GetConfigOption(job_settings[i], true, false);
 
+		if (value && strchr(value, '\n'))
+			return NULL;		/* it would be taken for another setting */
 		if (value)
 			appendStringInfo(&buf, "%s=%s\n", job_settings[i], value);
 	}

@@ -16,7 +16,9 @@
  * one needs.  Who may still hold a lock otherwise gives up when he sees the
  * other one waiting for some lock.
  *
- * Two keys with the same hash wait for each other: one of them needlessly.
+ * Two keys with the same hash wait for each other: one of them needlessly.  As
+ * hashes can be made to collide, nobody waits for a session of another role:
+ * that one's result would be of no use, as its key names the session's role.
  */
 #include "postgres.h"
 
@@ -82,6 +84,15 @@ waits_for_lock(VirtualTransactionId leader)
 	return proc != NULL && ((volatile PGPROC *) proc)->waitLock != NULL;
 }
 
+/* Has its session logged in as another role than ours?  Not, when it has ended. */
+static bool
+is_of_another_role(VirtualTransactionId leader)
+{
+	PGPROC	   *proc = perfopt_vxid_proc(leader);
+
+	return proc != NULL && proc->roleId != MyProc->roleId;
+}
+
 /* Somebody has published since then, but for other snapshots than ours. */
 static bool
 published_since(const CacheKey *key, TimestampTz start)
@@ -134,6 +145,8 @@ cache_lease_or_wait(CacheLease *lease, const CacheKey *key,
 		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 			return NULL;
 		leader = leader_of(&tag);
+		if (VirtualTransactionIdIsValid(leader) && is_of_another_role(leader))
+			return NULL;
 		if (VirtualTransactionIdIsValid(leader) &&
 			!VirtualTransactionIdEquals(leader, last_leader))
 		{

@@ -33,6 +33,7 @@
 #include "parser/parse_type.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -259,6 +260,10 @@ check_body(CachePurity *purity, HeapTuple tuple, Node *call)
 	if (++purity->depth > MAX_DEPTH)
 		refuse(NULL, "It calls functions nested too deeply.");
 
+	/* Looking may run functions as the owner: not for who may not call it. */
+	if (perfopt_function_aclcheck(proc->oid, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, NameStr(proc->proname));
+
 	/* Look at it as it will see itself; an error undoes this. */
 	GetUserIdAndSecContext(&role, &security);
 	nest_level = NewGUCNestLevel();
@@ -375,6 +380,7 @@ check_stable_function(FunctionCheck *check, HeapTuple tuple)
 	if (schema && is_opaque(schema, name))
 	{
 		check->purity->calls_functions = true;
+		check->purity->calls_opaque = true;
 		return;
 	}
 	if (proc->prolang == SQLlanguageId)

@@ -146,6 +146,24 @@ cache_query_params_name_time(CacheQuery *query, const CacheParams *params)
 	return false;
 }
 
+bool
+cache_query_params_have_rows(const CacheParams *params)
+{
+	for (int i = 0; i < params->num; i++)
+	{
+		Oid			type = params->types[i];
+		Oid			element;
+
+		if (type < FirstNormalObjectId && type != RECORDOID && type != RECORDARRAYOID)
+			continue;
+		type = getBaseType(type);
+		element = get_element_type(type);
+		if (type_is_rowtype(OidIsValid(element) ? element : type))
+			return true;
+	}
+	return false;
+}
+
 /* ---------------------------------------------------------------------
  * Keys
  */
@@ -440,6 +458,7 @@ make_query(const StringInfoData *key, const char *text_in, int len,
 	if (params->num > 0)
 		memcpy(query->types, params->types, params->num * sizeof(Oid));
 	query->reads_times = purity.reads_times;
+	query->calls_opaque = purity.calls_opaque;
 	query->settings = palloc((list_length(purity.settings) + 1) * sizeof(char *));
 	foreach(lc, purity.settings)
 		query->settings[query->num_settings++] = pstrdup(lfirst(lc));
@@ -662,7 +681,13 @@ cache_query_run(CacheQuery *query, const CacheParams *params, DestReceiver *dest
 	CacheDependencies *deps = cache_collecting();
 
 	if (deps)
+	{
 		add_meaning(query, deps);
+		deps->settings_in_key = !query->calls_opaque;
+		/* what "now" means as a parameter is decided anew each time */
+		if (cache_query_params_name_time(query, params))
+			cache_dependencies_refuse(deps, CACHE_BYPASS_SETTING, InvalidOid);
+	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	running++;

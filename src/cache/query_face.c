@@ -442,7 +442,8 @@ fetch(Call *call)
 		return;
 	}
 	/* What "now" means as a parameter is decided anew each time. */
-	if (cache_query_params_name_time(call->query, &call->params))
+	if (cache_query_params_name_time(call->query, &call->params) ||
+		cache_query_params_have_rows(&call->params))
 	{
 		run_directly(call);
 		return;

@@ -20,6 +20,7 @@ typedef struct CachePurity
 	List	   *rowtypes;		/* OIDs of the relations that some of those are */
 	bool		names_types;	/* by names that could come to mean others */
 	bool		reads_times;	/* text becomes a date or time while it runs */
+	bool		calls_opaque;	/* functions of perfopt.cache_opaque_functions */
 	bool		calls_functions;	/* whose bodies run statements */
 
 	/* while walking */
@@ -59,6 +60,7 @@ struct CacheQuery
 	int			num_settings;
 	char	  **settings;
 	bool		reads_times;
+	bool		calls_opaque;
 
 	int			num_relations;	/* that must be tracked */
 	Oid		   *relations;

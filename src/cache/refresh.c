@@ -105,8 +105,12 @@ settings_of(const CacheQuery *query)
 {
 	StringInfoData buf;
 
+	char	   *session = cache_key_settings_for_job();
+
+	if (session == NULL)
+		return NULL;
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, cache_key_settings_for_job());
+	appendStringInfoString(&buf, session);
 	for (int i = 0; i < query->num_settings; i++)
 	{
 		char	   *value = GetConfigOptionByName(query->settings[i], NULL, true);

@@ -171,6 +171,10 @@ perfopt_cache_write_behind(PG_FUNCTION_ARGS)
 	bool		isnull;
 
 	perfopt_require_preload();
+	if (settings == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("settings of a statement run later cannot have a line break")));
 	if (PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -511,10 +515,6 @@ submit(Oid role)
 	RoleJob    *running;
 	MemoryContext old_context;
 
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", role)));
 	job = perfopt_job_submit(&spec);
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
 	running = palloc(sizeof(RoleJob));
@@ -522,6 +522,25 @@ submit(Oid role)
 	running->job = job;
 	role_jobs = lappend(role_jobs, running);
 	MemoryContextSwitchTo(old_context);
+}
+
+/* The role has been dropped: its statements are not for who gets its OID. */
+static void
+drop_rows(Oid role)
+{
+	Oid			types[] = {REGROLEOID};
+	Datum		values[1];
+
+	values[0] = ObjectIdGetDatum(role);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("DELETE FROM perfopt.cache_writes WHERE role = $1",
+							  1, types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not drop statements that were queued");
+	ereport(LOG,
+			(errmsg("dropped " UINT64_FORMAT " statements queued by role with OID %u, which does not exist",
+					SPI_processed, role)));
+	SPI_finish();
 }
 
 /* Submit, and put an error into the row instead of the duty. */
@@ -597,7 +616,9 @@ write_behind(void)
 	release_ended();
 	foreach(lc, roles_with_work())
 	{
-		if (find_role_job(lfirst_oid(lc)) == NULL)
+		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			drop_rows(lfirst_oid(lc));
+		else if (find_role_job(lfirst_oid(lc)) == NULL)
 			submit_or_note(lfirst_oid(lc));
 	}
 }

@@ -80,6 +80,7 @@ keeps('ON CONFLICT DO NOTHING', $all, 'INSERT INTO orders VALUES (1, 1) ON CONFL
 keeps('another table', $all, 'INSERT INTO other VALUES (1)');
 run_sql('VACUUM (ANALYZE) orders');
 keeps('VACUUM without news', $all, 'VACUUM orders');
+keeps('a temporary table', $all, 'CREATE TEMP TABLE passing (id int)');
 keeps('ANALYZE without news', $all, 'ANALYZE orders');
 keeps('row locks', $all, 'SELECT * FROM orders FOR UPDATE');
 drops('released savepoint', $all, 'BEGIN; SAVEPOINT s; UPDATE orders SET amount = 5 WHERE id = 5; RELEASE s; COMMIT');

@@ -78,6 +78,10 @@ $session->query(call('SELECT pg_temp.f()'));
 like($session->{stderr}, qr/Function "f" is temporary/, 'a temporary function');
 $session->quit;
 
+# ---- a time as a parameter
+my $now = q{SELECT perfopt.cache_get_or_compute('time', 'SELECT $1::timestamptz AS t', ROW(text 'now'))};
+isnt(sql($now), sql($now), 'a parameter that means the time');
+
 # ---- a partition that is being detached belongs to older snapshots
 sql(q{
 	CREATE TABLE parts (id int) PARTITION BY RANGE (id);
