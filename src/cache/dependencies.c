@@ -598,15 +598,11 @@ cache_write_in_progress(void)
 static void
 mark_refreshed(PlannedStmt *plan)
 {
-	ListCell   *lc;
+	Index		rti = perfopt_result_relation(plan);
 
-	foreach(lc, plan->resultRelations)
-	{
-		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), plan->rtable);
-
-		if (rte->relkind == RELKIND_MATVIEW && perfopt_shmem_ready())
-			cache_definition_mark_relation(rte->relid);
-	}
+	if (rti > 0 && rt_fetch(rti, plan->rtable)->relkind == RELKIND_MATVIEW &&
+		perfopt_shmem_ready())
+		cache_definition_mark_relation(rt_fetch(rti, plan->rtable)->relid);
 }
 
 /*

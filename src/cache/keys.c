@@ -112,7 +112,7 @@ cache_key_append_session(StringInfo buf)
 	numbers.array_nulls = Array_nulls;
 	numbers.quote_all_identifiers = quote_all_identifiers;
 	numbers.backslash_quote = backslash_quote;
-	numbers.standard_conforming_strings = standard_conforming_strings;
+	numbers.standard_conforming_strings = PERFOPT_STANDARD_CONFORMING_STRINGS;
 	numbers.transform_null_equals = Transform_null_equals;
 	numbers.client_encoding = pg_get_client_encoding();
 

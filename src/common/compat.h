@@ -378,4 +378,22 @@ perfopt_lock_acquire(const LOCKTAG *tag, LOCKMODE mode, bool dont_wait)
 #endif
 }
 
+/* The first relation that a plan modifies, as index of the range table, or 0. */
+static inline Index
+perfopt_result_relation(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 190000
+	return Max(bms_next_member(plan->resultRelationRelids, -1), 0);
+#else
+	return plan->resultRelations == NIL ? 0 : linitial_int(plan->resultRelations);
+#endif
+}
+
+/* 19 knows only standard strings. */
+#if PG_VERSION_NUM >= 190000
+#define PERFOPT_STANDARD_CONFORMING_STRINGS	true
+#else
+#define PERFOPT_STANDARD_CONFORMING_STRINGS	standard_conforming_strings
+#endif
+
 #endif							/* PERFOPT_COMPAT_H */

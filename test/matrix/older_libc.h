@@ -10,3 +10,8 @@
 extern size_t strlcpy(char *dst, const char *src, size_t siz);
 extern size_t strlcat(char *dst, const char *src, size_t siz);
 #endif
+
+/* And the compiler may be older than the one that configure found. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 14
+#define typeof_unqual(x) __typeof__(x)
+#endif
