@@ -114,25 +114,29 @@ CREATE TABLE perfopt.cache_writes (
     next_attempt_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     failed_at timestamptz,
     sqlstate text,
-    message text
+    message text,
+    done boolean NOT NULL DEFAULT false
 );
-CREATE INDEX cache_writes_waiting ON perfopt.cache_writes (role, id) WHERE failed_at IS NULL;
+CREATE INDEX cache_writes_waiting ON perfopt.cache_writes (role, id) WHERE failed_at IS NULL AND NOT done;
+CREATE INDEX cache_writes_done ON perfopt.cache_writes (id) WHERE done;
 COMMENT ON TABLE perfopt.cache_writes IS
-'Statements of perfopt.cache_write_behind() that have not been run yet, or have failed five times (failed_at). Each role sees its own; set attempts = 0, next_attempt_at = now() and failed_at = NULL to have one tried again, delete it to give it up.';
+'Statements of perfopt.cache_write_behind() that have not been run yet, or have failed five times (failed_at). Each role sees its own; set attempts = 0, next_attempt_at = now() and failed_at = NULL to have one tried again, done = true to give it up.';
 COMMENT ON COLUMN perfopt.cache_writes.role IS 'who queued the statement, and as whom it is run';
 COMMENT ON COLUMN perfopt.cache_writes.key IS 'the key whose value was set with it';
 COMMENT ON COLUMN perfopt.cache_writes.settings IS 'settings the statement is run under, name=value, a line each';
 COMMENT ON COLUMN perfopt.cache_writes.attempts IS 'how often it has failed';
 COMMENT ON COLUMN perfopt.cache_writes.sqlstate IS 'SQLSTATE of the last failure; message has its message';
+COMMENT ON COLUMN perfopt.cache_writes.done IS 'it has been run, or given up; the worker deletes the row';
 ALTER TABLE perfopt.cache_writes ENABLE ROW LEVEL SECURITY;
 CREATE POLICY cache_writes_own ON perfopt.cache_writes
     USING (role = pg_catalog.quote_ident(CURRENT_USER)::pg_catalog.regrole);
 COMMENT ON POLICY cache_writes_own ON perfopt.cache_writes IS 'A role sees and changes rows of its own only.';
 -- Not the role, nor later what is to be run: also not for those who bypass the policy.
-GRANT SELECT, DELETE, INSERT (key, statement, parameter_types, parameters, settings),
-      UPDATE (attempts, next_attempt_at, failed_at, sqlstate, message)
+-- But for SELECT nothing on the whole table, which would allow LOCK TABLE.
+GRANT SELECT, INSERT (key, statement, parameter_types, parameters, settings),
+      UPDATE (attempts, next_attempt_at, failed_at, sqlstate, message, done)
     ON perfopt.cache_writes TO PUBLIC;
-SELECT pg_catalog.pg_extension_config_dump('perfopt.cache_writes', '');
+SELECT pg_catalog.pg_extension_config_dump('perfopt.cache_writes', 'WHERE NOT done');
 SELECT pg_catalog.pg_extension_config_dump('perfopt.cache_writes_id_seq', '');
 
 CREATE FUNCTION perfopt.cache_write_behind(key text, value jsonb, statement text, params record DEFAULT NULL,

@@ -6,8 +6,9 @@
  * the transaction that wrote it.  Duty "write_behind" looks after the roles
  * that have rows which are due, and submits a job for each.  The job connects
  * as the role, takes its rows in the order of their ids, and runs each in a
- * transaction that deletes the row, too: so it takes effect exactly once,
- * whatever dies.
+ * transaction that marks the row as done, too: so it takes effect exactly once,
+ * whatever dies.  The duty deletes what is done; the roles may not, as the
+ * privilege to delete is one to lock the table, and so everybody's rows.
  *
  * A statement that fails is tried again, after pauses that grow; those after
  * it wait, for they may build on it.  After MAX_ATTEMPTS it stays for the DBA,
@@ -16,8 +17,12 @@
  * A row belongs to the role that inserted it: no other value of that column can
  * be given, nor can what is to be run be changed later.  A policy of the table
  * keeps others' rows away, and a job takes none of them.  So nothing in a row
- * can make a statement run as somebody else.  Between the rows the job's search_path is locked and its settings are those of JOB_SETTINGS,
- * under which parameters are written as text here and read there.
+ * can make a statement run as somebody else.  Between the rows the job's
+ * search_path is locked and its settings are those of JOB_SETTINGS, under which
+ * parameters are written as text here and read there.
+ *
+ * A role can lock rows of its own, and may wait for them in its job.  The duty
+ * goes past locked rows, so that nobody waits for another role.
  *
  * Jobs of a role do not overlap: the duty submits one at a time, and one that
  * has outlived the process that submitted it holds a lock in each of its
@@ -249,8 +254,8 @@ params_from_arrays(CacheParams *params, ArrayType *types, ArrayType *values)
 }
 
 /*
- * The oldest row of the role, if it is due, taken out of the table by this
- * transaction; in the caller's memory context.  *id is set as soon as it is
+ * The oldest row of the role, if it is due, marked as done by this transaction;
+ * in the caller's memory context.  *id is set as soon as it is
  * known, for errors.
  */
 static Write *
@@ -267,13 +272,13 @@ take_row(Oid role, int64 *id)
 	values[0] = ObjectIdGetDatum(role);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("DELETE FROM perfopt.cache_writes"
+	if (SPI_execute_with_args("UPDATE perfopt.cache_writes SET done = true"
 							  " WHERE role = $1 AND next_attempt_at <= now() AND id ="
 							  " (SELECT id FROM perfopt.cache_writes"
-							  "   WHERE role = $1 AND failed_at IS NULL"
+							  "   WHERE role = $1 AND failed_at IS NULL AND NOT done"
 							  "   ORDER BY id LIMIT 1 FOR UPDATE)"
 							  " RETURNING id, statement, settings, parameter_types, parameters",
-							  1, types, values, NULL, false, 0) != SPI_OK_DELETE_RETURNING)
+							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE_RETURNING)
 		elog(ERROR, "could not read statements that were queued");
 	if (SPI_processed > 0)
 	{
@@ -390,9 +395,11 @@ note_failure(Oid role, int64 id, int sqlerrcode, const char *message)
 							  " SET attempts = attempts + 1, sqlstate = $3, message = $4,"
 							  "     next_attempt_at = now() + interval '1 s' * power(4, attempts),"
 							  "     failed_at = CASE WHEN attempts + 1 >= $5 THEN now() END"
-							  " WHERE role = $1 AND failed_at IS NULL AND id = coalesce($2,"
-							  " (SELECT min(id) FROM perfopt.cache_writes"
-							  "   WHERE role = $1 AND failed_at IS NULL))",
+							  " WHERE id ="
+							  " (SELECT id FROM perfopt.cache_writes"
+							  "   WHERE role = $1 AND failed_at IS NULL AND NOT done"
+							  "     AND id = coalesce($2, id)"
+							  "   ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
 							  5, types, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not note that a statement has failed");
 	SPI_finish();
@@ -453,6 +460,11 @@ run_rows(const char *payload, PerfoptJobOutcome *outcome)
 		CommitTransactionCommand();
 		CHECK_FOR_INTERRUPTS();
 	}
+
+	/* it deletes what is done */
+	begin_transaction(context);
+	perfopt_duty_wake_at_commit(DUTY_NAME);
+	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }
@@ -524,6 +536,18 @@ submit(Oid role)
 	MemoryContextSwitchTo(old_context);
 }
 
+static void
+delete_done(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("DELETE FROM perfopt.cache_writes WHERE id = ANY (ARRAY("
+					" SELECT id FROM perfopt.cache_writes WHERE done FOR UPDATE SKIP LOCKED))",
+					false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete statements that are done");
+	SPI_finish();
+}
+
 /* The role has been dropped: its statements are not for who gets its OID. */
 static void
 drop_rows(Oid role)
@@ -534,7 +558,9 @@ drop_rows(Oid role)
 	values[0] = ObjectIdGetDatum(role);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("DELETE FROM perfopt.cache_writes WHERE role = $1",
+	if (SPI_execute_with_args("DELETE FROM perfopt.cache_writes WHERE id = ANY (ARRAY("
+							  " SELECT id FROM perfopt.cache_writes WHERE role = $1"
+							  " FOR UPDATE SKIP LOCKED))",
 							  1, types, values, NULL, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not drop statements that were queued");
 	ereport(LOG,
@@ -585,11 +611,11 @@ roles_with_work(void)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute("WITH RECURSIVE oldest AS ("
 					" (SELECT role, next_attempt_at FROM perfopt.cache_writes"
-					"   WHERE failed_at IS NULL ORDER BY role, id LIMIT 1)"
+					"   WHERE failed_at IS NULL AND NOT done ORDER BY role, id LIMIT 1)"
 					" UNION ALL"
 					" SELECT n.* FROM oldest o, LATERAL"
 					"  (SELECT w.role, w.next_attempt_at FROM perfopt.cache_writes w"
-					"    WHERE w.failed_at IS NULL AND w.role > o.role"
+					"    WHERE w.failed_at IS NULL AND NOT w.done AND w.role > o.role"
 					"    ORDER BY w.role, w.id LIMIT 1) n)"
 					" SELECT role FROM oldest WHERE next_attempt_at <= now()",
 					false, 0) != SPI_OK_SELECT)
@@ -614,6 +640,7 @@ write_behind(void)
 	ListCell   *lc;
 
 	release_ended();
+	delete_done();
 	foreach(lc, roles_with_work())
 	{
 		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(lfirst_oid(lc))))

@@ -93,6 +93,10 @@ is($node->safe_psql('postgres', "SELECT attempts, failed_at IS NOT NULL FROM per
 as('alice', "CREATE TABLE missing (i int); UPDATE perfopt.cache_writes SET failed_at = NULL, attempts = 0, next_attempt_at = now()");
 ok(drained(), 'it can be tried again');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM missing'), '1', 'and is run');
+as('alice', q{
+	SELECT perfopt.cache_write_behind('f', '1', 'SELECT 1/0');
+	UPDATE perfopt.cache_writes SET done = true});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM perfopt.cache_writes'), 'one that is given up is forgotten');
 
 # Nobody runs a statement as another
 is(as('Bob', 'SELECT count(*) FROM perfopt.cache_writes'), '0', 'rows of others are not seen');

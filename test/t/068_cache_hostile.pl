@@ -180,7 +180,9 @@ for my $call (
 	q{INSERT INTO perfopt.cache_writes (role, key, statement, parameter_types, parameters, settings)
 		VALUES ('postgres', 'k', 'SELECT 1', '{}', '{}', '')},
 	q{UPDATE perfopt.cache_writes SET statement = 'SELECT 2'},
-	q{TRUNCATE perfopt.cache_writes})
+	q{TRUNCATE perfopt.cache_writes},
+	(map { "BEGIN; LOCK TABLE perfopt.cache_writes IN $_ MODE" } 'ROW SHARE', 'ROW EXCLUSIVE', 'SHARE UPDATE EXCLUSIVE',
+		'SHARE', 'SHARE ROW EXCLUSIVE', 'EXCLUSIVE', 'ACCESS EXCLUSIVE'))
 {
 	like(outcome('mallory', $call), qr/ERROR: /, 'refused: ' . substr($call, 0, 80));
 }
@@ -209,6 +211,16 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.cache_
 is($node->safe_psql('postgres', q{SELECT DISTINCT who FROM of_mallory.log}), 'mallorymallory', '... as their role');
 
 is(as('victim', q{SELECT count(*) FROM perfopt.cache_writes}), '0', 'others do not see them');
+
+# Locked rows of one role hold up nobody else
+my $locker = $node->background_psql('postgres', on_error_stop => 1, extra_params => [ '-U', 'mallory' ]);
+as('mallory', q{UPDATE perfopt.cache_writes SET done = true WHERE id = (SELECT max(id) FROM perfopt.cache_writes)});
+$locker->query_safe(q{BEGIN; SELECT * FROM perfopt.cache_writes FOR UPDATE});
+as('victim', q{SELECT perfopt.cache_write_behind('k', '1', 'INSERT INTO of_victim.seen VALUES (''not held up'')')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM perfopt.cache_writes WHERE role = 'victim'::regrole}),
+	'rows that another role has locked hold up nobody');
+is(as('victim', q{SELECT count(*) FROM of_victim.seen WHERE setting = 'not held up'}), '1', '... and the statement is run');
+$locker->quit;
 is(as('victim', q{SELECT count(*) FROM perfopt.cache_entries WHERE rolname = 'mallory'}), '0', '... nor entries');
 $node->stop;
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|was terminated by signal/, 'nothing has crashed');
