@@ -135,6 +135,36 @@ find_slot(PerfoptJob job)
 	return slot;
 }
 
+static bool
+is_at_work(const JobSlot *slot)
+{
+	return slot->state == PERFOPT_JOB_STARTING || slot->state == PERFOPT_JOB_RUNNING;
+}
+
+/* Half of something, if that is anything: what jobs fair to roles leave to one. */
+static int
+share_of_role(int all)
+{
+	return Max(all / 2, 1);
+}
+
+/* How many jobs fair to roles has the role: at work, or waiting as well? */
+static int
+jobs_of_role(Oid role, bool waiting)
+{
+	int			jobs = 0;
+
+	for (int i = 0; i < worker_pool->num_slots; i++)
+	{
+		JobSlot    *slot = &worker_pool->slots[i];
+
+		if (slot->fair_to_roles && slot->role == role &&
+			(is_at_work(slot) || (waiting && slot->state == PERFOPT_JOB_QUEUED)))
+			jobs++;
+	}
+	return jobs;
+}
+
 /* ---- in the submitter ---- */
 
 /*
@@ -226,6 +256,7 @@ perfopt_job_submit(const PerfoptJobSpec *spec)
 {
 	static bool registered = false;
 	PerfoptJob	job = {.slot = -1};
+	bool		too_many;
 
 	perfopt_require_preload();
 	check_spec(spec);
@@ -238,7 +269,9 @@ perfopt_job_submit(const PerfoptJobSpec *spec)
 	}
 
 	LWLockAcquire(worker_pool->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < worker_pool->num_slots && job.slot < 0; i++)
+	too_many = spec->fair_to_roles &&
+		jobs_of_role(spec->role, true) >= share_of_role(worker_pool->num_slots);
+	for (int i = 0; !too_many && i < worker_pool->num_slots && job.slot < 0; i++)
 	{
 		JobSlot    *slot = &worker_pool->slots[i];
 
@@ -253,6 +286,7 @@ perfopt_job_submit(const PerfoptJobSpec *spec)
 		slot->submitter = MyProcPid;
 		slot->submitter_xact = IsTransactionState() ? my_xact : 0;
 		slot->cancel_with_submitter = spec->cancel_with_submitter;
+		slot->fair_to_roles = spec->fair_to_roles;
 		strlcpy(slot->capability, spec->capability, NAMEDATALEN);
 		strlcpy(slot->entry, spec->entry ? spec->entry : "", NAMEDATALEN);
 		slot->database = spec->database;
@@ -266,6 +300,14 @@ perfopt_job_submit(const PerfoptJobSpec *spec)
 	}
 	LWLockRelease(worker_pool->lock);
 
+	if (too_many)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many perfopt jobs of role \"%s\"",
+						GetUserNameFromId(spec->role, false)),
+				 errdetail("%d of them are waiting or running, half of what the queue has room for.",
+						   share_of_role(worker_pool->num_slots)),
+				 errhint("Try again later, or raise \"perfopt.max_jobs\".")));
 	if (job.slot < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -450,9 +492,10 @@ worker_pool_reap(void)
 
 /*
  * Which queued job is next: the oldest one of a capability that has the fewest
- * running.  -1 when there is none, or enough are running.  Lock held.
+ * running, but of those fair to roles none whose role has its share.  -1 when
+ * there is none, or enough are running.  Lock held.
  *
- * Both loops are over perfopt.max_jobs slots, so this is quadratic in it, once
+ * All loops are over perfopt.max_jobs slots, so this is quadratic in it, once
  * for each job started; starting the process costs more at any sane setting.
  */
 static int
@@ -463,8 +506,7 @@ next_job(const bool *skip)
 	int			running = 0;
 
 	for (int i = 0; i < worker_pool->num_slots; i++)
-		if (worker_pool->slots[i].state == PERFOPT_JOB_STARTING ||
-			worker_pool->slots[i].state == PERFOPT_JOB_RUNNING)
+		if (is_at_work(&worker_pool->slots[i]))
 			running++;
 	if (running >= perfopt_max_workers)
 		return -1;
@@ -476,12 +518,14 @@ next_job(const bool *skip)
 
 		if (slot->state != PERFOPT_JOB_QUEUED || skip[i])
 			continue;
+		if (slot->fair_to_roles &&
+			jobs_of_role(slot->role, false) >= share_of_role(perfopt_max_workers))
+			continue;
 		for (int j = 0; j < worker_pool->num_slots; j++)
 		{
 			JobSlot    *other = &worker_pool->slots[j];
 
-			if ((other->state == PERFOPT_JOB_STARTING ||
-				 other->state == PERFOPT_JOB_RUNNING) &&
+			if (is_at_work(other) &&
 				strcmp(other->capability, slot->capability) == 0)
 				same++;
 		}

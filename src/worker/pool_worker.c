@@ -34,6 +34,9 @@
 
 #define MAX_ENTRIES 16
 
+/* Between the cancel of what takes too long, and the end of the process. */
+#define GRACE_MS	2000
+
 extern PGDLLEXPORT void perfopt_job_worker_main(Datum main_arg);
 
 /* Filled while the postmaster loads the library, constant afterwards. */
@@ -48,6 +51,9 @@ static JobSlot *my_slot;
 static uint64 my_ticket;
 static bool requeue = false;	/* leave the job to another process */
 static PerfoptJobOutcome my_outcome;	/* state NONE: none yet */
+
+static TimeoutId deadline = MAX_TIMEOUTS;
+static volatile sig_atomic_t overdue = false;
 
 void
 perfopt_job_entry_register(const char *name, PerfoptJobEntry entry)
@@ -96,6 +102,9 @@ job_exit(int code, Datum arg)
 	else if (outcome->state == PERFOPT_JOB_FAILED)
 		worker_job_end(my_slot, PERFOPT_JOB_FAILED, outcome->sqlerrcode,
 					   outcome->message);
+	else if (overdue)
+		worker_job_end(my_slot, PERFOPT_JOB_FAILED, ERRCODE_QUERY_CANCELED,
+					   "went on after it was cancelled for taking too long");
 	else
 		/* What it could not even begin has failed; the rest is lost. */
 		worker_job_end(my_slot,
@@ -149,6 +158,33 @@ job_attach(int index)
 	requeue = worker_database_held(slot->database);
 	LWLockRelease(worker_registry->lock);
 	return run && !requeue;
+}
+
+/* Timeout handler: no PL can catch FATAL. */
+static void
+end_process(void)
+{
+	overdue = true;
+	InterruptPending = true;
+	ProcDiePending = true;
+}
+
+void
+perfopt_job_limit(int timeout_ms)
+{
+	if (deadline == MAX_TIMEOUTS)
+		deadline = RegisterTimeout(USER_TIMEOUT, end_process);
+
+	/* a cancel on its way was for what is over */
+	disable_timeout(deadline, false);
+	disable_timeout(STATEMENT_TIMEOUT, true);
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+		QueryCancelPending = false;
+	if (timeout_ms > 0)
+	{
+		enable_timeout_after(STATEMENT_TIMEOUT, timeout_ms);
+		enable_timeout_after(deadline, timeout_ms + GRACE_MS);
+	}
 }
 
 /* Apply "name=value" lines with the privileges of the role. */
@@ -268,8 +304,7 @@ run_job(const char *capability, const char *entry, char *payload,
 	{
 		SetConfigOption("application_name", psprintf("perfopt %s", capability),
 						PGC_USERSET, PGC_S_SESSION);
-		if (timeout_ms > 0)
-			enable_timeout_after(STATEMENT_TIMEOUT, timeout_ms);
+		perfopt_job_limit(timeout_ms);
 		apply_settings(settings);
 		MemoryContextSwitchTo(context);
 		PERFOPT_STOP_POINT("job-running");

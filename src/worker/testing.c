@@ -117,7 +117,8 @@ job_from_text(const text *handle)
 
 /*
  * job_submit(capability text, entry text, payload text, role regrole,
- *			  settings text, timeout_ms int, cancel_with_submitter bool)
+ *			  settings text, timeout_ms int, cancel_with_submitter bool,
+ *			  fair_to_roles bool)
  */
 Datum
 perfopt_test_job_submit(PG_FUNCTION_ARGS)
@@ -130,7 +131,8 @@ perfopt_test_job_submit(PG_FUNCTION_ARGS)
 		.role = PG_GETARG_OID(3),
 		.settings = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4)),
 		.timeout_ms = PG_GETARG_INT32(5),
-		.cancel_with_submitter = PG_GETARG_BOOL(6)
+		.cancel_with_submitter = PG_GETARG_BOOL(6),
+		.fair_to_roles = PG_GETARG_BOOL(7)
 	};
 	PerfoptJob	job = perfopt_job_submit(&spec);
 

@@ -100,7 +100,9 @@ typedef struct PerfoptJobSpec
 	Oid			database;
 	Oid			role;
 	const char *settings;		/* "name=value\n..." set before, or NULL */
-	int			timeout_ms;		/* 0: none */
+	int			timeout_ms;		/* see perfopt_job_limit() */
+	bool		fair_to_roles;	/* of such jobs, one role has at most half the
+								 * workers, and half the queue, at a time */
 	bool		cancel_with_submitter;	/* cancel when the submitter's process
 										 * ends or its transaction aborts */
 } PerfoptJobSpec;
@@ -117,7 +119,8 @@ typedef struct PerfoptJob
  * submitting transaction aborts the job is released, and cancelled before if
  * it is cancel_with_submitter.
  *
- * Raises CONFIGURATION_LIMIT_EXCEEDED when the queue is full, and
+ * Raises CONFIGURATION_LIMIT_EXCEEDED when the queue, or the role's half of it,
+ * is full, and
  * INVALID_AUTHORIZATION_SPECIFICATION for a role without LOGIN before
  * PostgreSQL 17, whose workers cannot connect as such a role.
  */
@@ -158,5 +161,12 @@ extern void perfopt_job_entry_register(const char *name, PerfoptJobEntry entry);
  * processed; errors are thrown.
  */
 extern uint64 perfopt_job_run_statement(const char *sql);
+
+/*
+ * For entries: what is done from now on may take so long in all; 0: as long as
+ * it likes.  After that it is cancelled, by an error; where a function catches
+ * that and goes on, the process ends, and the job has FAILED.
+ */
+extern void perfopt_job_limit(int timeout_ms);
 
 #endif							/* PERFOPT_WORKER_H */

@@ -186,6 +186,7 @@ typedef struct JobSlot
 	int			submitter;		/* pid */
 	uint64		submitter_xact; /* which of its transactions */
 	bool		cancel_with_submitter;
+	bool		fair_to_roles;
 
 	char		capability[NAMEDATALEN];
 	char		entry[NAMEDATALEN]; /* empty: a statement */

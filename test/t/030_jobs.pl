@@ -60,6 +60,10 @@ is(outcome(q{'SELECT 1/0'}), 'failed 22012 0 division by zero', 'an error');
 is(outcome(q{'SELEC'}), 'failed 42601 0 syntax error at or near "SELEC"', 'a syntax error');
 is(outcome(q{'BEGIN'}), 'failed 25001 0 the statement leaves a transaction open', 'a transaction left open');
 is(outcome(q{'SELECT pg_sleep(600)', timeout_ms => 100}), 'failed 57014 0 canceling statement due to statement timeout', 'a timeout');
+$node->safe_psql('postgres', q{CREATE FUNCTION tough() RETURNS void LANGUAGE plpgsql AS
+	'BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN END; END LOOP; END'});
+is(outcome(q{'SELECT tough()', timeout_ms => 100}), 'failed 57014 0 went on after it was cancelled for taking too long',
+	'one that catches its timeout');
 is(outcome(q{'SELECT 1', 'alice', settings => 'log_statement=all'}), 'failed 42501 0 permission denied to set parameter "log_statement"',
 	'a setting the role may not set');
 is(outcome(q{'SELECT 1', settings => 'no_such_thing=1'}), 'failed 42704 0 unrecognized configuration parameter "no_such_thing"', 'an unknown one');
@@ -126,6 +130,23 @@ is($node->safe_psql('postgres', q{SET ROLE alice; SELECT count(*), count(job), c
 $s->query_safe("SELECT job_cancel('$_')") foreach @jobs;
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 8 FROM perfopt.jobs WHERE state = 'cancelled'}), 'queued ones are cancelled too');
 $s->query_safe("SELECT job_release('$_')") foreach @jobs;
+
+# Jobs fair to roles: one role has half the workers, and half the queue
+@jobs = map { $s->query_safe("SELECT job_submit('SELECT pg_sleep(604)', 'alice', fair_to_roles => true)") } 1 .. 4;
+push @jobs, $s->query_safe("SELECT job_submit('SELECT pg_sleep(605)', 'bob', fair_to_roles => true)");
+jobs_are('running SELECT pg_sleep(604), queued SELECT pg_sleep(604), queued SELECT pg_sleep(604), queued SELECT pg_sleep(604), running SELECT pg_sleep(605)',
+	'the later job of another role runs');
+like(outcome(q{'SELECT 1', 'alice', fair_to_roles => true}), qr/ERROR:  53400: too many perfopt jobs of role "alice".*HINT:/s,
+	'a role cannot fill the queue');
+push @jobs, $s->query_safe("SELECT job_submit('SELECT pg_sleep(606)', 'alice')");
+$s->query_safe("SELECT job_cancel('$jobs[4]')");
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.jobs WHERE state = 'running' AND job = 'SELECT pg_sleep(606)'}),
+	'which does not concern its other jobs');
+$s->query_safe("SELECT job_cancel('$jobs[0]')");
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.jobs WHERE state = 'running' AND job = 'SELECT pg_sleep(604)'}),
+	'the next one of the role comes when one has ended');
+$s->query_safe("SELECT job_cancel('$_'); SELECT job_release('$_')") foreach @jobs;
+jobs_are('none', 'all of them are gone');
 
 # 200 jobs through 8 slots
 $s->query_safe(q{DO $$ DECLARE job text; BEGIN FOR i IN 1 .. 200 LOOP
