@@ -144,7 +144,7 @@ CREATE FUNCTION perfopt.cache_write_behind(key text, value jsonb, statement text
     RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_cache_write_behind';
 COMMENT ON FUNCTION perfopt.cache_write_behind(text, jsonb, text, record, interval) IS
-'Keeps the value under the key as perfopt.cache_set() does, and queues the statement in perfopt.cache_writes, durably with this transaction: readers of the key have the value from the commit on, the tables change when the worker has run the statement, with the fields of params as $1, $2 ... and the settings of this session. Statements of a role run in the order of their ids, one at a time, each exactly once. One that fails is tried again after 1, 4, 16 and 64 s, then left in perfopt.cache_writes. Returns its id there. Raises syntax_error unless it is exactly one statement, invalid_authorization_specification for a role without LOGIN before PostgreSQL 17, and the errors of perfopt.cache_set().';
+'Keeps the value under the key as perfopt.cache_set() does, and queues the statement in perfopt.cache_writes, durably with this transaction: readers of the key have the value from the commit on, the tables change when the worker has run the statement, with the fields of params as $1, $2 ... and the settings of this session. Statements of a role run in the order of their ids, one at a time, each exactly once. One that fails, or takes longer than perfopt.cache_job_timeout, is tried again after 1, 4, 16 and 64 s, then left in perfopt.cache_writes. Returns its id there. Raises syntax_error unless it is exactly one statement, invalid_authorization_specification for a role without LOGIN before PostgreSQL 17, and the errors of perfopt.cache_set().';
 
 -- memoized functions
 

@@ -177,7 +177,9 @@ cache_refresh_request(const CacheRefresh *refresh)
 			.payload = payload_of(refresh),
 			.database = MyDatabaseId,
 			.role = GetUserId(),
-			.settings = settings_of(refresh->query)
+			.settings = settings_of(refresh->query),
+			.timeout_ms = perfopt_cache_job_timeout,
+			.fair_to_roles = true
 		};
 
 		if (spec.payload && spec.settings)

@@ -10,7 +10,7 @@
  * whatever dies.  The duty deletes what is done; the roles may not, as the
  * privilege to delete is one to lock the table, and so everybody's rows.
  *
- * A statement that fails is tried again, after pauses that grow; those after
+ * A statement may take perfopt.cache_job_timeout.  One that fails is tried again, after pauses that grow; those after
  * it wait, for they may build on it.  After MAX_ATTEMPTS it stays for the DBA,
  * and the others go on.
  *
@@ -52,6 +52,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(perfopt_cache_write_behind);
@@ -63,6 +64,7 @@ PG_FUNCTION_INFO_V1(perfopt_cache_write_behind);
 
 /* Then the job makes way for those of other roles. */
 #define MAX_ROWS_A_JOB		1000
+#define MAX_MS_A_JOB		10000
 
 /* How parameters are written as text. */
 static const char *const text_settings[][2] = {
@@ -413,6 +415,7 @@ try_row(Oid role, MemoryContext context)
 	ErrorData  *volatile error = NULL;
 	volatile bool ran = true;
 
+	perfopt_job_limit(perfopt_cache_job_timeout);
 	PG_TRY();
 	{
 		ran = run_row(role, unvolatize(int64 *, &id), context);
@@ -434,11 +437,13 @@ try_row(Oid role, MemoryContext context)
 
 	if (error)
 	{
+		perfopt_job_limit(perfopt_cache_job_timeout);
 		begin_transaction(context);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		note_failure(role, id, error->sqlerrcode, error->message);
 		commit_transaction(context);
 	}
+	perfopt_job_limit(0);
 	return ran;
 }
 
@@ -449,9 +454,13 @@ run_rows(const char *payload, PerfoptJobOutcome *outcome)
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(caller, "perfopt write-behind",
 												  ALLOCSET_DEFAULT_SIZES);
+	TimestampTz start = GetCurrentTimestamp();
 
 	for (int i = 0; i < MAX_ROWS_A_JOB && try_row(role, context); i++)
 	{
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), MAX_MS_A_JOB))
+			break;
+
 		/* what a statement has done to its session is not for the next one */
 		MemoryContextReset(context);
 		(void) perfopt_job_run_statement("DISCARD ALL");
@@ -521,7 +530,8 @@ submit(Oid role)
 		.payload = "statements of perfopt.cache_writes",
 		.database = MyDatabaseId,
 		.role = role,
-		.settings = JOB_SETTINGS
+		.settings = JOB_SETTINGS,
+		.fair_to_roles = true
 	};
 	PerfoptJob	job;
 	RoleJob    *running;

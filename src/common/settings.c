@@ -37,6 +37,7 @@ int			perfopt_cache_local_size = 1024;
 int			perfopt_cache_max_entry_size = 4 * 1024;
 char	   *perfopt_cache_opaque_functions = NULL;
 int			perfopt_cache_write_interval = 10 * 1000;
+int			perfopt_cache_job_timeout = 10 * 1000;
 double		perfopt_memoize_ttl = 3600.0;
 
 static const struct config_enum_entry track_options[] =
@@ -180,6 +181,11 @@ define_cache_settings(void)
 							"Time between two looks for statements of perfopt.cache_write_behind() to be run.",
 							"A commit that queues one has the worker look at once; this is for those that failed. Zero turns it off.",
 							&perfopt_cache_write_interval, 10 * 1000, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.cache_job_timeout",
+							"Time that a statement of perfopt.cache_write_behind(), or a refresh of a cached result in the background, may take.",
+							"Zero turns the limit off.",
+							&perfopt_cache_job_timeout, 60 * 1000, 0, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomRealVariable("perfopt.memoize_ttl",
 							 "How long results of a memoized function are kept.",

@@ -222,6 +222,40 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM perfopt.cache_
 is(as('victim', q{SELECT count(*) FROM of_victim.seen WHERE setting = 'not held up'}), '1', '... and the statement is run');
 $locker->quit;
 is(as('victim', q{SELECT count(*) FROM perfopt.cache_entries WHERE rolname = 'mallory'}), '0', '... nor entries');
+
+# Statements that take for ever, of one role
+$node->append_conf('postgresql.conf', "perfopt.cache_job_timeout = 500\n");
+$node->reload;
+as('mallory', q{
+	UPDATE perfopt.cache_writes SET done = true;
+	CREATE FUNCTION of_mallory.tough() RETURNS void LANGUAGE plpgsql AS
+		'BEGIN LOOP BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN END; END LOOP; END';
+	SELECT perfopt.cache_write_behind('k', '1', 'SELECT pg_sleep(1000)')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.cache_writes WHERE sqlstate = '57014'}),
+	'a statement that takes too long fails');
+as('mallory', q{
+	UPDATE perfopt.cache_writes SET done = true;
+	SELECT perfopt.cache_write_behind('k', '1', 'SELECT of_mallory.tough()')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.cache_writes WHERE sqlstate = '57014' AND message LIKE 'went on%'}),
+	'... also when it does not want to');
+as('mallory', q{UPDATE perfopt.cache_writes SET done = true});
+$node->append_conf('postgresql.conf', "perfopt.cache_job_timeout = 60000\n");
+$node->reload;
+my $slow = q{SELECT perfopt.cached_json('SELECT %s, of_mallory.slow()', ttl => '1 hour', refresh_ahead => '2 hours')};
+as('mallory', q{
+	CREATE FUNCTION of_mallory.slow() RETURNS int STABLE LANGUAGE plpgsql AS
+		'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN 1; END'});
+my $refreshed = join ';', 'SET perfopt.cache_opaque_functions = slow', map { sprintf $slow, $_ } 1 .. 8;
+as('mallory', $refreshed);
+$locker = $node->background_psql('postgres', on_error_stop => 1, extra_params => [ '-U', 'mallory' ]);
+$locker->query_safe(q{SELECT pg_advisory_lock(1)});
+as('mallory', $refreshed);
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM perfopt.jobs WHERE state = 'running'}),
+	'refreshes of one role take half the workers');
+as('victim', q{SELECT perfopt.cache_write_behind('k', '1', 'INSERT INTO of_victim.seen VALUES (''at once'')')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM of_victim.seen WHERE setting = 'at once'}),
+	'... and leave the others to other roles');
+$locker->quit;
 $node->stop;
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|was terminated by signal/, 'nothing has crashed');
 done_testing();
