@@ -147,6 +147,7 @@ extern CacheDefinition cache_definition_of_item(int cacheid, uint32 hash);	/* Pl
 extern CacheDefinition cache_definition_of_types(void); /* any of the database */
 extern CacheDefinition cache_definition_of_database(void);	/* functions, operators, schemas ... */
 extern CacheDefinition cache_definition_of_cluster(void);	/* roles */
+extern CacheDefinition cache_definition_of_role(Oid role);	/* created, altered or dropped */
 extern CacheDefinition cache_definition_of_entries(Oid role);	/* the role dropped its entries */
 
 /* Its state now; somebody is going to depend on it. */

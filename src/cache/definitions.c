@@ -18,7 +18,8 @@
  *	 - of functions, operators, schemas, casts, enums, text search ...: one
  *	   counter for the whole database, since new ones can be preferred to those
  *	   that a query meant before
- *	 - of roles and memberships: one counter for the cluster.
+ *	 - of roles and memberships: one counter for the cluster, and one of each
+ *	   role for what does not depend on others.
  * VACUUM sends some, too, for the statistics it changes in place, but has no
  * transaction ID; nothing is changed by a transaction that has none.  ANALYZE
  * cannot be told from a change, and drops what depends on its table.
@@ -124,6 +125,7 @@ typedef enum DefinitionClass
 	DEFINITION_TYPES,
 	DEFINITION_DATABASE,
 	DEFINITION_CLUSTER,
+	DEFINITION_ROLE,
 	DEFINITION_ENTRIES
 } DefinitionClass;
 
@@ -170,6 +172,18 @@ CacheDefinition
 cache_definition_of_cluster(void)
 {
 	return definition_number(DEFINITION_CLUSTER, InvalidOid, 0, 0);
+}
+
+static CacheDefinition
+role_by_hash(uint32 hash)
+{
+	return definition_number(DEFINITION_ROLE, InvalidOid, hash, 0);
+}
+
+CacheDefinition
+cache_definition_of_role(Oid role)
+{
+	return role_by_hash(GetSysCacheHashValue1(AUTHOID, ObjectIdGetDatum(role)));
 }
 
 CacheDefinition
@@ -399,7 +413,12 @@ collect_changes(Change *change)
 		if (cache_is_in(message->id, database_caches, lengthof(database_caches)))
 			change->database = true;
 		else if (cache_is_in(message->id, cluster_caches, lengthof(cluster_caches)))
+		{
 			change->cluster = true;
+			if (message->id == AUTHOID)
+				change->definitions = list_append_unique_int(change->definitions,
+															 role_by_hash(message->cc.hashValue));
+		}
 		else if (message->id == TYPEOID)
 		{
 			CacheDefinition item = cache_definition_of_item(TYPEOID, message->cc.hashValue);

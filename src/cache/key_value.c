@@ -3,7 +3,8 @@
  *		cache_get(), cache_set(), and the strategies on top of them:
  *		cache_get_or_compute() (cache-aside) and cache_write_through().
  *
- * A key belongs to a role in a database.  It has a ring of its own, of which
+ * A key belongs to a role in a database: to that role, not to its OID, which
+ * another one may get once it is dropped.  It has a ring of its own, of which
  * every transaction that sets or deletes it is a writer; so snapshots treat a
  * value as they would treat a row.
  *
@@ -75,7 +76,8 @@ typedef struct Pending
 	char	   *name;
 	int			name_len;
 	CacheRing	ring;
-	CacheDefinitionState entries;	/* the role's entries when it was set */
+	/* as it was set: the role, and which entries of it there were */
+	CacheDefinitionState definitions[2];
 	Jsonb	   *value;			/* NULL: deleted */
 	TimestampTz expires_at;
 	CacheEntry *entry;			/* built at PRE_COMMIT */
@@ -219,7 +221,9 @@ static void
 set_pending(const Key *key, const Jsonb *value, TimestampTz expires_at)
 {
 	MemoryContext old_context;
-	CacheDefinition definition = cache_definition_of_entries(GetUserId());
+	CacheDefinition definitions[] = {
+		cache_definition_of_role(GetUserId()), cache_definition_of_entries(GetUserId())
+	};
 	PendingHash *bucket;
 	Pending    *pending;
 	Pending    *older;
@@ -240,8 +244,11 @@ set_pending(const Key *key, const Jsonb *value, TimestampTz expires_at)
 	pending->name = copy_bytes(key->name, key->name_len);
 	pending->name_len = key->name_len;
 	pending->ring = key->ring;
-	pending->entries.definition = definition;
-	pending->entries.value = cache_definition_use(definition);
+	for (int i = 0; i < lengthof(definitions); i++)
+	{
+		pending->definitions[i].definition = definitions[i];
+		pending->definitions[i].value = cache_definition_use(definitions[i]);
+	}
 	pending->value = value ? (Jsonb *) copy_bytes(value, VARSIZE(value)) : NULL;
 	pending->expires_at = expires_at;
 	MemoryContextSwitchTo(old_context);
@@ -420,8 +427,8 @@ build_entries(void)
 		spec.data = data;
 		spec.expires_at = value->expires_at;
 		deps.context = pending_context;
-		deps.definitions = &value->entries;
-		deps.num_definitions = 1;
+		deps.definitions = value->definitions;
+		deps.num_definitions = lengthof(value->definitions);
 		value->entry = cache_entry_build(&spec, &ring, 1, &deps);
 		pfree(data);
 	}

@@ -113,6 +113,19 @@ $node->safe_psql('postgres', 'DROP OWNED BY gone; DROP ROLE gone');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM perfopt.cache_writes'),
 	'statements of a dropped role are dropped');
 
+# Nor do its values go to who gets its OID
+$node->safe_psql('postgres', 'CREATE ROLE late LOGIN');
+as('late', q{SELECT perfopt.cache_set('k', '"of late"')});
+is(as('late', q{SELECT perfopt.cache_get('k')}), '"of late"', 'a value of a role');
+my $oid = $node->safe_psql('postgres', q{SELECT 'late'::regrole::oid});
+$node->safe_psql('postgres', qq{
+	DROP ROLE late;
+	INSERT INTO pg_authid (oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
+		rolreplication, rolbypassrls, rolconnlimit)
+	VALUES ($oid, 'heir', false, true, false, false, true, false, false, -1)});
+is($node->safe_psql('postgres', q{SELECT 'heir'::regrole::oid}), $oid, 'another role has its OID');
+is(as('heir', q{SELECT perfopt.cache_get('k') IS NULL}), 't', '... and not its values');
+
 # Row security by a setting of the session
 as('victim', q{
 	CREATE TABLE of_victim.tenants (tenant text, secret text);
