@@ -71,6 +71,7 @@ static const char *const job_settings[] = {
 	"lc_time",
 	"perfopt.cache_opaque_functions",
 	"quote_all_identifiers",
+	"restrict_nonsystem_relation_kind",
 	"row_security",
 	"search_path",
 	"standard_conforming_strings",
@@ -126,6 +127,8 @@ cache_key_append_session(StringInfo buf)
 	append_string(buf, perfopt_cache_opaque_functions);
 	/* the server keeps its variable to itself */
 	append_string(buf, GetConfigOption("timezone_abbreviations", true, false));
+	/* a query may be an error; minor releases before August 2024 lack it */
+	append_string(buf, GetConfigOption("restrict_nonsystem_relation_kind", true, false));
 }
 
 void

@@ -2,7 +2,7 @@
 -- a transaction, for in one that has created tables nothing is cached.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(78);
+SELECT plan(80);
 
 CREATE ROLE cache_query_one;
 CREATE ROLE cache_query_two;
@@ -105,6 +105,23 @@ SELECT is(perfopt.cached_json('SELECT f(1)'), '[{"f": 3}]', 'a function in SQL')
 CREATE OR REPLACE FUNCTION f(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1 * 10';
 SELECT is(perfopt.cached_json('SELECT f(1)'), '[{"f": 10}]', 'replaced');
 CREATE SCHEMA cache_query_front;
+-- where the server has it, views can be forbidden
+CREATE VIEW first_user AS SELECT id FROM users WHERE id = 1;
+SELECT is(perfopt.cached_json('SELECT * FROM first_user'), '[{"id": 1}]', 'a view');
+DO $$ BEGIN
+    IF current_setting('restrict_nonsystem_relation_kind', true) IS NOT NULL THEN
+        SET restrict_nonsystem_relation_kind = 'view';
+    END IF;
+END $$;
+SELECT CASE WHEN coalesce(current_setting('restrict_nonsystem_relation_kind', true), '') = '' THEN pass('no such setting')
+       ELSE throws_ok($$ SELECT perfopt.cached_json('SELECT * FROM first_user') $$, '55000', NULL, 'a view that is forbidden') END;
+DO $$ BEGIN
+    IF current_setting('restrict_nonsystem_relation_kind', true) IS NOT NULL THEN
+        RESET restrict_nonsystem_relation_kind;
+    END IF;
+END $$;
+DROP VIEW first_user;
+
 SET search_path = cache_query_front, cache_query, public;
 SELECT perfopt.cached_json('SELECT count(*) FROM users'), perfopt.cached_json('SELECT count(*) FROM users') \g /dev/null
 CREATE TABLE cache_query_front.users ();
