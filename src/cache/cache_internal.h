@@ -14,6 +14,7 @@
  * dependencies.c  what a statement reads, as its plan says
  * keys.c          what tells results apart: role, settings, query, parameters
  * purity.c        which queries may be cached
+ * types.c         definitions that values of a type depend on
  * lease.c         one computes, the others wait
  * fill.c          compute a result and what it depends on, and publish it
  * query.c         a query of this session: analyzed and checked once (query_internal.h)
@@ -35,6 +36,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/params.h"
+#include "nodes/pg_list.h"
 #include "nodes/plannodes.h"
 #include "utils/snapshot.h"
 
@@ -169,6 +171,16 @@ extern bool cache_definitions_marked(void);
  */
 extern bool cache_definitions_begin(uint64 *epoch);
 extern bool cache_definitions_unchanged(uint64 epoch);
+
+/* types.c: what values of the types that were added depend on */
+typedef struct CacheTypes
+{
+	List	   *definitions;
+	Oid			temporary;		/* one that only this session has, if any */
+	List	   *seen;
+} CacheTypes;
+
+extern void cache_types_add(CacheTypes *types, Oid type);
 
 /* ---------------------------------------------------------------------
  * entry.c: the bytes of an entry

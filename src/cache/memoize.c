@@ -57,7 +57,6 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(perfopt_memoize);
 PG_FUNCTION_INFO_V1(perfopt_unmemoize);
@@ -334,7 +333,8 @@ perfopt_memoize_support(PG_FUNCTION_ARGS)
 typedef struct Memoized
 {
 	FmgrInfo	function;
-	bool		kept;			/* not if it has just been unmemoized */
+	bool		kept;			/* not if it has just been unmemoized, or has a
+								 * temporary type */
 	int			num_args;
 	Oid			collation;
 	double		ttl;			/* seconds */
@@ -342,7 +342,7 @@ typedef struct Memoized
 	int16		result_len;
 	bool		result_by_value;
 	char	   *label;
-	List	   *row_types;		/* relations whose columns values are made of */
+	CacheTypes	types;			/* of arguments and result */
 	struct
 	{
 		int16		len;
@@ -380,36 +380,6 @@ ttl_of(HeapTuple tuple)
 			(void) parse_real(setting + strlen(TTL_SETTING "="), &ttl, GUC_UNIT_S, NULL);
 	}
 	return ttl;
-}
-
-/*
- * Values that contain rows are read by the columns that their type has now.
- */
-static List *
-add_row_types(List *relations, Oid type)
-{
-	Oid			relid;
-	TupleDesc	desc;
-
-	check_stack_depth();
-	type = getBaseType(type);
-	if (OidIsValid(get_element_type(type)))
-		return add_row_types(relations, get_element_type(type));
-	if (OidIsValid(get_range_subtype(type)))
-		return add_row_types(relations, get_range_subtype(type));
-	if (OidIsValid(get_multirange_range(type)))
-		return add_row_types(relations, get_multirange_range(type));
-	relid = typeOrDomainTypeRelid(type);
-	if (!OidIsValid(relid) || list_member_oid(relations, relid))
-		return relations;
-	relations = lappend_oid(relations, relid);
-	desc = lookup_rowtype_tupdesc_copy(type, -1);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		if (!TupleDescAttr(desc, i)->attisdropped)
-			relations = add_row_types(relations, TupleDescAttr(desc, i)->atttypid);
-	}
-	return relations;
 }
 
 static Memoized *
@@ -469,13 +439,14 @@ set_up(FunctionCallInfo fcinfo)
 	memoized->proc_hash = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(function));
 	memoized->label = format_procedure_qualified(function);
 	get_typlenbyval(form->prorettype, &memoized->result_len, &memoized->result_by_value);
-	memoized->row_types = add_row_types(NIL, form->prorettype);
+	cache_types_add(&memoized->types, form->prorettype);
 	for (int i = 0; i < form->pronargs; i++)
 	{
 		get_typlenbyval(form->proargtypes.values[i], &memoized->args[i].len,
 						&memoized->args[i].by_value);
-		memoized->row_types = add_row_types(memoized->row_types, form->proargtypes.values[i]);
+		cache_types_add(&memoized->types, form->proargtypes.values[i]);
 	}
+	memoized->kept &= !OidIsValid(memoized->types.temporary);
 	ReleaseSysCache(tuple);
 	MemoryContextSwitchTo(old_context);
 	return memoized;
@@ -581,8 +552,8 @@ fill(Call *call, const CacheKey *key, const CacheReader *reader)
 	cache_dependencies_add_definition(deps, cache_definition_of_database());
 	cache_dependencies_add_definition(deps, cache_definition_of_cluster());
 	cache_dependencies_add_definition(deps, cache_definition_of_entries(GetUserId()));
-	foreach(lc, call->memoized->row_types)
-		cache_dependencies_add_definition(deps, cache_definition_of_relation(lfirst_oid(lc)));
+	foreach(lc, call->memoized->types.definitions)
+		cache_dependencies_add_definition(deps, lfirst_int(lc));
 	(void) cache_fill(&spec, deps, reader, compute, call);
 }
 

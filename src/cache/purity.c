@@ -40,7 +40,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 /* Functions in functions in functions ... */
@@ -460,42 +459,12 @@ check_relation(CachePurity *purity, Oid relid)
 
 /* ---- types ---- */
 
-/*
- * What values of composite types look like, and which a domain accepts, is
- * not all in the plan.
- */
 static void
 note_type(CachePurity *purity, Oid type)
 {
-	HeapTuple	tuple;
-	Form_pg_type form;
-
-	check_stack_depth();
-	if (type < FirstNormalObjectId || list_member_oid(purity->types, type) ||
-		!HeapTupleIsValid(tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type))))
-		return;
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	if (isAnyTempNamespace(form->typnamespace))
-		refuse(NULL, "Type \"%s\" is temporary.", NameStr(form->typname));
-	purity->types = lappend_oid(purity->types, type);
-	if (form->typtype == TYPTYPE_DOMAIN)
-		note_type(purity, form->typbasetype);
-	else if (form->typtype == TYPTYPE_RANGE)
-		note_type(purity, get_range_subtype(type));
-	else if (form->typtype == TYPTYPE_MULTIRANGE)
-		note_type(purity, get_multirange_range(type));
-	else if (OidIsValid(form->typelem))
-		note_type(purity, form->typelem);
-	else if (OidIsValid(form->typrelid))
-	{
-		TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
-
-		purity->rowtypes = list_append_unique_oid(purity->rowtypes, form->typrelid);
-		for (int i = 0; i < desc->natts; i++)
-			if (!TupleDescAttr(desc, i)->attisdropped)
-				note_type(purity, TupleDescAttr(desc, i)->atttypid);
-	}
-	ReleaseSysCache(tuple);
+	cache_types_add(&purity->types, type);
+	if (OidIsValid(purity->types.temporary))
+		refuse(NULL, "Type %s is temporary.", format_type_be(purity->types.temporary));
 }
 
 /* ---- the walk ---- */

@@ -307,8 +307,8 @@ use_definitions(CacheQuery *query, const CachePurity *purity, List *relations)
 	int			num = 0;
 	ListCell   *lc;
 
-	query->definitions = palloc((3 + 2 * list_length(relations) + list_length(purity->types) +
-								 list_length(purity->rowtypes)) * sizeof(CacheDefinitionState));
+	query->definitions = palloc((3 + 2 * list_length(relations) +
+								 list_length(purity->types.definitions)) * sizeof(CacheDefinitionState));
 	query->definitions[num++].definition = cache_definition_of_database();
 	query->definitions[num++].definition = cache_definition_of_cluster();
 	foreach(lc, relations)
@@ -321,14 +321,8 @@ use_definitions(CacheQuery *query, const CachePurity *purity, List *relations)
 	}
 	if (purity->names_types)
 		query->definitions[num++].definition = cache_definition_of_types();
-	foreach(lc, purity->types)
-	{
-		uint32		hash = GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(lfirst_oid(lc)));
-
-		query->definitions[num++].definition = cache_definition_of_item(TYPEOID, hash);
-	}
-	foreach(lc, purity->rowtypes)
-		query->definitions[num++].definition = cache_definition_of_relation(lfirst_oid(lc));
+	foreach(lc, purity->types.definitions)
+		query->definitions[num++].definition = lfirst_int(lc);
 	for (int i = 0; i < num; i++)
 		query->definitions[i].value = cache_definition_use(query->definitions[i].definition);
 	query->num_definitions = num;

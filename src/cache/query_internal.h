@@ -16,8 +16,7 @@ typedef struct CachePurity
 {
 	List	   *relations;		/* OIDs, of views as well */
 	List	   *settings;		/* names that current_setting() is called with */
-	List	   *types;			/* OIDs of those of users that values have */
-	List	   *rowtypes;		/* OIDs of the relations that some of those are */
+	CacheTypes	types;			/* that values have */
 	bool		names_types;	/* by names that could come to mean others */
 	bool		reads_times;	/* text becomes a date or time while it runs */
 	bool		calls_opaque;	/* functions of perfopt.cache_opaque_functions */

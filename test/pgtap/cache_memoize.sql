@@ -1,5 +1,5 @@
 -- perfopt.memoize(): calls of a function answered from the cache.
-SELECT plan(48);
+SELECT plan(50);
 
 CREATE ROLE perfopt_memo_owner;
 CREATE ROLE perfopt_memo_user;
@@ -125,6 +125,12 @@ SELECT perfopt.memoize('pairs_of(int)');
 SELECT pairs_of(1) IS NOT NULL AS kept;
 ALTER TYPE pair ALTER ATTRIBUTE c TYPE text;
 SELECT is(pairs_of(1)::text, '{"(1,b,3)"}', 'a row type altered');
+CREATE DOMAIN small AS int CHECK (value < 100);
+CREATE FUNCTION small_of(i int) RETURNS small LANGUAGE plpgsql STABLE AS 'BEGIN RETURN i; END';
+SELECT perfopt.memoize('small_of(int)');
+SELECT is(small_of(50)::int, 50, 'a domain');
+ALTER DOMAIN small ADD CHECK (value < 10);
+SELECT throws_ok('SELECT small_of(50)', '23514', NULL, 'a domain altered');
 
 -- Rights
 SET ROLE perfopt_memo_user;
