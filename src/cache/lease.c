@@ -26,6 +26,7 @@
 
 #include "access/xact.h"
 #include "common/compat.h"
+#include "common/stop_points.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
@@ -118,6 +119,7 @@ cache_lease_or_wait(CacheLease *lease, const CacheKey *key,
 	int			without_leader = 0;
 	LOCKTAG		tag;
 
+	PERFOPT_STOP_POINT("cache-lease");
 	lease->hash = key->hash;
 	lease->held = false;
 	if (perfopt_lock_held_by_me(&held_tag, ExclusiveLock))

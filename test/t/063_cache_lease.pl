@@ -158,5 +158,24 @@ is(end_calls(result()), 0, 'kill: all connections are lost');
 ok($node->poll_query_until('postgres', 'SELECT true'), 'kill: the server is back');
 is(one($call), result(), 'kill: and answers') for 1 .. 2;
 
+# While a session misses, its query comes to mean rows of another type, and
+# somebody else publishes those
+one(q{CREATE FUNCTION typed(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'});
+my $typed = q{SELECT v FROM perfopt.cached('SELECT typed(id) AS v FROM items WHERE id = $1', ROW(%d)) AS t(v %s)};
+my $reader = $node->background_psql('postgres', on_error_stop => 0);
+is($reader->query(sprintf $typed, 1, 'int'), '1', 'a query');
+one(q{SELECT stop_point_set('cache-lease', 'wait')});
+$reader->query_until(qr/begun/, "\\echo begun\n" . sprintf("$typed;\n", 2, 'int'));
+ok(until_true(q{SELECT stop_point_waiters('cache-lease') = 1}), '... of another value misses');
+one(q{SELECT stop_point_set('cache-lease', 'pass')});
+one(q{DROP FUNCTION typed; CREATE FUNCTION typed(int) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT 'row ' || $1 $$});
+is(one(sprintf $typed, 2, 'text'), 'row 2', '... while its function is made anew, and it is computed');
+is(one(q{SELECT count(*) FROM perfopt.cache_entries WHERE query LIKE '%typed%' AND current}), '1', '... and published');
+one(q{SELECT stop_point_clear('cache-lease')});
+$reader->query('SELECT 1');
+like($reader->{stderr}, qr/result type of the query has just changed/, '... which is not taken for what was asked');
+is($reader->query(sprintf $typed, 2, 'text'), 'row 2', '... and is there for the next call');
+$reader->quit;
+
 $node->stop;
 done_testing();
