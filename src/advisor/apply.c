@@ -41,7 +41,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "worker/worker.h"
 
@@ -156,8 +155,9 @@ fetch_row(const char *status, int skip)
 	return row;
 }
 
+/* Submit, and put an error into the row. */
 static void
-submit(const Applying *row, const char *statement, bool cleans_up)
+submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 {
 	PerfoptJobSpec spec = {
 		.capability = "advisor",
@@ -166,49 +166,29 @@ submit(const Applying *row, const char *statement, bool cleans_up)
 		.role = get_role_oid(row->role, true),
 		.settings = JOB_SETTINGS
 	};
+	const char *message;
 
 	if (!OidIsValid(spec.role))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" does not exist", row->role)));
-	job = perfopt_job_submit(&spec);
-	job_running = true;
-	job_cleans_up = cleans_up;
-	job_advice = row->id;
-	apply_interval = BUSY_INTERVAL_MS;
-}
-
-/* Submit, and put an error into the row instead of the duty. */
-static void
-submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+		message = psprintf("role \"%s\" does not exist", row->role);
+	else
 	{
-		submit(row, statement, cleans_up);
-		ReleaseCurrentSubTransaction();
+		ErrorData  *error = perfopt_job_try_submit(&spec, &job);
+
+		if (error == NULL)
+		{
+			job_running = true;
+			job_cleans_up = cleans_up;
+			job_advice = row->id;
+			apply_interval = BUSY_INTERVAL_MS;
+			return;
+		}
+		message = error->message;
 	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error)
-		set_failed(row->id, !cleans_up ? error->message :
-				   psprintf("%s; the invalid index %s is left, as it could not be dropped: %s",
-							row->error ? row->error : INTERRUPTED,
-							quote_qualified_identifier(row->schema_name, row->index_name),
-							error->message));
+	set_failed(row->id, !cleans_up ? message :
+			   psprintf("%s; the invalid index %s is left, as it could not be dropped: %s",
+						row->error ? row->error : INTERRUPTED,
+						quote_qualified_identifier(row->schema_name, row->index_name),
+						message));
 }
 
 /* The row's index: InvalidOid when there is none of that name on that table. */

@@ -49,7 +49,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -522,31 +521,6 @@ release_ended(void)
 }
 
 static void
-submit(Oid role)
-{
-	PerfoptJobSpec spec = {
-		.capability = "cache",
-		.entry = ENTRY_NAME,
-		.payload = "statements of perfopt.cache_writes",
-		.database = MyDatabaseId,
-		.role = role,
-		.settings = JOB_SETTINGS,
-		.fair_to_roles = true
-	};
-	PerfoptJob	job;
-	RoleJob    *running;
-	MemoryContext old_context;
-
-	job = perfopt_job_submit(&spec);
-	old_context = MemoryContextSwitchTo(TopMemoryContext);
-	running = palloc(sizeof(RoleJob));
-	running->role = role;
-	running->job = job;
-	role_jobs = lappend(role_jobs, running);
-	MemoryContextSwitchTo(old_context);
-}
-
-static void
 delete_done(void)
 {
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -579,35 +553,37 @@ drop_rows(Oid role)
 	SPI_finish();
 }
 
-/* Submit, and put an error into the row instead of the duty. */
+/* Submit, and put an error into the row. */
 static void
 submit_or_note(Oid role)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	PerfoptJobSpec spec = {
+		.capability = "cache",
+		.entry = ENTRY_NAME,
+		.payload = "statements of perfopt.cache_writes",
+		.database = MyDatabaseId,
+		.role = role,
+		.settings = JOB_SETTINGS,
+		.fair_to_roles = true
+	};
+	PerfoptJob	job;
+	ErrorData  *error = perfopt_job_try_submit(&spec, &job);
+	RoleJob    *running;
+	MemoryContext old_context;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error)
 	{
-		submit(role);
-		ReleaseCurrentSubTransaction();
+		/* when the queue is full, there is place later */
+		if (error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+			note_failure(role, 0, error->sqlerrcode, error->message);
+		return;
 	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	/* when the queue is full, there is place later */
-	if (error && error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-		note_failure(role, 0, error->sqlerrcode, error->message);
+	old_context = MemoryContextSwitchTo(TopMemoryContext);
+	running = palloc(sizeof(RoleJob));
+	running->role = role;
+	running->job = job;
+	role_jobs = lappend(role_jobs, running);
+	MemoryContextSwitchTo(old_context);
 }
 
 /* The roles whose oldest row is due, in the caller's memory context. */

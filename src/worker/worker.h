@@ -126,6 +126,12 @@ typedef struct PerfoptJob
  */
 extern PerfoptJob perfopt_job_submit(const PerfoptJobSpec *spec);
 
+/*
+ * The same in a transaction that is to go on: returns the error, or NULL when
+ * *job is set.
+ */
+extern ErrorData *perfopt_job_try_submit(const PerfoptJobSpec *spec, PerfoptJob *job);
+
 /* What has become of it; outcome may be NULL. */
 extern PerfoptJobState perfopt_job_poll(PerfoptJob job, PerfoptJobOutcome *outcome);
 
