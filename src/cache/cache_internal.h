@@ -469,6 +469,35 @@ extern CacheBypass cache_fill(CacheEntrySpec *spec, CacheDependencies *deps,
 							  const CacheReader *reader,
 							  CacheCompute compute, void *arg);
 
+/*
+ * A call, answered from the cache or computed and published: look-up, lease,
+ * fill, with what is special to a face.  Its result is put into *call.
+ * refresh and prepare may be NULL.
+ */
+typedef struct CacheFaceMethods
+{
+	/* the key, or why the call goes past the cache */
+	CacheBypass (*key) (void *call, CacheKey *key);
+
+	/* the result out of an entry; false when that is of something else */
+	bool		(*take) (void *call, const CacheEntry *entry);
+
+	/* after a hit that expires then: compute anew if that is soon */
+	void		(*refresh) (void *call, const CacheKey *key, const CacheReader *reader,
+							TimestampTz expires_at);
+
+	/* after a miss, before anybody is waited for */
+	void		(*prepare) (void *call);
+
+	/* compute it by cache_fill() */
+	void		(*fill) (void *call, const CacheKey *key, const CacheReader *reader);
+
+	/* compute it, past the cache */
+	void		(*run) (void *call);
+} CacheFaceMethods;
+
+extern void cache_answer(const CacheFaceMethods *face, void *call);
+
 /* For write-through, write-behind and the like: a list of parameters. */
 typedef struct CacheParams
 {

@@ -1,6 +1,7 @@
 /*
  * fill.c
- *		Compute a result and what it depends on, and publish it.
+ *		Answer a call from the cache, or compute its result and what that
+ *		depends on, and publish it.
  *
  * Everything that an entry is said to depend on is read before it is computed
  * or while it is, and compared at the end: then rings say whether the rows are
@@ -115,4 +116,47 @@ cache_fill(CacheEntrySpec *spec, CacheDependencies *deps,
 	else
 		cache_count_bypass(reason);
 	return reason;
+}
+
+/* After an error, the lease ends with the transaction. */
+void
+cache_answer(const CacheFaceMethods *face, void *call)
+{
+	const CacheEntry *entry;
+	CacheReader reader;
+	CacheKey	key;
+	CacheLease	lease;
+	CacheBypass bypass = cache_usable(&reader);
+
+	if (bypass == CACHE_BYPASS_NONE)
+		bypass = face->key(call, &key);
+	if (bypass == CACHE_BYPASS_NONE)
+	{
+		entry = cache_lookup(&key, &reader, &bypass);
+		if (entry)
+		{
+			TimestampTz expires_at = entry->expires_at;
+
+			if (face->take(call, entry))
+			{
+				if (face->refresh)
+					face->refresh(call, &key, &reader, expires_at);
+				return;
+			}
+		}
+	}
+	if (bypass != CACHE_BYPASS_NONE)
+	{
+		cache_count_bypass(bypass);
+		face->run(call);
+		return;
+	}
+
+	cache_count(CACHE_COUNT_MISSES, 1);
+	if (face->prepare)
+		face->prepare(call);
+	entry = cache_lease_or_wait(&lease, &key, &reader);
+	if (entry == NULL || !face->take(call, entry))
+		face->fill(call, &key, &reader);
+	cache_lease_release(&lease);
 }

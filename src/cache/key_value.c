@@ -610,38 +610,73 @@ perfopt_cache_delete(PG_FUNCTION_ARGS)
  * cache_get_or_compute()
  */
 
+/* One call. */
 typedef struct Computation
 {
+	Key			key;
 	CacheQuery *query;
 	CacheParams params;
 	StringInfoData session;
 	StringInfoData query_key;
+	TimestampTz now;
+	TimestampTz expires_at;
+	TimestampTz ahead;			/* what ends before is to be computed anew */
 	Jsonb	   *result;
 } Computation;
+
+static void
+run(void *arg)
+{
+	Computation *computation = arg;
+	Datum		result = cache_query_json_compute(computation->query, &computation->params);
+
+	computation->result = DatumGetJsonbP(result);
+}
 
 static void
 compute(void *arg, CacheEntrySpec *spec)
 {
 	Computation *computation = arg;
-	Datum		result = cache_query_json_compute(computation->query, &computation->params);
 	char	   *data;
 
-	computation->result = DatumGetJsonbP(result);
+	run(computation);
 	spec->data_len = make_data(&data, &computation->session, &computation->query_key,
 							   computation->result);
 	spec->data = data;
 }
 
-/* Compute and publish, as a writer of nothing but a reader of the key's ring. */
-static Jsonb *
-fill(const Key *key, Computation *computation, const CacheReader *reader,
-	 TimestampTz expires_at)
+static CacheBypass
+computation_key(void *arg, CacheKey *key)
 {
+	Computation *computation = arg;
+
+	*key = computation->key.key;
+	return cache_ring_marked(computation->key.ring) ? CACHE_BYPASS_OWN_WRITES :
+		CACHE_BYPASS_NONE;
+}
+
+static bool
+take(void *arg, const CacheEntry *entry)
+{
+	Computation *computation = arg;
+	Jsonb	   *value = entry_value(entry, &computation->session, &computation->query_key);
+
+	if (value)
+		computation->result = copy_value(value);
+	return value != NULL;
+}
+
+/* Compute and publish, as a writer of nothing but a reader of the key's ring. */
+static void
+fill(void *arg, const CacheKey *cache_key, const CacheReader *reader)
+{
+	Computation *computation = arg;
+	const Key  *key = &computation->key;
 	CacheEntrySpec spec;
 	CacheDependencies *deps = cache_dependencies_create(CurrentMemoryContext);
 
-	make_spec(&spec, &key->key, key->name, key->name_len);
-	spec.expires_at = expires_at;
+	make_spec(&spec, cache_key, key->name, key->name_len);
+	spec.expires_at = computation->expires_at;
 	cache_dependencies_add_ring(deps, key->ring);
 	cache_dependencies_add_definition(deps, cache_definition_of_entries(GetUserId()));
 	cache_dependencies_add_definition(deps, cache_definition_of_database());
@@ -649,45 +684,45 @@ fill(const Key *key, Computation *computation, const CacheReader *reader,
 	if (cache_query_params_have_rows(&computation->params))
 		cache_dependencies_refuse(deps, CACHE_BYPASS_SETTING, InvalidOid);
 	(void) cache_fill(&spec, deps, reader, compute, computation);
-	return computation->result;
 }
 
-/* After an error, the lease ends with the transaction. */
-static Jsonb *
-fill_under_lease(const Key *key, Computation *computation, const CacheReader *reader,
-				 TimestampTz expires_at)
+/* About to end: one of those who are given it computes it anew. */
+static void
+refresh(void *arg, const CacheKey *key, const CacheReader *reader, TimestampTz expires_at)
 {
-	CacheLease	lease;
-	const CacheEntry *entry = cache_lease_or_wait(&lease, &key->key, reader);
-	Jsonb	   *value = NULL;
+	Computation *computation = arg;
 
-	if (entry)
-		value = entry_value(entry, &computation->session, &computation->query_key);
-	value = value ? copy_value(value) : fill(key, computation, reader, expires_at);
-	cache_lease_release(&lease);
-	return value;
+	if (expires_at < computation->ahead &&
+		cache_store_claim_refresh(key, computation->now, REFRESH_PERIOD_MS))
+	{
+		cache_count(CACHE_COUNT_REFRESHES, 1);
+		fill(computation, key, reader);
+	}
 }
 
 Datum
 perfopt_cache_get_or_compute(PG_FUNCTION_ARGS)
 {
-	Key			key;
+	static const CacheFaceMethods computed_face = {
+		.key = computation_key,
+		.take = take,
+		.refresh = refresh,
+		.fill = fill,
+		.run = run
+	};
 	Computation computation;
-	CacheReader reader;
-	CacheBypass bypass;
 	Pending    *pending;
-	const CacheEntry *entry;
-	Jsonb	   *value;
 	text	   *query;
-	TimestampTz expires_at = expiry(fcinfo, 3);
-	TimestampTz now = GetCurrentTimestamp();
 
+	computation.expires_at = expiry(fcinfo, 3);
+	computation.now = GetCurrentTimestamp();
+	computation.ahead = DT_NOBEGIN;
 	perfopt_require_preload();
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("key and query must not be null")));
-	make_key(&key, PG_GETARG_TEXT_PP(0));
+	make_key(&computation.key, PG_GETARG_TEXT_PP(0));
 	refuse_around_us();
 	query = PG_GETARG_TEXT_PP(1);
 	cache_params_from_record(&computation.params, PG_GETARG_DATUM(2), PG_ARGISNULL(2));
@@ -696,43 +731,16 @@ perfopt_cache_get_or_compute(PG_FUNCTION_ARGS)
 	append_session(&computation.session);
 	initStringInfo(&computation.query_key);
 	cache_query_append_key(computation.query, &computation.params, &computation.query_key);
-
-	pending = find_pending(&key.key);
-	if (pending && pending->value && pending->expires_at > now)
-		PG_RETURN_JSONB_P(copy_value(pending->value));
-
-	bypass = cache_usable(&reader);
-	if (bypass == CACHE_BYPASS_NONE && cache_ring_marked(key.ring))
-		bypass = CACHE_BYPASS_OWN_WRITES;
-	entry = bypass == CACHE_BYPASS_NONE ? cache_lookup(&key.key, &reader, &bypass) : NULL;
-	if (bypass != CACHE_BYPASS_NONE)
-	{
-		cache_count_bypass(bypass);
-		return cache_query_json_compute(computation.query, &computation.params);
-	}
-
-	value = entry ? entry_value(entry, &computation.session, &computation.query_key) : NULL;
-	if (value == NULL)
-	{
-		cache_count(CACHE_COUNT_MISSES, 1);
-		PG_RETURN_JSONB_P(fill_under_lease(&key, &computation, &reader, expires_at));
-	}
-
-	/* About to end: one of those who are given it computes it anew. */
 	if (!PG_ARGISNULL(4))
-	{
-		TimestampTz ahead = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-																	TimestampTzGetDatum(now),
+		computation.ahead = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+																	TimestampTzGetDatum(computation.now),
 																	PG_GETARG_DATUM(4)));
 
-		if (entry->expires_at < ahead &&
-			cache_store_claim_refresh(&key.key, now, REFRESH_PERIOD_MS))
-		{
-			cache_count(CACHE_COUNT_REFRESHES, 1);
-			PG_RETURN_JSONB_P(fill(&key, &computation, &reader, expires_at));
-		}
-	}
-	PG_RETURN_JSONB_P(copy_value(value));
+	pending = find_pending(&computation.key.key);
+	if (pending && pending->value && pending->expires_at > computation.now)
+		PG_RETURN_JSONB_P(copy_value(pending->value));
+	cache_answer(&computed_face, &computation);
+	PG_RETURN_JSONB_P(computation.result);
 }
 
 /* ---------------------------------------------------------------------

@@ -453,8 +453,10 @@ set_up(FunctionCallInfo fcinfo)
 }
 
 static void
-call_function(Call *call)
+call_function(void *arg)
 {
+	Call	   *call = arg;
+
 	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
 
 	InitFunctionCallInfoData(*fcinfo, &call->memoized->function, call->memoized->num_args,
@@ -465,10 +467,11 @@ call_function(Call *call)
 	call->isnull = fcinfo->isnull;
 }
 
-/* The key, in the current context.  False when it would be too long. */
-static bool
-make_key(const Call *call, CacheKey *key)
+/* The key, in the current context. */
+static CacheBypass
+make_key(void *arg, CacheKey *key)
 {
+	const Call *call = arg;
 	const Memoized *memoized = call->memoized;
 	StringInfoData buf;
 
@@ -494,15 +497,15 @@ make_key(const Call *call, CacheKey *key)
 			uint32		len = VARSIZE_ANY_EXHDR(value);
 
 			if (len > MAX_KEY_LEN)
-				return false;
+				return CACHE_BYPASS_OVERSIZED;
 			appendBinaryStringInfo(&buf, (char *) &len, sizeof(len));
 			appendBinaryStringInfo(&buf, VARDATA_ANY(value), len);
 		}
 		if (buf.len > MAX_KEY_LEN)
-			return false;
+			return CACHE_BYPASS_OVERSIZED;
 	}
 	cache_key_finish(key, &buf);
-	return true;
+	return CACHE_BYPASS_NONE;
 }
 
 static void
@@ -533,8 +536,9 @@ compute(void *arg, CacheEntrySpec *spec)
 }
 
 static void
-fill(Call *call, const CacheKey *key, const CacheReader *reader)
+fill(void *arg, const CacheKey *key, const CacheReader *reader)
 {
+	Call	   *call = arg;
 	CacheDependencies *deps = cache_dependencies_create(CurrentMemoryContext);
 	ListCell   *lc;
 	CacheEntrySpec spec = {
@@ -559,12 +563,13 @@ fill(Call *call, const CacheKey *key, const CacheReader *reader)
 
 /* Take the result from the entry.  False when it is none of ours. */
 static bool
-take_result(Call *call, const CacheEntry *entry)
+take_result(void *arg, const CacheEntry *entry)
 {
+	Call	   *call = arg;
 	const Memoized *memoized = call->memoized;
 	const char *data;
 
-	if (entry == NULL || entry->face != CACHE_FACE_FUNCTION)
+	if (entry->face != CACHE_FACE_FUNCTION)
 		return false;
 	call->isnull = entry->data_len == 0;
 	if (call->isnull)
@@ -582,45 +587,12 @@ take_result(Call *call, const CacheEntry *entry)
 	return true;
 }
 
-/* After an error, the lease ends with the transaction. */
-static void
-answer_under_lease(Call *call, const CacheKey *key, const CacheReader *reader)
-{
-	CacheLease	lease;
-
-	if (!take_result(call, cache_lease_or_wait(&lease, key, reader)))
-		fill(call, key, reader);
-	cache_lease_release(&lease);
-}
-
-/* From the cache, or computed. */
-static void
-answer(Call *call)
-{
-	CacheReader reader;
-	CacheKey	key;
-	CacheBypass bypass = cache_usable(&reader);
-	const CacheEntry *entry;
-
-	if (bypass == CACHE_BYPASS_NONE && !make_key(call, &key))
-		bypass = CACHE_BYPASS_OVERSIZED;
-	if (bypass == CACHE_BYPASS_NONE)
-	{
-		entry = cache_lookup(&key, &reader, &bypass);
-		if (take_result(call, entry))
-			return;
-	}
-	if (bypass == CACHE_BYPASS_NONE)
-	{
-		cache_count(CACHE_COUNT_MISSES, 1);
-		answer_under_lease(call, &key, &reader);
-	}
-	else
-	{
-		cache_count_bypass(bypass);
-		call_function(call);
-	}
-}
+static const CacheFaceMethods function_face = {
+	.key = make_key,
+	.take = take_result,
+	.fill = fill,
+	.run = call_function
+};
 
 Datum
 perfopt_memoized_call(PG_FUNCTION_ARGS)
@@ -641,7 +613,7 @@ perfopt_memoized_call(PG_FUNCTION_ARGS)
 		}
 	}
 	if (call.memoized->kept)
-		answer(&call);
+		cache_answer(&function_face, &call);
 	else
 		call_function(&call);
 	if (call.isnull)

@@ -311,17 +311,20 @@ compute(void *arg, CacheEntrySpec *spec)
 }
 
 static void
-run_directly(Call *call)
+run_directly(void *arg)
 {
+	Call	   *call = arg;
+
 	if (call->query->face == CACHE_FACE_JSON)
 		call->value = cache_query_json_compute(call->query, &call->params);
 	else
 		run_rows(call, NULL);
 }
 
-static void
-return_entry(Call *call, const CacheEntry *entry)
+static bool
+return_entry(void *arg, const CacheEntry *entry)
 {
+	Call	   *call = arg;
 	char	   *copy;
 
 	/*
@@ -332,31 +335,40 @@ return_entry(Call *call, const CacheEntry *entry)
 	if (!cache_query_is_current(call->query))
 	{
 		run_directly(call);
-		return;
+		return true;
 	}
 	if (entry->kind == CACHE_ENTRY_ROWS)
 	{
 		return_rows(call, entry);
-		return;
+		return true;
 	}
 	copy = palloc(entry->data_len);
 	memcpy(copy, cache_entry_data(entry), entry->data_len);
 	call->value = PointerGetDatum(copy);
-}
-
-static void
-make_key(Call *call, StringInfo buf, CacheKey *key)
-{
-	int32		len = call->prefix_len;
-
-	cache_query_append_key(call->query, &call->params, buf);
-	appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
-	appendBinaryStringInfo(buf, call->prefix, len);
-	cache_key_finish(key, buf);
+	return true;
 }
 
 static CacheBypass
-fill(Call *call, const CacheKey *key, const CacheReader *reader)
+make_key(void *arg, CacheKey *key)
+{
+	Call	   *call = arg;
+	int32		len = call->prefix_len;
+	StringInfoData buf;
+
+	/* Nothing can be said of definitions that are being changed. */
+	if (!call->query->settled)
+		return cache_definitions_marked() ? CACHE_BYPASS_OWN_DDL : CACHE_BYPASS_CONCURRENT_DDL;
+
+	initStringInfo(&buf);
+	cache_query_append_key(call->query, &call->params, &buf);
+	appendBinaryStringInfo(&buf, (char *) &len, sizeof(len));
+	appendBinaryStringInfo(&buf, call->prefix, len);
+	cache_key_finish(key, &buf);
+	return CACHE_BYPASS_NONE;
+}
+
+static CacheBypass
+publish(Call *call, const CacheKey *key, const CacheReader *reader)
 {
 	CacheDependencies *deps;
 	CacheEntrySpec spec = {.key = *key};
@@ -385,17 +397,28 @@ fill(Call *call, const CacheKey *key, const CacheReader *reader)
 	return reason;
 }
 
-/*
- * The entry just used expires then: if that is soon, have it refreshed.  Other
- * than this session's copy, the shared one may have been already.
- */
 static void
-refresh_ahead(Call *call, const CacheKey *key, TimestampTz expires_at)
+track(void *arg)
 {
+	cache_query_track(((Call *) arg)->query, true);
+}
+
+static void
+fill(void *arg, const CacheKey *key, const CacheReader *reader)
+{
+	(void) publish(arg, key, reader);
+}
+
+/* Other than this session's copy, the shared one may have been refreshed. */
+static void
+refresh_ahead(void *arg, const CacheKey *key, const CacheReader *reader,
+			  TimestampTz expires_at)
+{
+	Call	   *call = arg;
 	TimestampTz now = GetCurrentTimestamp();
 	CacheEntry *shared;
 
-	if (expires_at - now >= call->refresh_us)
+	if (call->refresh_us == 0 || expires_at - now >= call->refresh_us)
 		return;
 	cache_local_remove(key);
 	shared = cache_store_get(key, CurrentMemoryContext);
@@ -420,64 +443,21 @@ refresh_ahead(Call *call, const CacheKey *key, TimestampTz expires_at)
 static void
 fetch(Call *call)
 {
-	CacheReader reader;
-	CacheBypass bypass = cache_usable(&reader);
-	const CacheEntry *entry;
-	CacheKey	key;
-	CacheLease	lease;
-	StringInfoData buf;
+	static const CacheFaceMethods query_face = {
+		.key = make_key,
+		.take = return_entry,
+		.refresh = refresh_ahead,
+		.prepare = track,
+		.fill = fill,
+		.run = run_directly
+	};
 
-	if (bypass != CACHE_BYPASS_NONE)
-	{
-		cache_count_bypass(bypass);
-		run_directly(call);
-		return;
-	}
-	/* Nothing can be said of definitions that are being changed. */
-	if (!call->query->settled)
-	{
-		cache_count_bypass(cache_definitions_marked() ? CACHE_BYPASS_OWN_DDL :
-						   CACHE_BYPASS_CONCURRENT_DDL);
-		run_directly(call);
-		return;
-	}
 	/* What "now" means as a parameter is decided anew each time. */
 	if (cache_query_params_name_time(call->query, &call->params) ||
 		cache_query_params_have_rows(&call->params))
-	{
 		run_directly(call);
-		return;
-	}
-
-	initStringInfo(&buf);
-	make_key(call, &buf, &key);
-	entry = cache_lookup(&key, &reader, &bypass);
-	if (entry)
-	{
-		TimestampTz expires_at = entry->expires_at;
-
-		return_entry(call, entry);
-		if (call->refresh_us > 0)
-			refresh_ahead(call, &key, expires_at);
-		pfree(buf.data);
-		return;
-	}
-	if (bypass != CACHE_BYPASS_NONE)
-	{
-		cache_count_bypass(bypass);
-		run_directly(call);
-		return;
-	}
-
-	cache_count(CACHE_COUNT_MISSES, 1);
-	cache_query_track(call->query, true);
-	entry = cache_lease_or_wait(&lease, &key, &reader);
-	if (entry)
-		return_entry(call, entry);
 	else
-		fill(call, &key, &reader);
-	cache_lease_release(&lease);
-	pfree(buf.data);
+		cache_answer(&query_face, call);
 }
 
 CacheBypass
@@ -493,15 +473,10 @@ cache_query_refresh(const CacheRefresh *refresh)
 	CacheReader reader;
 	CacheBypass bypass = cache_usable(&reader);
 	CacheKey	key;
-	StringInfoData buf;
 
-	if (bypass != CACHE_BYPASS_NONE)
-		return bypass;
-	initStringInfo(&buf);
-	make_key(&call, &buf, &key);
-	bypass = fill(&call, &key, &reader);
-	pfree(buf.data);
-	return bypass;
+	if (bypass == CACHE_BYPASS_NONE)
+		bypass = make_key(&call, &key);
+	return bypass == CACHE_BYPASS_NONE ? publish(&call, &key, &reader) : bypass;
 }
 
 Datum
