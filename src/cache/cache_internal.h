@@ -10,7 +10,8 @@
  * local.c         the level of this backend above it
  * lookup.c        look-up through both levels, with the checks
  * stats.c         counters
- * tracking.c      the trigger, and which tables have it
+ * marking.c       the trigger that marks what is written
+ * tracking.c      which tables have it
  * dependencies.c  what a statement reads, as its plan says
  * keys.c          what tells results apart: role, settings, query, parameters
  * purity.c        which queries may be cached
@@ -35,9 +36,11 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "nodes/execnodes.h"
 #include "nodes/params.h"
 #include "nodes/pg_list.h"
 #include "nodes/plannodes.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 #include "cache/cache.h"
@@ -380,6 +383,22 @@ extern const char *cache_bypass_name(CacheBypass reason);
 extern uint64 cache_counter_read(CacheCounter counter);
 extern void cache_counters_reset(void);
 extern TimestampTz cache_counters_since(void);
+
+/* ---------------------------------------------------------------------
+ * marking.c
+ */
+
+/* Further key columns of one table are refused. */
+#define CACHE_MAX_KEY_COLUMNS	8
+
+/* Is the column stored, and of a type that can be hashed? */
+extern bool cache_column_can_be_key(Relation relation, AttrNumber attnum);
+
+/*
+ * A statement has been started: have it mark what it writes without its
+ * triggers being queued.
+ */
+extern void cache_mark_without_queue(EState *estate);
 
 /* ---------------------------------------------------------------------
  * tracking.c

@@ -638,6 +638,7 @@ executor_start(QueryDesc *queryDesc, int eflags)
 	if (is_modifying(queryDesc->plannedstmt) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 	{
 		begin_writing(queryDesc);
+		cache_mark_without_queue(queryDesc->estate);
 		mark_refreshed(queryDesc->plannedstmt);
 	}
 }

@@ -1,12 +1,6 @@
 /*
  * tracking.c
- *		The trigger that marks what is written, and which tables have it.
- *
- * perfopt.cache_mark() is an AFTER ROW trigger, ENABLE ALWAYS so that logical
- * replication and session_replication_role do not pass it by.  Its arguments
- * name key columns; by those, a write of one key leaves results about other
- * keys alone.  Whatever it cannot tell (a column renamed, a type that cannot be
- * hashed, many keys in one transaction) is a write of all keys.
+ *		Which tables have the trigger that marks what is written (marking.c).
  *
  * A table's own trigger is called perfopt_cache.  That of a partitioned table
  * has another name, because the server gives each partition a copy of it: a
@@ -38,7 +32,6 @@
 #include "commands/trigger.h"
 #include "common/compat.h"
 #include "common/shmem.h"
-#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
@@ -47,217 +40,17 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #define TRIGGER_NAME				"perfopt_cache"
 #define PARTITIONED_TRIGGER_NAME	"perfopt_cache_partitions"
 
-/* Further key columns of one table are refused. */
-#define MAX_KEY_COLUMNS		8
-
-/* A transaction that writes more keys of a table than this writes all of them. */
-#define MAX_KEYS_WRITTEN	64
-
-/* A key column: what hashes it stays where it is while this process lives. */
-typedef struct KeyColumn
-{
-	AttrNumber	attnum;
-	Oid			collation;
-	TypeCacheEntry *type;
-} KeyColumn;
-
-/* What this backend knows of a trigger that has fired in it. */
-typedef struct FiredTrigger
-{
-	Oid			trigger;		/* hash key */
-	Oid			relid;
-	bool		valid;			/* or to be looked up again */
-	bool		all_keys_only;	/* it cannot tell keys apart */
-	CacheRing	table_ring;
-	CacheRing	all_keys_ring;
-	int			num_keys;
-	KeyColumn	keys[MAX_KEY_COLUMNS];
-	TransactionId xid;			/* that has written ... */
-	int			keys_written;	/* so many keys */
-} FiredTrigger;
-
-static HTAB *fired_triggers = NULL;
-static FiredTrigger *last_fired = NULL;
-
-PG_FUNCTION_INFO_V1(perfopt_cache_mark);
 PG_FUNCTION_INFO_V1(perfopt_cache_key_columns);
 PG_FUNCTION_INFO_V1(perfopt_cache_track);
 PG_FUNCTION_INFO_V1(perfopt_cache_untrack);
 PG_FUNCTION_INFO_V1(perfopt_cache_invalidate);
-
-/* ---------------------------------------------------------------------
- * The trigger
- */
-
-static AttrNumber
-find_column(Relation relation, const char *name)
-{
-	TupleDesc	desc = RelationGetDescr(relation);
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (!att->attisdropped && namestrcmp(&att->attname, name) == 0)
-			return att->attnum;
-	}
-	return InvalidAttrNumber;
-}
-
-/* Is it stored, and of a type that can be hashed?  Then fill key. */
-static bool
-is_key_column(Relation relation, AttrNumber attnum, KeyColumn *key)
-{
-	Form_pg_attribute att;
-
-	if (attnum <= 0 || attnum > RelationGetDescr(relation)->natts)
-		return false;
-	att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
-	if (att->attisdropped ||
-		(att->attgenerated != '\0' && att->attgenerated != ATTRIBUTE_GENERATED_STORED))
-		return false;
-	key->attnum = attnum;
-	key->collation = att->attcollation;
-	key->type = lookup_type_cache(att->atttypid, TYPECACHE_HASH_PROC_FINFO);
-	return OidIsValid(key->type->hash_proc_finfo.fn_oid);
-}
-
-static void
-forget_fired(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS scan;
-	FiredTrigger *fired;
-
-	hash_seq_init(&scan, fired_triggers);
-	while ((fired = hash_seq_search(&scan)) != NULL)
-		if (!OidIsValid(relid) || fired->relid == relid)
-			fired->valid = false;
-}
-
-/* A default operator class may have come or gone. */
-static void
-forget_all_fired(Datum arg, int cacheid, uint32 hashvalue)
-{
-	forget_fired(arg, InvalidOid);
-}
-
-static void
-resolve_fired(FiredTrigger *fired, Relation relation, const Trigger *trigger)
-{
-	fired->valid = true;		/* unless we hear otherwise meanwhile */
-	fired->relid = RelationGetRelid(relation);
-	fired->table_ring = cache_ring_of_relation(fired->relid);
-	fired->all_keys_ring = cache_ring_of_all_keys(fired->relid);
-	fired->num_keys = 0;
-	fired->all_keys_only = trigger->tgnargs > MAX_KEY_COLUMNS;
-	for (int i = 0; i < trigger->tgnargs && !fired->all_keys_only; i++)
-	{
-		if (is_key_column(relation, find_column(relation, trigger->tgargs[i]),
-						  &fired->keys[i]))
-			fired->num_keys++;
-		else
-			fired->all_keys_only = true;
-	}
-}
-
-static FiredTrigger *
-fired_trigger(Relation relation, const Trigger *trigger)
-{
-	FiredTrigger *fired = last_fired;
-	bool		found;
-
-	if (likely(fired && fired->trigger == trigger->tgoid && fired->valid))
-		return fired;
-	if (fired_triggers == NULL)
-	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FiredTrigger)};
-
-		fired_triggers = hash_create("perfopt cache triggers", 32, &ctl,
-									 HASH_ELEM | HASH_BLOBS);
-		CacheRegisterRelcacheCallback(forget_fired, (Datum) 0);
-		CacheRegisterSyscacheCallback(CLAOID, forget_all_fired, (Datum) 0);
-	}
-	fired = hash_search(fired_triggers, &trigger->tgoid, HASH_ENTER, &found);
-	if (!found)
-	{
-		fired->valid = false;
-		fired->relid = InvalidOid;
-		fired->xid = InvalidTransactionId;
-	}
-	if (!fired->valid)
-		resolve_fired(fired, relation, trigger);
-	last_fired = fired;
-	return fired;
-}
-
-static void
-mark_key(FiredTrigger *fired, const KeyColumn *key, TupleTableSlot *slot)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, key->attnum, &isnull);
-	CacheRing	ring;
-
-	if (isnull)					/* nothing equals it */
-		return;
-	ring = cache_ring_of_key(fired->relid, key->attnum,
-							 DatumGetUInt32(FunctionCall1Coll(&key->type->hash_proc_finfo,
-															  key->collation, value)));
-	if (cache_ring_marked(ring))
-		return;
-	if (fired->xid != GetTopTransactionIdIfAny())
-	{
-		fired->xid = GetTopTransactionIdIfAny();
-		fired->keys_written = 0;
-	}
-	if (fired->keys_written++ < MAX_KEYS_WRITTEN)
-		cache_ring_mark(ring);
-	else
-		cache_ring_mark(fired->all_keys_ring);
-}
-
-Datum
-perfopt_cache_mark(PG_FUNCTION_ARGS)
-{
-	TriggerData *data = (TriggerData *) fcinfo->context;
-	FiredTrigger *fired;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be fired AFTER ROW", "perfopt.cache_mark")));
-	if (!perfopt_shmem_ready())
-		return PointerGetDatum(NULL);
-
-	fired = fired_trigger(data->tg_relation, data->tg_trigger);
-	if (!cache_ring_marked(fired->table_ring))
-		cache_ring_mark(fired->table_ring);
-	if (fired->all_keys_only)
-	{
-		if (!cache_ring_marked(fired->all_keys_ring))
-			cache_ring_mark(fired->all_keys_ring);
-		return PointerGetDatum(NULL);
-	}
-	for (int i = 0; i < fired->num_keys; i++)
-	{
-		if (cache_ring_marked(fired->all_keys_ring))
-			break;
-		mark_key(fired, &fired->keys[i], data->tg_trigslot);
-		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-			mark_key(fired, &fired->keys[i], data->tg_newslot);
-	}
-	return PointerGetDatum(NULL);
-}
 
 /* ---------------------------------------------------------------------
  * Which tables have it
@@ -344,12 +137,11 @@ cache_relation_tracks_key(Oid relid, AttrNumber attnum)
 {
 	Oid			function = mark_function();
 	Relation	relation;
-	KeyColumn	key;
 	bool		found = false;
 
 	if (!OidIsValid(function) || (relation = RelationIdGetRelation(relid)) == NULL)
 		return false;
-	if (relation->trigdesc && is_key_column(relation, attnum, &key))
+	if (relation->trigdesc && cache_column_can_be_key(relation, attnum))
 	{
 		const char *name = NameStr(TupleDescAttr(RelationGetDescr(relation),
 												 attnum - 1)->attname);
@@ -402,7 +194,6 @@ default_key_columns(Relation relation)
 	Bitmapset  *primary = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_PRIMARY_KEY);
 	List	   *names = NIL;
 	int			member = -1;
-	KeyColumn	key;
 	ListCell   *lc;
 
 	if (bms_membership(primary) == BMS_SINGLETON)
@@ -416,11 +207,11 @@ default_key_columns(Relation relation)
 									 fkey->conkey[0] - FirstLowInvalidHeapAttributeNumber);
 	}
 	while ((member = bms_next_member(attnums, member)) >= 0 &&
-		   list_length(names) < MAX_KEY_COLUMNS)
+		   list_length(names) < CACHE_MAX_KEY_COLUMNS)
 	{
 		AttrNumber	attnum = member + FirstLowInvalidHeapAttributeNumber;
 
-		if (is_key_column(relation, attnum, &key))
+		if (cache_column_can_be_key(relation, attnum))
 			names = lappend(names,
 							makeString(pstrdup(NameStr(TupleDescAttr(RelationGetDescr(relation),
 																	 attnum - 1)->attname))));
@@ -441,31 +232,30 @@ given_key_columns(Relation relation, ArrayType *array)
 	for (int i = 0; i < num; i++)
 	{
 		AttrNumber	attnum;
-		KeyColumn	key;
-		char	   *name;
+			char	   *name;
 
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("key columns must not be null")));
 		name = pstrdup(NameStr(*DatumGetName(values[i])));
-		attnum = find_column(relation, name);
+		attnum = get_attnum(RelationGetRelid(relation), name);
 		if (attnum == InvalidAttrNumber)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\" of relation \"%s\" does not exist",
 							name, RelationGetRelationName(relation))));
-		if (!is_key_column(relation, attnum, &key))
+		if (!cache_column_can_be_key(relation, attnum))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("column \"%s\" cannot be a key column", name),
 					 errdetail("It is a virtual generated column, or its type cannot be hashed.")));
 		names = list_append_unique(names, makeString(name));
 	}
-	if (list_length(names) > MAX_KEY_COLUMNS)
+	if (list_length(names) > CACHE_MAX_KEY_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_COLUMNS),
-				 errmsg("a table can have at most %d key columns", MAX_KEY_COLUMNS)));
+				 errmsg("a table can have at most %d key columns", CACHE_MAX_KEY_COLUMNS)));
 	return names;
 }
 
