@@ -170,14 +170,10 @@ fired_trigger(Relation relation, const Trigger *trigger)
 }
 
 static void
-mark_key(FiredTrigger *fired, const KeyColumn *key, TupleTableSlot *slot)
+mark_key(FiredTrigger *fired, const KeyColumn *key, Datum value)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(slot, key->attnum, &isnull);
 	CacheRing	ring;
 
-	if (isnull)					/* nothing equals it */
-		return;
 	ring = cache_ring_of_key(fired->relid, key->attnum,
 							 DatumGetUInt32(FunctionCall1Coll(&key->type->hash_proc_finfo,
 															  key->collation, value)));
@@ -194,6 +190,22 @@ mark_key(FiredTrigger *fired, const KeyColumn *key, TupleTableSlot *slot)
 		cache_ring_mark(fired->all_keys_ring);
 }
 
+/* NULL has no ring, as nothing equals it. */
+static void
+mark_keys(FiredTrigger *fired, const KeyColumn *key,
+		  TupleTableSlot *before, TupleTableSlot *after)
+{
+	bool		no_old = true;
+	bool		no_new = true;
+	Datum		old_value = before ? slot_getattr(before, key->attnum, &no_old) : (Datum) 0;
+	Datum		new_value = after ? slot_getattr(after, key->attnum, &no_new) : (Datum) 0;
+
+	if (!no_old)
+		mark_key(fired, key, old_value);
+	if (!no_new && (no_old || !key->type->typbyval || new_value != old_value))
+		mark_key(fired, key, new_value);
+}
+
 /* The rows before and after the change, or NULL. */
 static void
 mark_row(FiredTrigger *fired, TupleTableSlot *before, TupleTableSlot *after)
@@ -205,10 +217,7 @@ mark_row(FiredTrigger *fired, TupleTableSlot *before, TupleTableSlot *after)
 	{
 		if (cache_ring_marked(fired->all_keys_ring))
 			break;
-		if (before)
-			mark_key(fired, &fired->keys[i], before);
-		if (after)
-			mark_key(fired, &fired->keys[i], after);
+		mark_keys(fired, &fired->keys[i], before, after);
 	}
 }
 
