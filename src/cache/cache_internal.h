@@ -17,6 +17,7 @@
  * purity.c        which queries may be cached
  * types.c         definitions that values of a type depend on
  * lease.c         one computes, the others wait
+ * ttl.c           how long results are kept
  * fill.c          compute a result and what it depends on, and publish it
  * query.c         a query of this session: analyzed and checked once (query_internal.h)
  * query_face.c    cached(), cached_json()
@@ -516,6 +517,12 @@ typedef struct CacheFaceMethods
 } CacheFaceMethods;
 
 extern void cache_answer(const CacheFaceMethods *face, void *call);
+
+/* ttl.c: microseconds, negative ones as -1; infinity is a thousand years */
+extern int64 cache_interval_us(const Interval *interval);
+
+/* Of the i'th argument, NULL: one hour.  Raises unless it is greater than zero. */
+extern int64 cache_ttl_argument(FunctionCallInfo fcinfo, int i);
 
 /* For write-through, write-behind and the like: a list of parameters. */
 typedef struct CacheParams

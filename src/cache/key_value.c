@@ -119,25 +119,6 @@ make_key(Key *key, text *name)
 	key->ring = cache_ring_of_name(role, key->name, key->name_len);
 }
 
-/* When does a value of that age end?  Argument i may be NULL. */
-static TimestampTz
-expiry(FunctionCallInfo fcinfo, int i)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz end;
-
-	if (PG_ARGISNULL(i))
-		return now + CACHE_DEFAULT_TTL_US;
-	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												  TimestampTzGetDatum(now),
-												  PG_GETARG_DATUM(i)));
-	if (end <= now)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the time to live must be greater than zero")));
-	return end;
-}
-
 /*
  * A result that is being computed for the cache, around us, cannot be kept:
  * it would not end with the value it read, or have set it only once.
@@ -583,7 +564,7 @@ cache_set_arguments(FunctionCallInfo fcinfo, int ttl)
 	Key			key;
 	Jsonb	   *value = get_key_and_value(fcinfo, &key);
 
-	set_pending(&key, value, expiry(fcinfo, ttl));
+	set_pending(&key, value, GetCurrentTimestamp() + cache_ttl_argument(fcinfo, ttl));
 }
 
 Datum
@@ -714,8 +695,8 @@ perfopt_cache_get_or_compute(PG_FUNCTION_ARGS)
 	Pending    *pending;
 	text	   *query;
 
-	computation.expires_at = expiry(fcinfo, 3);
 	computation.now = GetCurrentTimestamp();
+	computation.expires_at = computation.now + cache_ttl_argument(fcinfo, 3);
 	computation.ahead = DT_NOBEGIN;
 	perfopt_require_preload();
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -732,9 +713,7 @@ perfopt_cache_get_or_compute(PG_FUNCTION_ARGS)
 	initStringInfo(&computation.query_key);
 	cache_query_append_key(computation.query, &computation.params, &computation.query_key);
 	if (!PG_ARGISNULL(4))
-		computation.ahead = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-																	TimestampTzGetDatum(computation.now),
-																	PG_GETARG_DATUM(4)));
+		computation.ahead = computation.now + cache_interval_us(PG_GETARG_INTERVAL_P(4));
 
 	pending = find_pending(&computation.key.key);
 	if (pending && pending->value && pending->expires_at > computation.now)
@@ -787,7 +766,7 @@ perfopt_cache_write_through(PG_FUNCTION_ARGS)
 {
 	Key			key;
 	Jsonb	   *value = get_key_and_value(fcinfo, &key);
-	TimestampTz expires_at = expiry(fcinfo, 4);
+	TimestampTz expires_at = GetCurrentTimestamp() + cache_ttl_argument(fcinfo, 4);
 	CacheParams params;
 	uint64		rows;
 

@@ -197,25 +197,15 @@ alter_function(Oid function, double ttl)
 Datum
 perfopt_memoize(PG_FUNCTION_ARGS)
 {
-	double		ttl = 3600.0;
+	double		ttl;
 
 	perfopt_require_preload();
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the function must not be null")));
-	if (!PG_ARGISNULL(1))
-	{
-		Interval   *interval = PG_GETARG_INTERVAL_P(1);
-
-		ttl = (double) interval->time / USECS_PER_SEC +
-			((double) interval->day + (double) interval->month * DAYS_PER_MONTH) * SECS_PER_DAY;
-		if (ttl < 0.001)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the time to live must be at least a millisecond")));
-		ttl = Min(ttl, 1e9);
-	}
+	ttl = (double) cache_ttl_argument(fcinfo, 1) / USECS_PER_SEC;
+	ttl = Max(0.001, Min(ttl, 1e9));
 	alter_function(PG_GETARG_OID(0), ttl);
 	PG_RETURN_VOID();
 }

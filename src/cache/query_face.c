@@ -54,18 +54,6 @@ typedef struct Call
  * Arguments
  */
 
-/* At most so long; what is longer, or infinite, would overflow when added. */
-#define LONGEST_US	((double) 1000 * 366 * USECS_PER_DAY)
-
-static int64
-interval_us(const Interval *interval)
-{
-	double		us = (double) interval->time +
-		(interval->day + (double) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
-
-	return (int64) Max(-1.0, Min(us, LONGEST_US));
-}
-
 static void
 read_arguments(FunctionCallInfo fcinfo, Call *call, bool as_json)
 {
@@ -77,14 +65,9 @@ read_arguments(FunctionCallInfo fcinfo, Call *call, bool as_json)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("query to be cached must not be null")));
-	call->ttl_us = PG_ARGISNULL(2) ? CACHE_DEFAULT_TTL_US :
-		interval_us(PG_GETARG_INTERVAL_P(2));
-	if (call->ttl_us <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the time to live must be greater than zero")));
+	call->ttl_us = cache_ttl_argument(fcinfo, 2);
 	if (!PG_ARGISNULL(3))
-		call->refresh_us = interval_us(PG_GETARG_INTERVAL_P(3));
+		call->refresh_us = cache_interval_us(PG_GETARG_INTERVAL_P(3));
 	if (call->refresh_us < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
