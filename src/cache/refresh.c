@@ -14,12 +14,9 @@
 
 #include "cache/query_internal.h"
 
-#include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
-#include "common/compat.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -27,7 +24,6 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "worker/worker.h"
 
 #define ENTRY_NAME	"cache_refresh"
@@ -83,20 +79,8 @@ take_number(const char **payload)
 static bool
 possible(void)
 {
-	HeapTuple	tuple;
-	bool		can_log_in;
-
-	if (!perfopt_worker_enabled || IsInParallelMode() ||
-		GetUserId() != GetSessionUserId())
-		return false;
-	if (PERFOPT_BYPASS_ROLELOGINCHECK != 0)
-		return true;
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	can_log_in = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	ReleaseSysCache(tuple);
-	return can_log_in;
+	return perfopt_worker_enabled && !IsInParallelMode() &&
+		GetUserId() == GetSessionUserId() && perfopt_job_role_can_log_in(GetUserId());
 }
 
 /* NULL: one of them cannot be told. */

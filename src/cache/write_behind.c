@@ -34,7 +34,6 @@
 #include "cache/cache_internal.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
-#include "common/compat.h"
 #include "common/shmem.h"
 #include "common/stop_points.h"
 #include "executor/spi.h"
@@ -142,29 +141,6 @@ params_to_arrays(const CacheParams *params, Datum *types, Datum *values)
 												 false, TYPALIGN_INT));
 }
 
-/* Workers of servers before 17 cannot connect as a role without LOGIN. */
-static void
-check_can_login(void)
-{
-	HeapTuple	tuple;
-	bool		can_login;
-
-	if (PERFOPT_BYPASS_ROLELOGINCHECK != 0)
-		return;
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for role %u", GetUserId());
-	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	ReleaseSysCache(tuple);
-	if (!can_login)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("role \"%s\" is not permitted to log in",
-						GetUserNameFromId(GetUserId(), false)),
-				 errdetail("The statement is to be run in the background, by a process connected as that role."),
-				 errhint("Give it LOGIN, or use perfopt.cache_write_through().")));
-}
-
 Datum
 perfopt_cache_write_behind(PG_FUNCTION_ARGS)
 {
@@ -187,7 +163,13 @@ perfopt_cache_write_behind(PG_FUNCTION_ARGS)
 				 errmsg("the statement must not be null")));
 	statement = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	cache_check_statement(statement);
-	check_can_login();
+	if (!perfopt_job_role_can_log_in(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("role \"%s\" is not permitted to log in",
+						GetUserNameFromId(GetUserId(), false)),
+				 errdetail("The statement is to be run in the background, by a process connected as that role."),
+				 errhint("Give it LOGIN, or use perfopt.cache_write_through().")));
 	cache_params_from_record(&params, PG_GETARG_DATUM(3), PG_ARGISNULL(3));
 
 	/* checks the arguments, too */

@@ -211,16 +211,26 @@ submitter_xact_end(XactEvent event, void *arg)
 	my_xact++;
 }
 
-/*
- * Refuse what can be seen not to work, rather than have the process fail.
- * Before PostgreSQL 17 a background worker cannot connect as a role without
- * LOGIN.
- */
+bool
+perfopt_job_role_can_log_in(Oid role)
+{
+	HeapTuple	tuple;
+	bool		result;
+
+	if (PERFOPT_BYPASS_ROLELOGINCHECK != 0)
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Refuse what can be seen not to work, rather than have the process fail. */
 static void
 check_spec(const PerfoptJobSpec *spec)
 {
-	HeapTuple	tuple;
-
 	if (strlen(spec->payload) >= PERFOPT_JOB_PAYLOAD_MAX ||
 		(spec->settings && strlen(spec->settings) >= JOB_SETTINGS_MAX))
 		ereport(ERROR,
@@ -236,20 +246,17 @@ check_spec(const PerfoptJobSpec *spec)
 				 errmsg("perfopt's background workers are turned off"),
 				 errhint("Set \"perfopt.worker\" to on and reload the configuration.")));
 
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(spec->role));
-	if (!HeapTupleIsValid(tuple))
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(spec->role)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role with OID %u does not exist", spec->role)));
-	if (!((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin &&
-		PERFOPT_BYPASS_ROLELOGINCHECK == 0)
+	if (!perfopt_job_role_can_log_in(spec->role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("role \"%s\" is not permitted to log in",
-						NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname)),
+						GetUserNameFromId(spec->role, false)),
 				 errdetail("A background worker cannot run as such a role before PostgreSQL 17."),
 				 errhint("Run this as a role that has the LOGIN attribute.")));
-	ReleaseSysCache(tuple);
 }
 
 PerfoptJob

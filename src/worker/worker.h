@@ -132,6 +132,11 @@ extern PerfoptJob perfopt_job_submit(const PerfoptJobSpec *spec);
  */
 extern ErrorData *perfopt_job_try_submit(const PerfoptJobSpec *spec, PerfoptJob *job);
 
+/*
+ * Can jobs run as the role?  Not, before PostgreSQL 17, as one without LOGIN.
+ */
+extern bool perfopt_job_role_can_log_in(Oid role);
+
 /* What has become of it; outcome may be NULL. */
 extern PerfoptJobState perfopt_job_poll(PerfoptJob job, PerfoptJobOutcome *outcome);
 
