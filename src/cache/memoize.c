@@ -323,8 +323,8 @@ perfopt_memoize_support(PG_FUNCTION_ARGS)
 typedef struct Memoized
 {
 	FmgrInfo	function;
-	bool		kept;			/* not if it has just been unmemoized, or has a
-								 * temporary type */
+	bool		kept;			/* not if it has just been unmemoized, or has
+								 * a temporary type */
 	int			num_args;
 	Oid			collation;
 	double		ttl;			/* seconds */
