@@ -41,6 +41,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
@@ -60,9 +61,8 @@ PG_FUNCTION_INFO_V1(perfopt_cache_write_behind);
 
 #define MAX_ATTEMPTS		5
 
-/* Then the job makes way for those of other roles. */
-#define MAX_ROWS_A_JOB		1000
-#define MAX_MS_A_JOB		10000
+/* Then the job makes way for others, if some wait. */
+#define MAX_MS_A_JOB		1000
 
 /* How parameters are written as text. */
 static const char *const text_settings[][2] = {
@@ -437,10 +437,19 @@ run_rows(const char *payload, PerfoptJobOutcome *outcome)
 												  ALLOCSET_DEFAULT_SIZES);
 	TimestampTz start = GetCurrentTimestamp();
 
-	for (int i = 0; i < MAX_ROWS_A_JOB && try_row(role, context); i++)
+	while (try_row(role, context))
 	{
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), MAX_MS_A_JOB))
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), MAX_MS_A_JOB) &&
+			perfopt_jobs_waiting())
 			break;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			if (!perfopt_worker_enabled)
+				break;
+		}
 
 		/* what a statement has done to its session is not for the next one */
 		MemoryContextReset(context);

@@ -166,6 +166,15 @@ jobs_of_role(Oid role, bool waiting)
 	return jobs;
 }
 
+/* Does it wait for nothing but a process? */
+static bool
+may_start(const JobSlot *slot)
+{
+	return slot->state == PERFOPT_JOB_QUEUED &&
+		(!slot->fair_to_roles ||
+		 jobs_of_role(slot->role, false) < share_of_role(perfopt_max_workers));
+}
+
 /* ---- in the submitter ---- */
 
 /*
@@ -425,6 +434,18 @@ perfopt_job_release(PerfoptJob job)
 	LWLockRelease(worker_pool->lock);
 }
 
+bool
+perfopt_jobs_waiting(void)
+{
+	bool		waiting = false;
+
+	LWLockAcquire(worker_pool->lock, LW_SHARED);
+	for (int i = 0; i < worker_pool->num_slots && !waiting; i++)
+		waiting = may_start(&worker_pool->slots[i]);
+	LWLockRelease(worker_pool->lock);
+	return waiting;
+}
+
 /* ---- for a command that wants a database for itself ---- */
 
 /*
@@ -551,10 +572,7 @@ next_job(const bool *skip)
 		JobSlot    *slot = &worker_pool->slots[i];
 		int			same = 0;
 
-		if (slot->state != PERFOPT_JOB_QUEUED || skip[i])
-			continue;
-		if (slot->fair_to_roles &&
-			jobs_of_role(slot->role, false) >= share_of_role(perfopt_max_workers))
+		if (!may_start(slot) || skip[i])
 			continue;
 		for (int j = 0; j < worker_pool->num_slots; j++)
 		{

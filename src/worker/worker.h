@@ -180,4 +180,7 @@ extern uint64 perfopt_job_run_statement(const char *sql);
  */
 extern void perfopt_job_limit(int timeout_ms);
 
+/* For entries that could go on for long: do others wait for a process? */
+extern bool perfopt_jobs_waiting(void);
+
 #endif							/* PERFOPT_WORKER_H */

@@ -66,6 +66,19 @@ is($node->safe_psql('postgres',
 	'SELECT count(*), count(DISTINCT id), bool_and(ordered) FROM (SELECT id, id > lag(id, 1, 0) OVER (ORDER BY n) AS ordered FROM target WHERE id > 1000) t'),
 	'1500|1500|t', 'in order, each once');
 
+# A job goes on while nobody waits for its process, whatever the interval
+$node->append_conf('postgresql.conf', "perfopt.cache_write_interval = '1h'\n");
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('perfopt.cache_write_interval') = '1h'});
+as('alice', q{
+	SELECT count(perfopt.cache_write_behind('b' || i, to_jsonb(i), 'INSERT INTO target (id) VALUES ($1)', ROW(i)))
+	FROM generate_series(3001, 4200) i});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 1200 FROM target WHERE id > 3000'), 'a job goes on to the end');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM perfopt.cache_writes'), '... and what is done goes');
+$node->append_conf('postgresql.conf', "perfopt.cache_write_interval = 100\n");
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('perfopt.cache_write_interval') = '100ms'});
+
 # A session's settings do not reach the next statement
 as('alice', q{
 	SELECT perfopt.cache_write_behind('s', '1', 'SET search_path = nowhere');
