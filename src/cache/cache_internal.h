@@ -405,6 +405,12 @@ extern void cache_mark_without_queue(EState *estate);
  * tracking.c
  */
 
+/* With which the names of all its triggers begin. */
+#define CACHE_TRIGGER_NAME	"perfopt_cache"
+
+/* perfopt.cache_mark(); InvalidOid without the extension */
+extern Oid	cache_mark_function(void);
+
 /* Has the table its trigger, enabled ALWAYS? */
 extern bool cache_relation_is_tracked(Oid relid);
 

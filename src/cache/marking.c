@@ -13,8 +13,8 @@
  * before that, with the rows at hand.  So when a statement starts, the
  * executor's own copy of the trigger gets a condition that marks the row and is
  * false.  Where no statement of the executor does the writing (COPY, logical
- * replication, rows routed to partitions), and the first time that a trigger
- * fires in a session, it is queued and called as any other.
+ * replication, rows routed to partitions), or somebody has renamed the trigger,
+ * it is queued and called as any other.
  */
 #include "postgres.h"
 
@@ -63,7 +63,7 @@ typedef struct FiredTrigger
 
 static HTAB *fired_triggers = NULL;
 static FiredTrigger *last_fired = NULL;
-static Oid	mark_function = InvalidOid; /* of those */
+static Oid	mark_function = InvalidOid; /* if known */
 
 static Datum mark_instead(ExprState *condition, ExprContext *context, bool *isnull);
 
@@ -107,10 +107,11 @@ forget_fired(Datum arg, Oid relid)
 			fired->valid = false;
 }
 
-/* A default operator class may have come or gone. */
+/* A default operator class may have come or gone, or our function. */
 static void
 forget_all_fired(Datum arg, int cacheid, uint32 hashvalue)
 {
+	mark_function = InvalidOid;
 	forget_fired(arg, InvalidOid);
 }
 
@@ -119,7 +120,6 @@ resolve_fired(FiredTrigger *fired, Relation relation, const Trigger *trigger)
 {
 	fired->valid = true;		/* unless we hear otherwise meanwhile */
 	fired->relid = RelationGetRelid(relation);
-	mark_function = trigger->tgfoid;
 	fired->table_ring = cache_ring_of_relation(fired->relid);
 	fired->all_keys_ring = cache_ring_of_all_keys(fired->relid);
 	fired->num_keys = 0;
@@ -134,6 +134,19 @@ resolve_fired(FiredTrigger *fired, Relation relation, const Trigger *trigger)
 	}
 }
 
+static void
+prepare_fired(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FiredTrigger)};
+
+	if (likely(fired_triggers))
+		return;
+	fired_triggers = hash_create("perfopt cache triggers", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+	CacheRegisterRelcacheCallback(forget_fired, (Datum) 0);
+	CacheRegisterSyscacheCallback(CLAOID, forget_all_fired, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, forget_all_fired, (Datum) 0);
+}
+
 static FiredTrigger *
 fired_trigger(Relation relation, const Trigger *trigger)
 {
@@ -142,15 +155,7 @@ fired_trigger(Relation relation, const Trigger *trigger)
 
 	if (likely(fired && fired->trigger == trigger->tgoid && fired->valid))
 		return fired;
-	if (fired_triggers == NULL)
-	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FiredTrigger)};
-
-		fired_triggers = hash_create("perfopt cache triggers", 32, &ctl,
-									 HASH_ELEM | HASH_BLOBS);
-		CacheRegisterRelcacheCallback(forget_fired, (Datum) 0);
-		CacheRegisterSyscacheCallback(CLAOID, forget_all_fired, (Datum) 0);
-	}
+	prepare_fired();
 	fired = hash_search(fired_triggers, &trigger->tgoid, HASH_ENTER, &found);
 	if (!found)
 	{
@@ -254,18 +259,18 @@ mark_instead(ExprState *condition, ExprContext *context, bool *isnull)
 	return BoolGetDatum(false);
 }
 
-/* The trigger's condition, if it is ours and has none yet, or NULL. */
-static ExprState *
-marking_condition(const Trigger *trigger)
+/* Is it ours, with all rows to be marked?  The name spares others the look-up. */
+static bool
+is_marking(const Trigger *trigger)
 {
-	FiredTrigger *fired = last_fired;
-
-	if (trigger->tgfoid != mark_function || trigger->tgqual != NULL ||
+	if (strncmp(trigger->tgname, CACHE_TRIGGER_NAME, strlen(CACHE_TRIGGER_NAME)) != 0 ||
+		trigger->tgqual != NULL ||
 		!TRIGGER_FOR_AFTER(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype))
-		return NULL;
-	if (fired->trigger != trigger->tgoid)
-		fired = hash_search(fired_triggers, &trigger->tgoid, HASH_FIND, NULL);
-	return fired && fired->valid ? &fired->condition : NULL;
+		return false;
+	prepare_fired();
+	if (!OidIsValid(mark_function))
+		mark_function = cache_mark_function();
+	return trigger->tgfoid == mark_function;
 }
 
 /* The server looks only whether there is one, as it has been prepared. */
@@ -276,7 +281,7 @@ cache_mark_without_queue(EState *estate)
 {
 	ListCell   *lc;
 
-	if (last_fired == NULL)
+	if (!perfopt_shmem_ready())
 		return;
 	foreach(lc, estate->es_opened_result_relations)
 	{
@@ -285,13 +290,13 @@ cache_mark_without_queue(EState *estate)
 
 		for (int i = 0; triggers && i < triggers->numtriggers; i++)
 		{
-			ExprState  *condition = marking_condition(&triggers->triggers[i]);
+			Trigger    *trigger = &triggers->triggers[i];
 
-			if (condition)
-			{
-				relation->ri_TrigWhenExprs[i] = condition;
-				triggers->triggers[i].tgqual = evaluated;
-			}
+			if (!is_marking(trigger))
+				continue;
+			relation->ri_TrigWhenExprs[i] =
+				&fired_trigger(relation->ri_RelationDesc, trigger)->condition;
+			trigger->tgqual = evaluated;
 		}
 	}
 }

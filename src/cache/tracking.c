@@ -44,8 +44,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#define TRIGGER_NAME				"perfopt_cache"
-#define PARTITIONED_TRIGGER_NAME	"perfopt_cache_partitions"
+#define PARTITIONED_TRIGGER_NAME	CACHE_TRIGGER_NAME "_partitions"
 
 PG_FUNCTION_INFO_V1(perfopt_cache_key_columns);
 PG_FUNCTION_INFO_V1(perfopt_cache_track);
@@ -56,9 +55,8 @@ PG_FUNCTION_INFO_V1(perfopt_cache_invalidate);
  * Which tables have it
  */
 
-/* perfopt.cache_mark(); InvalidOid without the extension */
-static Oid
-mark_function(void)
+Oid
+cache_mark_function(void)
 {
 	Oid			schema = get_namespace_oid("perfopt", true);
 	oidvector  *no_arguments = buildoidvector(NULL, 0);
@@ -108,7 +106,7 @@ is_tracked(Relation relation, Oid function)
 bool
 cache_relation_is_tracked(Oid relid)
 {
-	Oid			function = mark_function();
+	Oid			function = cache_mark_function();
 	Relation	relation = RelationIdGetRelation(relid);
 	bool		tracked = false;
 
@@ -135,7 +133,7 @@ cache_relation_is_tracked(Oid relid)
 bool
 cache_relation_tracks_key(Oid relid, AttrNumber attnum)
 {
-	Oid			function = mark_function();
+	Oid			function = cache_mark_function();
 	Relation	relation;
 	bool		found = false;
 
@@ -274,7 +272,7 @@ static const char *
 trigger_name(Relation relation)
 {
 	return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
-		PARTITIONED_TRIGGER_NAME : TRIGGER_NAME;
+		PARTITIONED_TRIGGER_NAME : CACHE_TRIGGER_NAME;
 }
 
 /* Has the table a trigger of that name that is none of ours? */
@@ -343,7 +341,7 @@ partitions_are_tracked(Relation relation)
 static void
 track_one(Oid relid, List *columns)
 {
-	Oid			function = mark_function();
+	Oid			function = cache_mark_function();
 	Relation	relation = relation_open(relid, NoLock);
 	CreateTrigStmt *stmt;
 	ObjectAddress trigger;
@@ -468,7 +466,7 @@ Datum
 perfopt_cache_untrack(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_GETARG_OID(0);
-	Oid			function = mark_function();
+	Oid			function = cache_mark_function();
 	bool		found = false;
 	bool		inherited;
 	Relation	relation;
@@ -544,7 +542,7 @@ may_track(Oid relid)
 bool
 cache_track_if_owner(Oid relid)
 {
-	Oid			function = mark_function();
+	Oid			function = cache_mark_function();
 	Oid			target = relid;
 	List	   *relids;
 	List	   *columns;

@@ -3,6 +3,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Restarted;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -181,7 +182,7 @@ unlike(slurp_file($node->logfile, $log), qr/perfopt duty .* failed/, 'without no
 # Crash and restart
 $worker = pid_of('worker', 'other');
 kill 'KILL', $worker;
-ok($node->poll_query_until('postgres', "SELECT true"), 'the server is back after kill -9');
+ok(wait_for_restart($node, $worker), 'the server is back after kill -9');
 wait_for_worker('other', 'and so is the worker', $worker);
 $node->restart;
 wait_for_worker($_, "$_ has its worker after a restart") foreach qw(postgres other without);

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Restarted;
 use Test::More;
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
@@ -104,7 +105,7 @@ sub kill_process
 	my ($pid) = @_;
 	my $session = $writer->query_safe('SELECT pg_backend_pid()');
 	kill 'KILL', $pid;
-	wait_until("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $session)", 'the server has restarted');
+	ok(wait_for_restart($node, $pid, $session), 'the server has restarted');
 	eval { $writer->quit };
 }
 my $interrupted = 'failed: the index build was interrupted';

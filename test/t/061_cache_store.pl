@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Restarted;
 use Test::More;
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
@@ -138,11 +139,9 @@ is(stat_of('entries = (SELECT count(*) FROM perfopt.cache_entries)
 $node->safe_psql('postgres', q{SELECT put('k', 10)});
 my $victim = $node->background_psql('postgres');
 my $pid = $victim->query_safe('SELECT pg_backend_pid()');
-my $offset = -s $node->logfile;
 kill 'KILL', $pid;
 $victim->{run}->finish;
-$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
-$node->poll_query_until('postgres', 'SELECT true');
+ok(wait_for_restart($node, $pid), 'the server restarts');
 is(stat_of('entries'), 0, 'after a crash the cache is empty');
 $node->safe_psql('postgres', q{SELECT put('k', 10)});
 is($node->safe_psql('postgres', q{SELECT perfopt.cache_get('k')->>'k'}), 'k', 'and works');

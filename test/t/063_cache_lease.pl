@@ -5,6 +5,7 @@ use warnings;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Restarted;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -153,9 +154,10 @@ $call = next_call();
 one(q{SELECT stop_point_set('cache-compute', 'wait')});
 begin_calls(3, $call);
 ok(all_in_place(2), 'kill: one computes, two wait');
-kill 'KILL', one($leader);
+my $killed = one($leader);
+kill 'KILL', $killed;
 is(end_calls(result()), 0, 'kill: all connections are lost');
-ok($node->poll_query_until('postgres', 'SELECT true'), 'kill: the server is back');
+ok(wait_for_restart($node, $killed), 'kill: the server is back');
 is(one($call), result(), 'kill: and answers') for 1 .. 2;
 
 # While a session misses, its query comes to mean rows of another type, and

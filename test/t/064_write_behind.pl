@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Restarted;
 use Test::More;
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
@@ -142,8 +143,10 @@ $node->safe_psql('postgres', q{
 as('alice', q{
 	SELECT perfopt.cache_write_behind('c', to_jsonb(i), 'SELECT slow($1)', ROW(i)) FROM generate_series(51, 53) i});
 ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'SELECT slow(%' AND wait_event = 'PgSleep'}), 'running');
-kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT slow(%' AND wait_event = 'PgSleep' LIMIT 1});
-ok($node->poll_query_until('postgres', 'SELECT count(*) = 3 FROM target WHERE id BETWEEN 51 AND 53'), 'the server comes back');
+my $killed = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT slow(%' AND wait_event = 'PgSleep' LIMIT 1});
+kill 'KILL', $killed;
+ok(wait_for_restart($node, $killed), 'the server comes back');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 3 FROM target WHERE id BETWEEN 51 AND 53'), 'they are run');
 ok(drained(), 'all were run');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM target WHERE id BETWEEN 51 AND 53'), '3', 'each once');
 

@@ -5,8 +5,8 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Restarted;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('main');
@@ -52,17 +52,7 @@ sub forget_sessions
 sub has_restarted
 {
 	my ($pid) = @_;
-	# by -c: a client that is refused while it is still written to would end the test
-	my $back = 0;
-	for (1 .. 1800)
-	{
-		$back = $node->psql('postgres', undef, extra_params =>
-			  [ '-c', "SELECT 1 / (count(*) = 0)::int FROM pg_stat_activity WHERE pid = $pid" ],
-			on_error_die => 0) == 0;
-		last if $back;
-		usleep(100_000);	# between two looks
-	}
-	ok($back, 'the server has restarted');
+	ok(wait_for_restart($node, $pid), 'the server has restarted');
 	forget_sessions();
 }
 
