@@ -12,7 +12,8 @@ OBJS = $(patsubst $(top)/%.c,%.o,$(sort $(wildcard $(top)/src/*.c $(top)/src/*/*
 
 # The order in which the capabilities' SQL is put together: a file may use
 # what an earlier one made.
-SQL_PARTS = common worker monitor advisor cache
+SQL_PARTS = common/common worker/worker monitor/monitor advisor/advisor cache/cache \
+	batch/insert batch/buffer batch/chunks
 DATA_built = perfopt--$(EXTVERSION).sql
 DATA = $(patsubst $(top)/%,%,$(wildcard $(top)/src/upgrade/perfopt--*--*.sql))
 
@@ -38,7 +39,7 @@ PGXS := $(and $(SERVER_HEADERS),$(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/nu
 ifneq ($(PGXS),)
 include $(PGXS)
 
-perfopt--$(EXTVERSION).sql: $(foreach p,$(SQL_PARTS),$(top)/src/$(p)/$(p).sql)
+perfopt--$(EXTVERSION).sql: $(SQL_PARTS:%=$(top)/src/%.sql)
 	cat $^ >$@
 
 # Everything is compiled again when a header changes (PGXS knows of none), or
@@ -71,6 +72,7 @@ help:
 	@echo 'make oracle          compare a million cached answers with the real ones; HITS= MINUTES='
 	@echo 'make bench-overhead  measure what perfopt costs a statement'
 	@echo 'make bench-cache     measure what a cached result saves, and what tracking costs'
+	@echo 'make bench-batch     measure batched and buffered inserts, and chunked work'
 	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
 	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'
 	@echo 'make indent          format the C sources; indent-check only looks'
@@ -86,6 +88,7 @@ demo: ; @$(top)/test/demo/run
 oracle: ; @$(top)/test/oracle/run
 bench-overhead: ; @$(top)/test/bench/overhead
 bench-cache: ; @$(top)/test/bench/cache
+bench-batch: ; @$(top)/test/bench/batch
 check-core: ; @$(top)/test/tools/check_core
 check-sanitize: ; @$(top)/test/tools/check_sanitize
 
@@ -94,4 +97,4 @@ indent indent-check:
 	@$(top)/test/tools/install_deps.sh indent
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
 
-.PHONY: help demo test oracle bench-overhead bench-cache check-core check-sanitize indent indent-check FORCE
+.PHONY: help demo test oracle bench-overhead bench-cache bench-batch check-core check-sanitize indent indent-check FORCE

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor.h"
+#include "batch/batch.h"
 #include "cache/cache.h"
 #include "common/settings.h"
 #include "common/shmem.h"
@@ -37,6 +38,7 @@ _PG_init(void)
 	perfopt_monitor_init();		/* latency by query, history */
 	perfopt_advisor_init();		/* plan samples, index advice */
 	perfopt_cache_init();		/* results kept in shared memory */
+	perfopt_batch_init();		/* batched and buffered inserts, chunked work */
 
 	perfopt_shmem_install();
 }

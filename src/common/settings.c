@@ -194,6 +194,11 @@ define_cache_settings(void)
 							 PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
+static void
+define_batch_settings(void)
+{
+}
+
 void
 perfopt_settings_define(void)
 {
@@ -201,5 +206,6 @@ perfopt_settings_define(void)
 	define_worker_settings();
 	define_advisor_settings();
 	define_cache_settings();
+	define_batch_settings();
 	MarkGUCPrefixReserved("perfopt");
 }

@@ -1,0 +1,1 @@
+-- Chunked work on large tables.
