@@ -392,6 +392,6 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(save_user, save_context);
 
-	perfopt_duty_wake_at_commit("apply");
+	perfopt_duty_wake_at_commit(ADVISOR_APPLY_DUTY);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

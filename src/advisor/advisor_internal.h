@@ -167,6 +167,8 @@ extern Oid	perfopt_advice_resolve(const char *schema_name, const char *table_nam
 								   ArrayType *columns, IndexSpec *spec);
 
 /* apply.c */
+#define ADVISOR_APPLY_DUTY	"apply"
+
 
 extern void perfopt_apply_init(void);
 

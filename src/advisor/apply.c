@@ -164,7 +164,8 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 		.payload = statement,
 		.database = MyDatabaseId,
 		.role = get_role_oid(row->role, true),
-		.settings = JOB_SETTINGS
+		.settings = JOB_SETTINGS,
+		.then_duty = ADVISOR_APPLY_DUTY
 	};
 	const char *message;
 
@@ -179,7 +180,6 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 			job_running = true;
 			job_cleans_up = cleans_up;
 			job_advice = row->id;
-			apply_interval = BUSY_INTERVAL_MS;
 			return;
 		}
 		message = error->message;
@@ -323,10 +323,7 @@ apply(void)
 		PerfoptJobState state = perfopt_job_poll(job, &outcome);
 
 		if (state != PERFOPT_JOB_NONE && !PERFOPT_JOB_ENDED(state))
-		{
-			apply_interval = BUSY_INTERVAL_MS;
 			return;
-		}
 		perfopt_job_release(job);
 		job_running = false;
 		if (state == PERFOPT_JOB_FAILED && outcome.sqlerrcode == ERRCODE_DUPLICATE_TABLE)
@@ -358,7 +355,7 @@ void
 perfopt_apply_init(void)
 {
 	static const PerfoptDuty duty = {
-		.name = "apply",
+		.name = ADVISOR_APPLY_DUTY,
 		.interval_ms = &apply_interval,
 		.writes = true,
 		.run = apply

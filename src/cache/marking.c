@@ -122,16 +122,19 @@ resolve_fired(FiredTrigger *fired, Relation relation, const Trigger *trigger)
 	fired->relid = RelationGetRelid(relation);
 	fired->table_ring = cache_ring_of_relation(fired->relid);
 	fired->all_keys_ring = cache_ring_of_all_keys(fired->relid);
+	/* until all are known: the catalogs may raise errors, as on a cancel */
+	fired->all_keys_only = true;
 	fired->num_keys = 0;
-	fired->all_keys_only = trigger->tgnargs > CACHE_MAX_KEY_COLUMNS;
-	for (int i = 0; i < trigger->tgnargs && !fired->all_keys_only; i++)
+	if (trigger->tgnargs > CACHE_MAX_KEY_COLUMNS)
+		return;
+	for (int i = 0; i < trigger->tgnargs; i++)
 	{
-		if (resolve_key(relation, get_attnum(fired->relid, trigger->tgargs[i]),
-						  &fired->keys[i]))
-			fired->num_keys++;
-		else
-			fired->all_keys_only = true;
+		if (!resolve_key(relation, get_attnum(fired->relid, trigger->tgargs[i]),
+						 &fired->keys[i]))
+			return;
+		fired->num_keys++;
 	}
+	fired->all_keys_only = false;
 }
 
 static void

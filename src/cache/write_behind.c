@@ -357,6 +357,7 @@ run_row(Oid role, int64 *id, MemoryContext context)
 
 /*
  * In a transaction: the row has failed, or with no id the role's oldest one.
+ * While its role has it locked, nothing is noted: no other row has failed.
  */
 static void
 note_failure(Oid role, int64 id, int sqlerrcode, const char *message)
@@ -380,9 +381,12 @@ note_failure(Oid role, int64 id, int sqlerrcode, const char *message)
 							  "     failed_at = CASE WHEN attempts + 1 >= $5 THEN now() END"
 							  " WHERE id ="
 							  " (SELECT id FROM perfopt.cache_writes"
-							  "   WHERE role = $1 AND failed_at IS NULL AND NOT done"
-							  "     AND id = coalesce($2, id)"
-							  "   ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
+							  "   WHERE id ="
+							  "   (SELECT id FROM perfopt.cache_writes"
+							  "     WHERE role = $1 AND failed_at IS NULL AND NOT done"
+							  "       AND id = coalesce($2, id)"
+							  "     ORDER BY id LIMIT 1)"
+							  "   FOR UPDATE SKIP LOCKED)",
 							  5, types, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not note that a statement has failed");
 	SPI_finish();
@@ -424,7 +428,6 @@ try_row(Oid role, MemoryContext context)
 		note_failure(role, id, error->sqlerrcode, error->message);
 		commit_transaction(context);
 	}
-	perfopt_job_limit(0);
 	return ran;
 }
 
@@ -453,17 +456,14 @@ run_rows(const char *payload, PerfoptJobOutcome *outcome)
 
 		/* what a statement has done to its session is not for the next one */
 		MemoryContextReset(context);
+		perfopt_job_limit(perfopt_cache_job_timeout);
 		(void) perfopt_job_run_statement("DISCARD ALL");
 		begin_transaction(context);
 		apply_settings(pstrdup(JOB_SETTINGS), GUC_ACTION_SET);
 		CommitTransactionCommand();
 		CHECK_FOR_INTERRUPTS();
 	}
-
-	/* it deletes what is done */
-	begin_transaction(context);
-	perfopt_duty_wake_at_commit(DUTY_NAME);
-	CommitTransactionCommand();
+	perfopt_job_limit(0);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }
@@ -555,7 +555,8 @@ submit_or_note(Oid role)
 		.database = MyDatabaseId,
 		.role = role,
 		.settings = JOB_SETTINGS,
-		.fair_to_roles = true
+		.fair_to_roles = true,
+		.then_duty = DUTY_NAME	/* it deletes what is done, and goes on with the rest */
 	};
 	PerfoptJob	job;
 	ErrorData  *error = perfopt_job_try_submit(&spec, &job);

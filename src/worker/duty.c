@@ -70,8 +70,8 @@ worker_duty(int i)
 	return duties[i];
 }
 
-static int
-find_duty(const char *name)
+int
+worker_find_duty(const char *name)
 {
 	for (int i = 0; i < num_duties; i++)
 		if (strcmp(duties[i]->name, name) == 0)
@@ -335,6 +335,23 @@ request_duty(DatabaseEntry *entry, int i)
 	return ++entry->duties[i].requested;
 }
 
+/* Have the worker of the database, if there is one, run the duty soon. */
+void
+worker_duty_wake(Oid database, const char *name)
+{
+	DatabaseEntry *entry;
+	int			i;
+
+	if (name[0] == '\0')
+		return;
+	i = worker_find_duty(name);
+	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
+	entry = worker_find_database(database);
+	if (entry)
+		(void) request_duty(entry, i);
+	LWLockRelease(worker_registry->lock);
+}
+
 void
 perfopt_duty_run_now(const char *name, int timeout_ms)
 {
@@ -344,7 +361,7 @@ perfopt_duty_run_now(const char *name, int timeout_ms)
 	int64		until = worker_clock_ms() + timeout_ms;
 
 	perfopt_require_preload();
-	i = find_duty(name);
+	i = worker_find_duty(name);
 
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);
 	entry = worker_find_database(MyDatabaseId);
@@ -427,7 +444,7 @@ perfopt_duty_wake_at_commit(const char *name)
 
 	if (!perfopt_shmem_ready())
 		return;
-	i = find_duty(name);
+	i = worker_find_duty(name);
 	if (!registered)
 	{
 		RegisterXactCallback(wake_at_end, NULL);

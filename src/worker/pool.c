@@ -249,6 +249,8 @@ check_spec(const PerfoptJobSpec *spec)
 						   PERFOPT_JOB_PAYLOAD_MAX - 1, JOB_SETTINGS_MAX - 1)));
 	if (spec->entry && worker_job_entry(spec->entry) == NULL)
 		elog(ERROR, "there is no perfopt job entry \"%s\"", spec->entry);
+	if (spec->then_duty)
+		(void) worker_find_duty(spec->then_duty);
 	if (!perfopt_worker_enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -306,6 +308,7 @@ perfopt_job_submit(const PerfoptJobSpec *spec)
 		slot->fair_to_roles = spec->fair_to_roles;
 		strlcpy(slot->capability, spec->capability, NAMEDATALEN);
 		strlcpy(slot->entry, spec->entry ? spec->entry : "", NAMEDATALEN);
+		strlcpy(slot->then_duty, spec->then_duty ? spec->then_duty : "", NAMEDATALEN);
 		slot->database = spec->database;
 		slot->role = spec->role;
 		slot->timeout_ms = spec->timeout_ms;
@@ -520,6 +523,8 @@ worker_pool_reap(void)
 	for (int i = 0; i < worker_pool->num_slots; i++)
 	{
 		JobSlot    *slot = &worker_pool->slots[i];
+		char		then_duty[NAMEDATALEN] = "";
+		Oid			database = InvalidOid;
 		pid_t		pid;
 
 		if (handles[i] == NULL ||
@@ -532,6 +537,8 @@ worker_pool_reap(void)
 		if (slot->state == PERFOPT_JOB_STARTING && slot->pid == 0 &&
 			slot->ticket == handle_tickets[i])
 		{
+			strlcpy(then_duty, slot->then_duty, NAMEDATALEN);
+			database = slot->database;
 			if (slot->cancel_requested)
 				worker_job_end(slot, PERFOPT_JOB_CANCELLED, ERRCODE_QUERY_CANCELED,
 							   "cancelled before it began");
@@ -541,6 +548,7 @@ worker_pool_reap(void)
 			ended = true;
 		}
 		LWLockRelease(worker_pool->lock);
+		worker_duty_wake(database, then_duty);
 	}
 	if (ended)
 		ConditionVariableBroadcast(&worker_pool->changed);

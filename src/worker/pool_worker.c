@@ -81,6 +81,8 @@ static void
 job_exit(int code, Datum arg)
 {
 	PerfoptJobOutcome *outcome = &my_outcome;
+	char		then_duty[NAMEDATALEN];
+	Oid			database = my_slot->database;
 
 	LWLockAcquire(worker_pool->lock, LW_EXCLUSIVE);
 	Assert(my_slot->ticket == my_ticket);
@@ -113,8 +115,10 @@ job_exit(int code, Datum arg)
 					   worker_last_words.sqlerrcode,
 					   worker_last_words.sqlerrcode != 0 ?
 					   worker_last_words.message : "its process ended without an outcome");
+	strlcpy(then_duty, my_slot->then_duty, NAMEDATALEN);
 	LWLockRelease(worker_pool->lock);
 
+	worker_duty_wake(database, then_duty);
 	ConditionVariableBroadcast(&worker_pool->changed);
 	ConditionVariableBroadcast(&worker_registry->changed);	/* for make_way() */
 	worker_wake_launcher();
@@ -178,7 +182,7 @@ perfopt_job_limit(int timeout_ms)
 	/* a cancel on its way was for what is over */
 	disable_timeout(deadline, false);
 	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true) && !my_slot->cancel_requested)
 		QueryCancelPending = false;
 	if (timeout_ms > 0)
 	{

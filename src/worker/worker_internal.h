@@ -141,6 +141,8 @@ extern const PerfoptDuty *worker_duty(int i);
 extern void worker_duties_start(void);
 extern int64 worker_duties_next(int64 far);
 extern bool worker_duties_run_due(void);
+extern int	worker_find_duty(const char *name);
+extern void worker_duty_wake(Oid database, const char *name);	/* "": none */
 
 /* ---- database_worker.c ---- */
 
@@ -190,6 +192,7 @@ typedef struct JobSlot
 
 	char		capability[NAMEDATALEN];
 	char		entry[NAMEDATALEN]; /* empty: a statement */
+	char		then_duty[NAMEDATALEN]; /* empty: none */
 	Oid			database;
 	Oid			role;
 	int			timeout_ms;

@@ -106,6 +106,22 @@ drops('a row of the key deleted', $of->(7), 'DELETE FROM orders WHERE id = 3000'
 drops('many keys', $of->(7), 'UPDATE orders SET amount = 12 WHERE user_id > 20');
 keeps('few keys', $of->(7), 'UPDATE orders SET amount = 12 WHERE user_id BETWEEN 20 AND 21');
 keeps('NULL', $of->(7), 'UPDATE orders SET user_id = NULL WHERE id = 30');
+# A session that was cancelled while it looked up the trigger's columns
+run_sql(q{CREATE TABLE odd (a uuid, b macaddr, c inet); INSERT INTO odd (c) VALUES ('10.0.0.1');
+	SELECT perfopt.cache_track('odd', '{a,c}')});
+my $at = q{SELECT count(*) FROM odd WHERE c = inet '10.0.0.1'};
+my $writer = $node->background_psql('postgres', on_error_stop => 0);
+my $lock = $node->background_psql('postgres');
+$writer->query_safe('SELECT 1 FROM odd LIMIT 1');
+$lock->query_safe('BEGIN; LOCK TABLE pg_opclass, pg_amproc, pg_amop');
+$writer->query(q{SET statement_timeout = '500ms'; INSERT INTO odd (c) VALUES ('10.0.0.9')});
+like($writer->{stderr}, qr/canceling statement due to statement timeout/, 'a writer is cancelled');
+$writer->{stderr} = '';
+$lock->query_safe('COMMIT');
+$lock->quit;
+drops('... whose next row is of the key', $at, sub { $writer->query_safe(q{SET statement_timeout = 0; INSERT INTO odd (c) VALUES ('10.0.0.1')}) });
+$writer->quit;
+
 run_sql('ALTER TRIGGER perfopt_cache ON orders RENAME TO renamed');
 keeps('queued: a row of another key', $of->(7), 'UPDATE orders SET amount = 20 WHERE user_id = 8');
 drops('queued: a row of the key', $of->(7), 'UPDATE orders SET amount = 20 WHERE user_id = 7');

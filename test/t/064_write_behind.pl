@@ -112,6 +112,27 @@ as('alice', q{
 	UPDATE perfopt.cache_writes SET done = true});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM perfopt.cache_writes'), 'one that is given up is forgotten');
 
+# One that its role has locked fails by itself: no other is blamed, nor run before it
+$node->append_conf('postgresql.conf', "perfopt.cache_job_timeout = '300ms'\n");
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('perfopt.cache_job_timeout') = '300ms'});
+my $locker = $node->background_psql('postgres', extra_params => [ '-U', 'alice' ]);
+as('alice', q{SELECT perfopt.cache_write_behind('l', '1', 'SELECT 1/0')});
+$node->poll_query_until('postgres', q{SELECT attempts = 1 FROM perfopt.cache_writes WHERE key = 'l'});
+$locker->query_safe(q{BEGIN; SELECT id FROM perfopt.cache_writes WHERE key = 'l' FOR UPDATE});
+as('alice', q{SELECT perfopt.cache_write_behind('l' || i, '1', 'INSERT INTO target (id) VALUES ($1)', ROW(50 + i)) FROM generate_series(1, 2) i});
+my $log_end = -s $node->logfile;
+$node->wait_for_log(qr/(canceling statement due to statement timeout.*){3}/s, $log_end);
+is(as('alice', q{SELECT string_agg(key || attempts, ',' ORDER BY id) FROM perfopt.cache_writes}), 'l1,l10,l20', 'a locked one: nothing is noted of others');
+$locker->query_safe('COMMIT');
+$locker->quit;
+$node->append_conf('postgresql.conf', "perfopt.cache_job_timeout = '1min'\n");
+$node->reload;
+as('alice', q{UPDATE perfopt.cache_writes SET done = true WHERE key = 'l'});
+ok(drained(), 'a locked one: then they go on');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM target WHERE id IN (51, 52)'), '2', 'a locked one: and were run');
+$node->safe_psql('postgres', 'DELETE FROM target WHERE id IN (51, 52)');
+
 # Nobody runs a statement as another
 is(as('Bob', 'SELECT count(*) FROM perfopt.cache_writes'), '0', 'rows of others are not seen');
 my ($code, $out, $err) = $node->psql('postgres', q{
@@ -156,6 +177,19 @@ $node->stop('immediate');
 $node->start;
 ok(drained(), 'all were run after a crash');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id) FROM target WHERE id BETWEEN 61 AND 63'), '3|3', 'each once');
+
+# With one process for all, roles take turns, whatever the interval
+$node->append_conf('postgresql.conf', "perfopt.max_workers = 1\nperfopt.cache_write_interval = '1h'\n");
+$node->restart;
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers WHERE datname = 'postgres' AND state = 'sleeping'});
+as($_, q{
+	SELECT count(perfopt.cache_write_behind('t', to_jsonb(i), 'INSERT INTO target (id, note) SELECT $1, ''turn'' FROM pg_sleep(0.05)', ROW(i)))
+	FROM generate_series(1, 60) i}) foreach qw(alice Bob);
+ok(drained(), 'one process: all is run');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT who, lag(who) OVER (ORDER BY n) AS before FROM target WHERE note = 'turn') t WHERE who <> before}),
+	'>=', 3, 'one process: in turn');
+$node->append_conf('postgresql.conf', "perfopt.max_workers = 4\nperfopt.cache_write_interval = 100\n");
+$node->restart;
 
 # What waits, and which functions are memoized, is dumped and restored
 $node->safe_psql('postgres', q{
