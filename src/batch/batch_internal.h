@@ -43,6 +43,12 @@ typedef struct BatchVerdict
 extern void batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows,
 									BatchVerdict *verdicts);
 
+/*
+ * Note in perfopt.rejected_rows, in the current transaction and as the current
+ * user, a row that was not inserted for this reason.
+ */
+extern void batch_note_rejected(Oid target, Jsonb *row, const BatchVerdict *verdict);
+
 /* What each part has to set up while the library is preloaded. */
 extern void batch_insert_init(void);
 extern void batch_buffer_init(void);

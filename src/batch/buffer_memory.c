@@ -1,0 +1,919 @@
+/*
+ * buffer_memory.c
+ *		Buffered inserts: the rows in shared memory.
+ *
+ * An owner is a role in a database.  It has a queue for each table, and one
+ * process, the flusher, that inserts what is in them, connected as that role.
+ * So nothing of a role is run, or seen, by another one.  A row lies in a chain
+ * of blocks of one area, which is as large as perfopt.buffer_size and never
+ * grows.  A role can have half of the blocks.
+ *
+ *	 put -> waiting in its queue -> taken by a flush -> posted: gone
+ *	               |    ^                 |
+ *	               |    +-----------------+  the flusher's process has ended
+ *	               +-> withdrawn, by who waited for it
+ *
+ * A flush posts what has become of its rows when its transaction has
+ * committed, in the callback of the commit, where nothing can come in between.
+ * As long as that has not happened the rows are in the list of those taken,
+ * and are given back to the queue when the flusher ends.  So a row is inserted
+ * once whatever happens to a process; after a crash of the server shared
+ * memory is empty, and rows that were not inserted yet were not acknowledged.
+ *
+ * LOCKING
+ *
+ * An LWLock for each owner guards its queues, the fields of the rows that are
+ * in them, its flusher, and what is told to the processes that wait for rows of
+ * it.  The directory's LWLock guards which owner is whose; that changes under
+ * both, the directory's taken first, so that holding either is enough to rely
+ * on it.  A process remembers its owner, and looks whether it still is his
+ * when it has the owner's lock.  Free blocks are in BLOCK_PARTS lists, each
+ * with an LWLock, under which nothing else is locked; a process takes from its
+ * own first.  The sums of what has been forgotten have a spinlock.
+ *
+ * The contents of a row are written before it is linked, and read by who has
+ * taken it, without a lock.  Between taking blocks and linking the row, and
+ * between unlinking rows and freeing their blocks, interrupts are held, so a
+ * process cannot end there.
+ *
+ * Numbers of blocks in use are counted by owner, without a lock.  Who adds up
+ * a role's may see another one's change half; the share is exceeded by what is
+ * put at that moment, at most.
+ */
+#include "postgres.h"
+
+#include "batch/buffer_internal.h"
+#include "common/compat.h"
+#include "common/shmem.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define BLOCK_SIZE		256
+#define BLOCK_PARTS		16
+
+/* Jsonb bytes of one flush; and always one row. */
+#define MAX_FLUSH_BYTES	(4 * 1024 * 1024)
+
+typedef struct Block
+{
+	int			next;			/* of the row, or of the free list */
+	int			padding;
+	char		data[BLOCK_SIZE - 2 * sizeof(int)];
+} Block;
+
+#define ROW_HEAD	MAXALIGN(sizeof(BufferRow))
+#define FIRST_DATA	(sizeof(((Block *) 0)->data) - ROW_HEAD)
+#define OTHER_DATA	sizeof(((Block *) 0)->data)
+
+StaticAssertDecl(sizeof(Block) == BLOCK_SIZE, "blocks have no padding at their end");
+StaticAssertDecl(ROW_HEAD < OTHER_DATA, "a row's head fits into a block");
+
+typedef struct InsertBuffer
+{
+	int			num_blocks;
+	int			num_waiters;
+	ConditionVariable space;	/* somebody may have made some */
+	slock_t		forgotten_lock;
+	BufferCounters forgotten[BUFFER_NUM_MODES]; /* of queues that made way */
+	int			free_blocks[BLOCK_PARTS];	/* each under its lock */
+	BufferOwner owners[BUFFER_MAX_OWNERS];
+	/* then BufferWaiters, then Blocks */
+} InsertBuffer;
+
+static InsertBuffer *buffer = NULL;
+static BufferWaiter *waiters;
+static Block *blocks;
+static LWLockPadded *locks;		/* directory, parts, owners */
+
+#define DIRECTORY_LOCK	(&locks[0].lock)
+#define PART_LOCK(i)	(&locks[1 + (i)].lock)
+#define OWNER_LOCK(i)	(&locks[1 + BLOCK_PARTS + (i)].lock)
+
+/* What this process used last. */
+static BufferPlace last_place = {.owner = BUFFER_NONE};
+
+/* ---------------------------------------------------------------------
+ * Setting up
+ */
+static Size
+area_size(void)
+{
+	Size		size = MAXALIGN(sizeof(InsertBuffer));
+
+	size = add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(BufferWaiter))));
+	return add_size(size, mul_size(perfopt_buffer_size, 1024));
+}
+
+static void
+attach(void *area, LWLockPadded *part_locks, bool found)
+{
+	buffer = area;
+	locks = part_locks;
+	waiters = (BufferWaiter *) ((char *) area + MAXALIGN(sizeof(InsertBuffer)));
+	blocks = (Block *) ((char *) waiters + MAXALIGN(MaxBackends * sizeof(BufferWaiter)));
+	if (found)
+		return;
+
+	memset(buffer, 0, sizeof(InsertBuffer));
+	memset(waiters, 0, MaxBackends * sizeof(BufferWaiter));
+	buffer->num_blocks = (Size) perfopt_buffer_size * 1024 / BLOCK_SIZE;
+	buffer->num_waiters = MaxBackends;
+	ConditionVariableInit(&buffer->space);
+	SpinLockInit(&buffer->forgotten_lock);
+	for (int i = 0; i < BLOCK_PARTS; i++)
+		buffer->free_blocks[i] = BUFFER_NONE;
+	for (int i = buffer->num_blocks - 1; i >= 0; i--)
+	{
+		blocks[i].next = buffer->free_blocks[i % BLOCK_PARTS];
+		buffer->free_blocks[i % BLOCK_PARTS] = i;
+	}
+	for (int i = 0; i < BUFFER_MAX_OWNERS; i++)
+	{
+		pg_atomic_init_u32(&buffer->owners[i].blocks, 0);
+		ConditionVariableInit(&buffer->owners[i].flushed);
+		buffer->owners[i].taken_first = BUFFER_NONE;
+	}
+}
+
+void
+buffer_memory_init(void)
+{
+	static const PerfoptShmemPart part = {
+		.name = "insert_buffer",
+		.num_locks = 1 + BLOCK_PARTS + BUFFER_MAX_OWNERS,
+		.area_size = area_size,
+		.init = attach
+	};
+
+	perfopt_shmem_register(&part);
+}
+
+BufferOwner *
+buffer_owner(int owner)
+{
+	return &buffer->owners[owner];
+}
+
+LWLock *
+buffer_owner_lock(int owner)
+{
+	return OWNER_LOCK(owner);
+}
+
+BufferWaiter *
+buffer_waiter(int proc)
+{
+	Assert(proc >= 0 && proc < buffer->num_waiters);
+	return &waiters[proc];
+}
+
+/* The latch of a process that may have ended: then whoever is in its place looks around. */
+void
+buffer_set_latch(int proc)
+{
+	SetLatch(&ProcGlobal->allProcs[proc].procLatch);
+}
+
+/* ---------------------------------------------------------------------
+ * Blocks
+ */
+static BufferRow *
+row_at(int first)
+{
+	return (BufferRow *) blocks[first].data;
+}
+
+static int
+blocks_for(int length)
+{
+	if (length <= FIRST_DATA)
+		return 1;
+	return 1 + (length - FIRST_DATA + OTHER_DATA - 1) / OTHER_DATA;
+}
+
+/* Free a list of rows, by rows' next.  Interrupts held. */
+static void
+free_rows(int first_row)
+{
+	int			first[BLOCK_PARTS];
+	int			last[BLOCK_PARTS];
+
+	for (int i = 0; i < BLOCK_PARTS; i++)
+		first[i] = last[i] = BUFFER_NONE;
+	while (first_row != BUFFER_NONE)
+	{
+		int			block = first_row;
+
+		first_row = row_at(block)->next;
+		while (block != BUFFER_NONE)
+		{
+			int			next = blocks[block].next;
+			int			part = block % BLOCK_PARTS;
+
+			blocks[block].next = first[part];
+			if (first[part] == BUFFER_NONE)
+				last[part] = block;
+			first[part] = block;
+			block = next;
+		}
+	}
+	for (int i = 0; i < BLOCK_PARTS; i++)
+	{
+		if (first[i] == BUFFER_NONE)
+			continue;
+		LWLockAcquire(PART_LOCK(i), LW_EXCLUSIVE);
+		blocks[last[i]].next = buffer->free_blocks[i];
+		buffer->free_blocks[i] = first[i];
+		LWLockRelease(PART_LOCK(i));
+	}
+	ConditionVariableBroadcast(&buffer->space);
+}
+
+/* A chain of that many blocks, or BUFFER_NONE.  Interrupts held. */
+static int
+take_blocks(int num)
+{
+	int			chain = BUFFER_NONE;
+
+	for (int i = 0; i < BLOCK_PARTS && num > 0; i++)
+	{
+		int			part = (MyProcPid + i) % BLOCK_PARTS;
+
+		LWLockAcquire(PART_LOCK(part), LW_EXCLUSIVE);
+		while (num > 0 && buffer->free_blocks[part] != BUFFER_NONE)
+		{
+			int			block = buffer->free_blocks[part];
+
+			buffer->free_blocks[part] = blocks[block].next;
+			blocks[block].next = chain;
+			chain = block;
+			num--;
+		}
+		LWLockRelease(PART_LOCK(part));
+	}
+	if (num > 0 && chain != BUFFER_NONE)
+	{
+		row_at(chain)->next = BUFFER_NONE;
+		free_rows(chain);
+		chain = BUFFER_NONE;
+	}
+	return chain;
+}
+
+static void
+write_row(int first, const char *data, int length)
+{
+	int			n = Min(length, FIRST_DATA);
+
+	memcpy(blocks[first].data + ROW_HEAD, data, n);
+	for (int block = blocks[first].next; block != BUFFER_NONE; block = blocks[block].next)
+	{
+		data += n;
+		length -= n;
+		n = Min(length, OTHER_DATA);
+		memcpy(blocks[block].data, data, n);
+	}
+}
+
+static Jsonb *
+read_row(int first)
+{
+	int			length = row_at(first)->length;
+	char	   *result = palloc(length);
+	char	   *data = result;
+	int			n = Min(length, FIRST_DATA);
+
+	memcpy(data, blocks[first].data + ROW_HEAD, n);
+	for (int block = blocks[first].next; block != BUFFER_NONE; block = blocks[block].next)
+	{
+		data += n;
+		length -= n;
+		n = Min(length, OTHER_DATA);
+		memcpy(data, blocks[block].data, n);
+	}
+	return (Jsonb *) result;
+}
+
+/* The largest row there can be: then a role's share holds two of them. */
+Size
+buffer_max_row(void)
+{
+	return (Size) buffer->num_blocks / 4 * OTHER_DATA;
+}
+
+static uint32
+blocks_of_role(Oid role)
+{
+	uint32		sum = 0;
+
+	for (int i = 0; i < BUFFER_MAX_OWNERS; i++)
+		if (buffer->owners[i].role == role)
+			sum += pg_atomic_read_u32(&buffer->owners[i].blocks);
+	return sum;
+}
+
+/* ---------------------------------------------------------------------
+ * Owners and queues
+ */
+
+/* Is there anything the entry is needed for?  Owner locked. */
+bool
+buffer_owner_is_busy(const BufferOwner *owner)
+{
+	return pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &owner->blocks)) > 0 ||
+		owner->flusher != FLUSHER_NONE || owner->spooled > 0 ||
+		owner->spool_promises > 0 || owner->spool_request > owner->spool_served;
+}
+
+/* The queue makes way for another one; its counters stay.  Owner locked. */
+static void
+forget_queue(BufferQueue *queue)
+{
+	SpinLockAcquire(&buffer->forgotten_lock);
+	for (int i = 0; i < BUFFER_NUM_MODES; i++)
+	{
+		buffer->forgotten[i].inserted += queue->counters[i].inserted;
+		buffer->forgotten[i].skipped += queue->counters[i].skipped;
+		buffer->forgotten[i].rejected += queue->counters[i].rejected;
+		buffer->forgotten[i].lost += queue->counters[i].lost;
+	}
+	SpinLockRelease(&buffer->forgotten_lock);
+	memset(queue, 0, sizeof(BufferQueue));
+	queue->first = queue->last = BUFFER_NONE;
+}
+
+void
+buffer_forgotten(BufferCounters counters[BUFFER_NUM_MODES])
+{
+	SpinLockAcquire(&buffer->forgotten_lock);
+	memcpy(counters, buffer->forgotten, sizeof(buffer->forgotten));
+	SpinLockRelease(&buffer->forgotten_lock);
+}
+
+static int
+search_owner(Oid database, Oid role)
+{
+	for (int i = 0; i < BUFFER_MAX_OWNERS; i++)
+		if (buffer->owners[i].database == database && buffer->owners[i].role == role)
+			return i;
+	return BUFFER_NONE;
+}
+
+/* An unused entry, or the one longest idle.  Directory locked exclusively. */
+static int
+make_owner(Oid database, Oid role)
+{
+	int			best = BUFFER_NONE;
+	BufferOwner *owner;
+
+	for (int i = 0; i < BUFFER_MAX_OWNERS; i++)
+	{
+		bool		busy;
+
+		owner = &buffer->owners[i];
+		LWLockAcquire(OWNER_LOCK(i), LW_SHARED);
+		busy = owner->database != InvalidOid && buffer_owner_is_busy(owner);
+		if (!busy && (best == BUFFER_NONE || owner->used_at < buffer->owners[best].used_at))
+			best = i;
+		LWLockRelease(OWNER_LOCK(i));
+	}
+	if (best == BUFFER_NONE)
+		return best;
+
+	owner = &buffer->owners[best];
+	LWLockAcquire(OWNER_LOCK(best), LW_EXCLUSIVE);
+	if (owner->database != InvalidOid && buffer_owner_is_busy(owner))
+		best = BUFFER_NONE;		/* by now */
+	else
+	{
+		for (int i = 0; i < BUFFER_MAX_QUEUES; i++)
+			forget_queue(&owner->queues[i]);
+		owner->database = database;
+		owner->role = role;
+		owner->taken_first = BUFFER_NONE;
+		owner->spooled_at = 0;
+		owner->spool_request = owner->spool_served = 0;
+		owner->spool_moved = 0;
+		owner->used_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(OWNER_LOCK(best));
+	return best;
+}
+
+/*
+ * The owner's place; false when there is none, or with create when all are busy.
+ */
+bool
+buffer_find_owner(Oid database, Oid role, bool create, BufferPlace *place)
+{
+	if (last_place.owner != BUFFER_NONE && last_place.database == database &&
+		last_place.role == role)
+	{
+		*place = last_place;
+		if (buffer_lock_place(place))
+		{
+			LWLockRelease(OWNER_LOCK(place->owner));
+			return true;
+		}
+	}
+	place->database = database;
+	place->role = role;
+	LWLockAcquire(DIRECTORY_LOCK, LW_SHARED);
+	place->owner = search_owner(database, role);
+	LWLockRelease(DIRECTORY_LOCK);
+	if (place->owner == BUFFER_NONE && create)
+	{
+		LWLockAcquire(DIRECTORY_LOCK, LW_EXCLUSIVE);
+		place->owner = search_owner(database, role);
+		if (place->owner == BUFFER_NONE)
+			place->owner = make_owner(database, role);
+		LWLockRelease(DIRECTORY_LOCK);
+	}
+	if (place->owner == BUFFER_NONE)
+		return false;
+	last_place = *place;
+	return true;
+}
+
+/* Lock the owner's entry, if it still is his. */
+bool
+buffer_lock_place(const BufferPlace *place)
+{
+	BufferOwner *owner = &buffer->owners[place->owner];
+
+	LWLockAcquire(OWNER_LOCK(place->owner), LW_EXCLUSIVE);
+	if (owner->database == place->database && owner->role == place->role)
+		return true;
+	LWLockRelease(OWNER_LOCK(place->owner));
+	return false;
+}
+
+/*
+ * The owner's queue for the table.  With create one that is idle makes way for
+ * it; BUFFER_NONE when none is.  Owner locked.
+ */
+int
+buffer_find_queue(BufferOwner *owner, Oid target, bool create)
+{
+	int			best = BUFFER_NONE;
+
+	for (int i = 0; i < BUFFER_MAX_QUEUES; i++)
+	{
+		BufferQueue *queue = &owner->queues[i];
+
+		if (queue->target == target)
+			return i;
+		if (queue->target != InvalidOid &&
+			(queue->first != BUFFER_NONE || queue->taken > 0))
+			continue;
+		if (best == BUFFER_NONE || queue->used_at < owner->queues[best].used_at)
+			best = i;
+	}
+	if (!create || best == BUFFER_NONE)
+		return BUFFER_NONE;
+	forget_queue(&owner->queues[best]);
+	owner->queues[best].target = target;
+	return best;
+}
+
+/* There is work.  Owner locked. */
+void
+buffer_wake_flusher(BufferOwner *owner)
+{
+	if (owner->flusher != FLUSHER_RUNNING || !owner->flusher_sleeps)
+		return;
+	owner->flusher_sleeps = false;
+	buffer_set_latch(owner->flusher_proc);
+}
+
+/*
+ * Up to which row is nothing left, and since when does the oldest one wait?
+ * Owner locked.
+ */
+static void
+set_bounds(BufferQueue *queue)
+{
+	if (queue->first != BUFFER_NONE)
+		queue->oldest_at = row_at(queue->first)->put_at;
+	if (queue->taken > 0)
+		return;
+	queue->done_number = queue->first == BUFFER_NONE ?
+		queue->last_number : row_at(queue->first)->number - 1;
+}
+
+void
+buffer_note_error(BufferQueue *queue, const char *message)
+{
+	strlcpy(queue->last_error, message, sizeof(queue->last_error));
+	queue->last_error_at = GetCurrentTimestamp();
+}
+
+/* ---------------------------------------------------------------------
+ * In the session that puts rows
+ */
+
+/* Put the row; false when there is no place for it. */
+bool
+buffer_put(const BufferPlace *place, Oid target, Jsonb *data, BufferMode mode)
+{
+	BufferOwner *owner = &buffer->owners[place->owner];
+	TimestampTz now = GetCurrentTimestamp();
+	int			me = perfopt_my_proc_number();
+	int			length = VARSIZE(data);
+	int			num = blocks_for(length);
+	int			first = BUFFER_NONE;
+	int			i = BUFFER_NONE;
+
+	HOLD_INTERRUPTS();
+	pg_atomic_fetch_add_u32(&owner->blocks, num);
+	if (blocks_of_role(place->role) <= buffer->num_blocks / 2)
+		first = take_blocks(num);
+	if (first != BUFFER_NONE)
+	{
+		BufferRow  *row = row_at(first);
+
+		row->next = BUFFER_NONE;
+		row->waiter = mode == BUFFER_ACK ? me : BUFFER_NONE;
+		row->put_at = now;
+		row->length = length;
+		row->mode = mode;
+		row->attempts = 0;
+		row->withdrawn = false;
+		write_row(first, (char *) data, length);
+
+		if (buffer_lock_place(place))
+		{
+			i = buffer_find_queue(owner, target, true);
+			if (i != BUFFER_NONE)
+			{
+				BufferQueue *queue = &owner->queues[i];
+
+				row->queue = i;
+				row->number = ++queue->last_number;
+				if (queue->last == BUFFER_NONE)
+					queue->first = first;
+				else
+					row_at(queue->last)->next = first;
+				queue->last = first;
+				if (queue->first == first)
+					queue->oldest_at = now;
+				queue->rows++;
+				queue->rows_by_mode[mode]++;
+				queue->bytes_by_mode[mode] += length;
+				queue->used_at = owner->used_at = now;
+				if (mode == BUFFER_ACK)
+				{
+					queue->acks++;
+					waiters[me].state = WAITER_WAITING;
+					waiters[me].row = first;
+				}
+				if (mode == BUFFER_ACK || queue->rows == 1 ||
+					queue->rows == perfopt_batch_size)
+					buffer_wake_flusher(owner);
+			}
+			LWLockRelease(OWNER_LOCK(place->owner));
+		}
+		if (i == BUFFER_NONE)
+			free_rows(first);
+	}
+	if (i == BUFFER_NONE)
+		pg_atomic_fetch_sub_u32(&owner->blocks, num);
+	RESUME_INTERRUPTS();
+	return i != BUFFER_NONE;
+}
+
+/* Until somebody may have made place, or the time has come. */
+void
+buffer_wait_for_space(TimestampTz deadline)
+{
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	/* also one who would find his share used up by himself looks again */
+	(void) ConditionVariableTimedSleep(&buffer->space, Max(Min(ms, 1000), 1), PG_WAIT_EXTENSION);
+}
+
+/*
+ * The process no longer wants its row.  Returns in which state that was:
+ * WAITER_WAITING when it is withdrawn by this and will not be inserted.  One
+ * that a flush has goes its way, with detach without telling us.
+ */
+BufferWaiterState
+buffer_withdraw(const BufferPlace *place, bool detach)
+{
+	BufferOwner *owner = &buffer->owners[place->owner];
+	BufferWaiter *waiter = &waiters[perfopt_my_proc_number()];
+	BufferWaiterState state;
+
+	LWLockAcquire(OWNER_LOCK(place->owner), LW_EXCLUSIVE);
+	state = waiter->state;
+	if (state == WAITER_WAITING)
+	{
+		BufferRow  *row = row_at(waiter->row);
+		BufferQueue *queue = &owner->queues[row->queue];
+
+		queue->rows--;
+		queue->rows_by_mode[row->mode]--;
+		queue->acks--;
+		queue->bytes_by_mode[row->mode] -= row->length;
+		row->withdrawn = true;
+		row->waiter = BUFFER_NONE;
+		buffer_wake_flusher(owner);
+	}
+	else if (state == WAITER_TAKEN && detach)
+		row_at(waiter->row)->waiter = BUFFER_NONE;
+	if (state == WAITER_WAITING || detach)
+		waiter->state = WAITER_NONE;
+	LWLockRelease(OWNER_LOCK(place->owner));
+	return state;
+}
+
+/* ---------------------------------------------------------------------
+ * In the flusher
+ */
+
+/* Take rows off the queue, and read them.  NULL when there are none. */
+BufferBatch *
+buffer_take(int owner_number, int queue_number, int max_rows)
+{
+	BufferOwner *owner = &buffer->owners[owner_number];
+	BufferQueue *queue = &owner->queues[queue_number];
+	BufferBatch *batch = palloc0(sizeof(BufferBatch));
+	Size		bytes = 0;
+	int			freed_blocks = 0;
+	int			withdrawn = BUFFER_NONE;
+	int			last = BUFFER_NONE;
+
+	max_rows = Min(max_rows, BUFFER_MAX_FLUSH);
+	batch->owner = owner_number;
+	batch->lost = BUFFER_NONE;
+	batch->queue = queue_number;
+	batch->rows = palloc(sizeof(Jsonb *) * max_rows);
+	batch->modes = palloc(sizeof(BufferMode) * max_rows);
+	batch->numbers = palloc(sizeof(int) * max_rows);
+	batch->verdicts = palloc0(sizeof(BatchVerdict) * max_rows);
+
+	HOLD_INTERRUPTS();
+	LWLockAcquire(OWNER_LOCK(owner_number), LW_EXCLUSIVE);
+	Assert(owner->taken_first == BUFFER_NONE);
+	batch->target = queue->target;
+	owner->taken_queue = queue_number;
+	while (queue->first != BUFFER_NONE && batch->num < max_rows)
+	{
+		int			first = queue->first;
+		BufferRow  *row = row_at(first);
+
+		if (!row->withdrawn && batch->num > 0 && bytes + row->length > MAX_FLUSH_BYTES)
+			break;
+		queue->first = row->next;
+		if (queue->first == BUFFER_NONE)
+			queue->last = BUFFER_NONE;
+		if (row->withdrawn)
+		{
+			row->next = withdrawn;
+			withdrawn = first;
+			freed_blocks += blocks_for(row->length);
+			continue;
+		}
+		row->next = BUFFER_NONE;
+		if (last == BUFFER_NONE)
+			owner->taken_first = first;
+		else
+			row_at(last)->next = first;
+		last = first;
+		queue->rows--;
+		queue->rows_by_mode[row->mode]--;
+		queue->bytes_by_mode[row->mode] -= row->length;
+		queue->taken++;
+		if (row->mode == BUFFER_ACK)
+			queue->acks--;
+		if (row->waiter != BUFFER_NONE)
+			waiters[row->waiter].state = WAITER_TAKEN;
+		bytes += row->length;
+		batch->modes[batch->num] = row->mode;
+		batch->max_attempts = Max(batch->max_attempts, row->attempts);
+		batch->numbers[batch->num++] = first;
+	}
+	set_bounds(queue);
+	LWLockRelease(OWNER_LOCK(owner_number));
+	free_rows(withdrawn);
+	pg_atomic_fetch_sub_u32(&owner->blocks, freed_blocks);
+	RESUME_INTERRUPTS();
+
+	if (batch->num == 0)
+	{
+		ConditionVariableBroadcast(&owner->flushed);
+		return NULL;
+	}
+	for (int i = 0; i < batch->num; i++)
+		batch->rows[i] = read_row(batch->numbers[i]);
+	return batch;
+}
+
+static void
+tell_waiter(BufferWaiter *waiter, const BatchVerdict *verdict)
+{
+	waiter->state = WAITER_DONE;
+	waiter->action = verdict->action;
+	waiter->sqlerrcode = verdict->sqlerrcode;
+	strlcpy(waiter->constraint, verdict->constraint ? verdict->constraint : "", NAMEDATALEN);
+	strlcpy(waiter->message, verdict->message ? verdict->message : "", sizeof(waiter->message));
+	strlcpy(waiter->detail, verdict->detail ? verdict->detail : "", sizeof(waiter->detail));
+}
+
+static void
+count_verdict(BufferQueue *queue, BufferMode mode, const BatchVerdict *verdict)
+{
+	switch (verdict->action)
+	{
+		case BATCH_INSERTED:
+		case BATCH_UPDATED:
+			queue->counters[mode].inserted++;
+			break;
+		case BATCH_SKIPPED:
+			queue->counters[mode].skipped++;
+			break;
+		case BATCH_REJECTED:
+			queue->counters[mode].rejected++;
+			if (verdict->message)
+				buffer_note_error(queue, verdict->message);
+			break;
+	}
+}
+
+/*
+ * It is decided what has become of these rows of a batch, those before them
+ * having been posted.  Raises no error and allocates nothing: it is called
+ * when the transaction has committed.
+ */
+void
+buffer_post(BufferBatch *batch, int first, int count, bool done)
+{
+	static int	procs[BUFFER_MAX_FLUSH];
+	BufferOwner *owner = &buffer->owners[batch->owner];
+	BufferQueue *queue = &owner->queues[batch->queue];
+	int			num_procs = 0;
+	int			freed_blocks = 0;
+	int			freed = BUFFER_NONE;
+
+	HOLD_INTERRUPTS();
+	LWLockAcquire(OWNER_LOCK(batch->owner), LW_EXCLUSIVE);
+	for (int i = first; i < first + count; i++)
+	{
+		int			at = batch->numbers[i];
+		BufferRow  *row = row_at(at);
+
+		Assert(owner->taken_first == at);
+		owner->taken_first = row->next;
+		row->next = freed;
+		freed = at;
+		freed_blocks += blocks_for(row->length);
+		queue->taken--;
+		if (i == batch->lost)
+			queue->counters[row->mode].lost++;
+		else
+			count_verdict(queue, row->mode, &batch->verdicts[i]);
+		if (row->waiter != BUFFER_NONE)
+		{
+			tell_waiter(&waiters[row->waiter], &batch->verdicts[i]);
+			procs[num_procs++] = row->waiter;
+		}
+	}
+	batch->posted = first + count;
+	if (done)
+	{
+		queue->flushes++;
+		queue->last_flush = GetCurrentTimestamp();
+	}
+	set_bounds(queue);
+	LWLockRelease(OWNER_LOCK(batch->owner));
+
+	for (int i = 0; i < num_procs; i++)
+		buffer_set_latch(procs[i]);
+	free_rows(freed);
+	pg_atomic_fetch_sub_u32(&owner->blocks, freed_blocks);
+	ConditionVariableBroadcast(&owner->flushed);
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * The flusher ends: the rows it has taken go back to the head of their queue,
+ * and somebody who waits for one gets a flusher to work.  Of rows that were
+ * inserted together any can be the reason for the end; one that was inserted
+ * by itself, the first, is.
+ */
+void
+buffer_give_back(int owner_number, bool one_by_one)
+{
+	BufferOwner *owner = &buffer->owners[owner_number];
+	int			wake = BUFFER_NONE;
+
+	LWLockAcquire(OWNER_LOCK(owner_number), LW_EXCLUSIVE);
+	if (owner->taken_first != BUFFER_NONE)
+	{
+		BufferQueue *queue = &owner->queues[owner->taken_queue];
+		int			last = BUFFER_NONE;
+
+		for (int at = owner->taken_first; at != BUFFER_NONE; at = row_at(at)->next)
+		{
+			BufferRow  *row = row_at(at);
+
+			if (!one_by_one || last == BUFFER_NONE)
+				row->attempts++;
+			queue->rows++;
+			queue->rows_by_mode[row->mode]++;
+			queue->bytes_by_mode[row->mode] += row->length;
+			queue->taken--;
+			if (row->mode == BUFFER_ACK)
+				queue->acks++;
+			if (row->waiter != BUFFER_NONE)
+				waiters[row->waiter].state = WAITER_WAITING;
+			last = at;
+		}
+		row_at(last)->next = queue->first;
+		if (queue->first == BUFFER_NONE)
+			queue->last = last;
+		queue->first = owner->taken_first;
+		owner->taken_first = BUFFER_NONE;
+		set_bounds(queue);
+	}
+	owner->flusher = FLUSHER_NONE;
+	for (int i = 0; i < BUFFER_MAX_QUEUES && wake == BUFFER_NONE; i++)
+		if (owner->queues[i].target != InvalidOid && owner->queues[i].acks > 0)
+			for (int at = owner->queues[i].first; at != BUFFER_NONE && wake == BUFFER_NONE; at = row_at(at)->next)
+				wake = row_at(at)->waiter;
+	LWLockRelease(OWNER_LOCK(owner_number));
+	if (wake != BUFFER_NONE)
+		buffer_set_latch(wake);
+	ConditionVariableBroadcast(&owner->flushed);
+}
+
+/* Is the row one that processes have ended with again and again? */
+int
+buffer_row_attempts(const BufferBatch *batch, int i)
+{
+	return row_at(batch->numbers[i])->attempts;
+}
+
+/*
+ * Nobody can flush what the owner has put: its role or its database is gone.
+ * Returns how many rows are lost.
+ */
+int64
+buffer_discard(const BufferPlace *place)
+{
+	BufferOwner *owner = &buffer->owners[place->owner];
+	BatchVerdict verdict = {.action = BATCH_REJECTED,
+		.sqlerrcode = ERRCODE_UNDEFINED_OBJECT,
+	.message = "the role or the database of the buffered row does not exist any more"};
+	int			freed = BUFFER_NONE;
+	int			freed_blocks = 0;
+	int64		lost = 0;
+
+	if (!buffer_lock_place(place))
+		return 0;
+	HOLD_INTERRUPTS();
+	owner->spooled = 0;
+	owner->spool_served = owner->spool_request;
+	for (int i = 0; i < BUFFER_MAX_QUEUES && owner->flusher == FLUSHER_NONE; i++)
+	{
+		BufferQueue *queue = &owner->queues[i];
+
+		while (queue->target != InvalidOid && queue->first != BUFFER_NONE)
+		{
+			int			at = queue->first;
+			BufferRow  *row = row_at(at);
+
+			queue->first = row->next;
+			if (queue->first == BUFFER_NONE)
+				queue->last = BUFFER_NONE;
+			if (!row->withdrawn)
+			{
+				queue->counters[row->mode].lost++;
+				queue->rows--;
+				queue->rows_by_mode[row->mode]--;
+				queue->bytes_by_mode[row->mode] -= row->length;
+				queue->acks -= row->mode == BUFFER_ACK ? 1 : 0;
+				lost++;
+			}
+			if (row->waiter != BUFFER_NONE)
+			{
+				tell_waiter(&waiters[row->waiter], &verdict);
+				buffer_set_latch(row->waiter);
+			}
+			row->next = freed;
+			freed = at;
+			freed_blocks += blocks_for(row->length);
+		}
+		if (queue->target != InvalidOid)
+			set_bounds(queue);
+	}
+	LWLockRelease(OWNER_LOCK(place->owner));
+	free_rows(freed);
+	pg_atomic_fetch_sub_u32(&owner->blocks, freed_blocks);
+	RESUME_INTERRUPTS();
+	ConditionVariableBroadcast(&owner->flushed);
+	return lost;
+}
