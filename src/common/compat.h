@@ -35,6 +35,7 @@
 #include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
+#include "utils/relcache.h"
 #if PG_VERSION_NUM < 160000
 #include "utils/queryjumble.h"
 #endif
@@ -388,6 +389,13 @@ perfopt_result_relation(PlannedStmt *plan)
 	return plan->resultRelations == NIL ? 0 : linitial_int(plan->resultRelations);
 #endif
 }
+
+/* 18 can tell deferrable primary keys from others. */
+#if PG_VERSION_NUM >= 180000
+#define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, true)
+#else
+#define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
+#endif
 
 /* 19 knows only standard strings. */
 #if PG_VERSION_NUM >= 190000

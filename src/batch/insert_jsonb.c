@@ -1,0 +1,550 @@
+/*
+ * insert_jsonb.c
+ *		Rows for a batched insert out of jsonb objects.
+ *
+ * Values become the columns' types as jsonb_populate_recordset() has it: a
+ * string is read by the type's input function, so are numbers and booleans as
+ * text, null is NULL.  The common types have shorter ways to the same values.
+ * For arrays and composite types the statement itself calls the server's
+ * jsonb_to_record().
+ *
+ * A key that an object does not have leaves its column to the default.  So
+ * each set of keys is a "shape" with a statement of its own; rows keep their
+ * order, and a statement runs over as many as have one shape in a row.  The
+ * keys of a jsonb object are sorted, so that two objects with the same keys
+ * have them in the same order.
+ *
+ * When bad rows are rejected, values are made in a subtransaction, as many as
+ * fit the batch, and the one that fails is known.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "batch/insert_internal.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/resowner.h"
+
+/* How many shapes a run remembers. */
+#define MAX_SHAPES	16
+
+/* How a value becomes one of a column's type. */
+typedef struct Conversion
+{
+	Oid			type;
+	int32		typmod;
+	FmgrInfo	input;
+	Oid			io_param;
+	bool		is_domain;
+	bool		by_record;		/* handed to jsonb_to_record() */
+} Conversion;
+
+/* A key of a shape. */
+typedef struct ShapeKey
+{
+	char	   *name;
+	int			length;
+	int			column;			/* of the statement, or -1: left out */
+	Conversion	conversion;
+} ShapeKey;
+
+typedef struct Shape
+{
+	MemoryContext context;		/* its own, which holds all of it */
+	int			num_keys;
+	ShapeKey   *keys;
+	BatchStatement *statement;
+	Datum	   *values;
+	bool	   *isnull;
+} Shape;
+
+typedef struct JsonbReader
+{
+	BatchRun   *run;
+	/* where rows come from */
+	JsonbIterator *array;
+	Jsonb	  **rows;
+	int			num_rows;
+	int			next_row;
+
+	/* the row in hand */
+	bool		has_row;
+	JsonbValue	row;
+	int			num_keys;
+	int			max_keys;
+	JsonbValue *keys;
+	JsonbValue *values;
+
+	Shape	   *shape;			/* of the last row */
+	Shape	   *shapes[MAX_SHAPES];
+	int			num_shapes;
+} JsonbReader;
+
+/* ---------------------------------------------------------------------
+ * Values
+ */
+static void
+conversion_init(Conversion *conversion, Form_pg_attribute column)
+{
+	Oid			input;
+	Oid			base = getBaseType(column->atttypid);
+
+	conversion->type = column->atttypid;
+	conversion->typmod = column->atttypmod;
+	conversion->is_domain = base != column->atttypid;
+	conversion->by_record = type_is_rowtype(base) || OidIsValid(get_element_type(base));
+	getTypeInputInfo(column->atttypid, &input, &conversion->io_param);
+	fmgr_info(input, &conversion->input);
+}
+
+/*
+ * An integer, without going by way of text.  A numeric that has been computed
+ * or read has no digits after the point if its scale is zero.
+ */
+static inline bool
+integer_of_numeric(Numeric number, int64 least, int64 greatest, int64 *result)
+{
+	int64		value;
+
+	if (numeric_is_nan(number) || numeric_is_inf(number) ||
+		DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(number))) != 0)
+		return false;
+	value = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
+	if (value < least || value > greatest)
+		return false;
+	*result = value;
+	return true;
+}
+
+static Datum
+convert(Conversion *conversion, JsonbValue *value, bool *isnull)
+{
+	char	   *text;
+	int64		integer;
+
+	*isnull = false;
+	if (conversion->by_record)
+	{
+		JsonbParseState *state = NULL;
+		JsonbValue	key = {.type = jbvString, .val.string = {.len = 1, .val = "v"}};
+
+		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		pushJsonbValue(&state, WJB_KEY, &key);
+		pushJsonbValue(&state, WJB_VALUE, value);
+		return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	}
+
+	switch (value->type)
+	{
+		case jbvNull:
+			/* a domain may have something against it */
+			*isnull = true;
+			if (conversion->is_domain)
+				(void) InputFunctionCall(&conversion->input, NULL, conversion->io_param,
+										 conversion->typmod);
+			return (Datum) 0;
+
+		case jbvString:
+			switch (conversion->type)
+			{
+				case VARCHAROID:
+					if (conversion->typmod >= 0 &&
+						value->val.string.len > conversion->typmod - VARHDRSZ)
+						break;
+					/* FALLTHROUGH */
+				case TEXTOID:
+					return PointerGetDatum(cstring_to_text_with_len(value->val.string.val,
+																	value->val.string.len));
+			}
+			break;
+
+		case jbvNumeric:
+			switch (conversion->type)
+			{
+				case INT2OID:
+					if (integer_of_numeric(value->val.numeric, PG_INT16_MIN, PG_INT16_MAX, &integer))
+						return Int16GetDatum((int16) integer);
+					break;
+				case INT4OID:
+					if (integer_of_numeric(value->val.numeric, PG_INT32_MIN, PG_INT32_MAX, &integer))
+						return Int32GetDatum((int32) integer);
+					break;
+				case INT8OID:
+					if (integer_of_numeric(value->val.numeric, PG_INT64_MIN, PG_INT64_MAX, &integer))
+						return Int64GetDatum(integer);
+					break;
+				case NUMERICOID:
+					if (conversion->typmod < 0)
+						return NumericGetDatum(value->val.numeric);
+					return DirectFunctionCall2(numeric, NumericGetDatum(value->val.numeric),
+											   Int32GetDatum(conversion->typmod));
+			}
+			break;
+
+		case jbvBool:
+			if (conversion->type == BOOLOID)
+				return BoolGetDatum(value->val.boolean);
+			break;
+
+		default:
+			break;
+	}
+
+	if (conversion->type == JSONBOID)
+		return JsonbPGetDatum(JsonbValueToJsonb(value));
+	if (conversion->type == JSONOID || value->type == jbvBinary)
+	{
+		Jsonb	   *jsonb = JsonbValueToJsonb(value);
+
+		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	}
+	else if (value->type == jbvString)
+		text = pnstrdup(value->val.string.val, value->val.string.len);
+	else if (value->type == jbvBool)
+		text = value->val.boolean ? "true" : "false";
+	else if (value->type == jbvNumeric)
+		text = DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value->val.numeric)));
+	else
+		elog(ERROR, "unrecognized jsonb type: %d", (int) value->type);
+	return InputFunctionCall(&conversion->input, text, conversion->io_param, conversion->typmod);
+}
+
+/* ---------------------------------------------------------------------
+ * Rows
+ */
+
+/* Take the next row in hand, unless one is.  False: there are no more. */
+static bool
+take_row(JsonbReader *reader)
+{
+	if (reader->has_row)
+		return true;
+	if (reader->array)
+	{
+		JsonbIteratorToken token = JsonbIteratorNext(&reader->array, &reader->row, true);
+
+		if (token != WJB_ELEM)
+			return false;
+	}
+	else
+	{
+		Jsonb	   *jsonb;
+
+		if (reader->next_row >= reader->num_rows)
+			return false;
+		jsonb = reader->rows[reader->next_row++];
+		reader->row.type = jbvBinary;
+		reader->row.val.binary.data = &jsonb->root;
+		reader->row.val.binary.len = VARSIZE_ANY_EXHDR(jsonb);
+	}
+	reader->num_keys = -1;
+	reader->has_row = true;
+	return true;
+}
+
+/* Find the keys and values of the row in hand. */
+static void
+open_row(JsonbReader *reader)
+{
+	JsonbIterator *object;
+	JsonbValue	value;
+
+	if (reader->num_keys >= 0)
+		return;
+	if (reader->row.type != jbvBinary || !JsonContainerIsObject(reader->row.val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("row %lld of the batch is not a JSON object",
+						(long long) reader->run->num_read + 1)));
+	if (JsonContainerSize(reader->row.val.binary.data) > reader->max_keys)
+	{
+		reader->max_keys = JsonContainerSize(reader->row.val.binary.data);
+		reader->keys = MemoryContextAllocHuge(reader->run->context,
+											  sizeof(JsonbValue) * reader->max_keys);
+		reader->values = MemoryContextAllocHuge(reader->run->context,
+												sizeof(JsonbValue) * reader->max_keys);
+	}
+	reader->num_keys = 0;
+	object = JsonbIteratorInit(reader->row.val.binary.data);
+	(void) JsonbIteratorNext(&object, &value, true);
+	while (JsonbIteratorNext(&object, &value, true) == WJB_KEY)
+	{
+		reader->keys[reader->num_keys] = value;
+		(void) JsonbIteratorNext(&object, &reader->values[reader->num_keys], true);
+		reader->num_keys++;
+	}
+}
+
+static inline bool
+row_has_shape(const JsonbReader *reader, const Shape *shape)
+{
+	if (shape->num_keys != reader->num_keys)
+		return false;
+	for (int i = 0; i < shape->num_keys; i++)
+	{
+		const JsonbValue *key = &reader->keys[i];
+
+		if (key->val.string.len != shape->keys[i].length ||
+			memcmp(key->val.string.val, shape->keys[i].name, shape->keys[i].length) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Does a shape that is known fit the row in hand? */
+static bool
+find_shape(JsonbReader *reader)
+{
+	if (reader->shape && row_has_shape(reader, reader->shape))
+		return true;
+	for (int i = 0; i < Min(reader->num_shapes, MAX_SHAPES); i++)
+	{
+		if (row_has_shape(reader, reader->shapes[i]))
+		{
+			reader->shape = reader->shapes[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What keys mean.  Raises an error for one that is no column's name. */
+static Shape *
+make_shape(JsonbReader *reader)
+{
+	BatchRun   *run = reader->run;
+	MemoryContext context = AllocSetContextCreate(run->context, "perfopt batch shape",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	Shape	   *shape = palloc0(sizeof(Shape));
+	int			num_columns = 0;
+
+	shape->context = context;
+	shape->num_keys = reader->num_keys;
+	shape->keys = palloc0(sizeof(ShapeKey) * Max(shape->num_keys, 1));
+	for (int i = 0; i < shape->num_keys; i++)
+	{
+		ShapeKey   *key = &shape->keys[i];
+		bool		chosen = run->options.columns == NIL;
+		ListCell   *cell;
+		AttrNumber	attnum;
+
+		key->name = pnstrdup(reader->keys[i].val.string.val, reader->keys[i].val.string.len);
+		key->length = reader->keys[i].val.string.len;
+		key->column = -1;
+		foreach(cell, run->options.columns)
+			chosen = chosen || strcmp(lfirst(cell), key->name) == 0;
+		if (!chosen)
+			continue;
+		attnum = batch_target_column(&run->target, key->name);
+		batch_check_insertable(&run->target, attnum);
+		conversion_init(&key->conversion, TupleDescAttr(run->target.desc, attnum - 1));
+		key->column = num_columns++;
+	}
+	MemoryContextSwitchTo(old_context);
+	return shape;
+}
+
+/* Its statement.  It may take the place of another shape: no rows are pending. */
+static void
+finish_shape(JsonbReader *reader, Shape *shape)
+{
+	BatchRun   *run = reader->run;
+	MemoryContext old_context = MemoryContextSwitchTo(shape->context);
+	Shape	  **place = &reader->shapes[reader->num_shapes++ % MAX_SHAPES];
+	AttrNumber *columns = palloc(sizeof(AttrNumber) * Max(shape->num_keys, 1));
+	Oid		   *types = palloc(sizeof(Oid) * Max(shape->num_keys, 1));
+	int32	   *typmods = palloc(sizeof(int32) * Max(shape->num_keys, 1));
+	char	  **record_types = palloc0(sizeof(char *) * Max(shape->num_keys, 1));
+	int			num_columns = 0;
+
+	for (int i = 0; i < shape->num_keys; i++)
+	{
+		ShapeKey   *key = &shape->keys[i];
+		Conversion *conversion = &key->conversion;
+
+		if (key->column < 0)
+			continue;
+		columns[num_columns] = batch_target_column(&run->target, key->name);
+		types[num_columns] = conversion->type;
+		typmods[num_columns] = conversion->typmod;
+		if (conversion->by_record)
+		{
+			types[num_columns] = JSONBOID;
+			typmods[num_columns] = -1;
+			record_types[num_columns] =
+				format_type_extended(conversion->type, conversion->typmod,
+									 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+		}
+		num_columns++;
+	}
+	shape->statement = batch_statement_make(run, num_columns, columns, types, typmods, record_types);
+	shape->values = palloc(sizeof(Datum) * (num_columns + 1));
+	shape->isnull = palloc(sizeof(bool) * (num_columns + 1));
+	MemoryContextSwitchTo(old_context);
+
+	if (*place)
+		MemoryContextDelete((*place)->context);
+	*place = shape;
+	reader->shape = shape;
+}
+
+/*
+ * Make rows until there are no more or they do not fit the pending ones.
+ * Returns a new shape when the row in hand has one.
+ */
+static Shape *
+make_rows(JsonbReader *reader)
+{
+	BatchRun   *run = reader->run;
+
+	while (take_row(reader))
+	{
+		Shape	   *shape;
+		MemoryContext old_context;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(run->row_context);
+		old_context = MemoryContextSwitchTo(run->row_context);
+		open_row(reader);
+		if (!find_shape(reader))
+		{
+			shape = make_shape(reader);
+			MemoryContextSwitchTo(old_context);
+			return shape;
+		}
+		shape = reader->shape;
+		if (!batch_run_has_room(run, shape->statement))
+		{
+			MemoryContextSwitchTo(old_context);
+			break;
+		}
+		for (int i = 0; i < shape->num_keys; i++)
+		{
+			ShapeKey   *key = &shape->keys[i];
+
+			if (key->column >= 0)
+				shape->values[key->column] = convert(&key->conversion, &reader->values[i],
+													 &shape->isnull[key->column]);
+		}
+		MemoryContextSwitchTo(old_context);
+		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
+		reader->has_row = false;
+	}
+	return NULL;
+}
+
+static void
+row_context_callback(void *arg)
+{
+	JsonbReader *reader = arg;
+
+	if (reader->has_row)
+		errcontext("row %lld of the batch", (long long) reader->run->num_read + 1);
+}
+
+/* The same; a row that cannot be made is rejected, if that is asked for. */
+static Shape *
+try_make_rows(JsonbReader *reader)
+{
+	BatchRun   *run = reader->run;
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+	ErrorContextCallback callback;
+	Shape	   *volatile shape = NULL;
+	ErrorData  *volatile error = NULL;
+
+	callback.callback = row_context_callback;
+	callback.arg = reader;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	if (!run->options.skip)
+		shape = make_rows(reader);
+	else
+	{
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(old_context);
+		PG_TRY();
+		{
+			shape = make_rows(reader);
+			ReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(old_context);
+			CurrentResourceOwner = old_owner;
+		}
+		PG_CATCH();
+		{
+			MemoryContextSwitchTo(run->batch_context);
+			error = CopyErrorData();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(old_context);
+			CurrentResourceOwner = old_owner;
+		}
+		PG_END_TRY();
+	}
+	error_context_stack = callback.previous;
+
+	if (error)
+	{
+		if (!reader->has_row || !batch_is_of_a_row(error->sqlerrcode))
+			ReThrowError(error);
+		batch_run_reject(run, error, &reader->row);
+		reader->has_row = false;
+	}
+	return shape;
+}
+
+static void
+read_rows(JsonbReader *reader)
+{
+	BatchRun   *run = reader->run;
+
+	while (take_row(reader))
+	{
+		Shape	   *shape = try_make_rows(reader);
+
+		if (shape || !batch_run_has_room(run, reader->has_row ? reader->shape->statement : NULL))
+			batch_run_flush(run);
+		if (shape)
+			finish_shape(reader, shape);
+	}
+}
+
+/* An array of objects, or a single one. */
+void
+batch_read_jsonb(BatchRun *run, Jsonb *array)
+{
+	JsonbReader reader = {.run = run};
+	JsonbValue	value;
+
+	if (JB_ROOT_IS_OBJECT(array))
+	{
+		batch_read_jsonb_rows(run, &array, 1);
+		return;
+	}
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("rows must be a JSON array of objects")));
+	reader.array = JsonbIteratorInit(&array->root);
+	(void) JsonbIteratorNext(&reader.array, &value, true);
+	read_rows(&reader);
+}
+
+void
+batch_read_jsonb_rows(BatchRun *run, Jsonb **rows, int num_rows)
+{
+	JsonbReader reader = {.run = run, .rows = rows, .num_rows = num_rows};
+
+	read_rows(&reader);
+}
