@@ -26,6 +26,7 @@
 
 #include "access/xact.h"
 #include "batch/buffer_internal.h"
+#include "batch/insert_internal.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -282,21 +283,6 @@ delete_rows(Oid role, const SpoolRow *rows, int num)
 	become_caller(caller);
 }
 
-/* May the same row be inserted without an error later? */
-static bool
-may_pass(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return true;
-	}
-	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
 /*
  * The row has failed with this error, noted here: try it again later, or
  * reject it.
@@ -310,7 +296,7 @@ failed(Oid role, SpoolRow *row, ErrorData *error)
 		.message = error->message,.detail = error->detail,
 	.constraint = error->constraint_name};
 
-	if (may_pass(error->sqlerrcode))
+	if (!batch_is_of_a_row(error->sqlerrcode))
 	{
 		CallerId	caller = become_owner();
 

@@ -138,6 +138,36 @@ batch_note_rejects(BatchRun *run)
 		SPI_freeplan(plan);
 }
 
+/* A row of a flush that was not inserted for a reason of its target, say. */
+void
+batch_note_rejected(Oid target, Jsonb *row, const BatchVerdict *verdict)
+{
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID};
+	Datum		values[lengthof(types)];
+	char		nulls[] = "       ";
+	char	   *name = get_rel_name(target);
+
+	values[0] = Int64GetDatum(nextval_internal(get_relname_relid("rejected_rows_id_seq",
+																 get_namespace_oid("perfopt", false)), false));
+	values[1] = CStringGetTextDatum(name == NULL ? psprintf("%u", target) :
+									quote_qualified_identifier(get_namespace_name(get_rel_namespace(target)), name));
+	values[2] = CStringGetTextDatum(unpack_sql_state(verdict->sqlerrcode));
+	values[3] = CStringGetTextDatum(verdict->message);
+	values[4] = CStringGetTextDatum(verdict->detail ? verdict->detail : "");
+	nulls[4] = verdict->detail ? ' ' : 'n';
+	values[5] = CStringGetTextDatum(verdict->constraint ? verdict->constraint : "");
+	nulls[5] = verdict->constraint ? ' ' : 'n';
+	values[6] = JsonbPGetDatum(row);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("INSERT INTO perfopt.rejected_rows (batch, target, ordinal, sqlstate,"
+							  " message, detail, constraint_name, payload)"
+							  " VALUES ($1, $2, 1, $3, $4, $5, $6, $7)",
+							  lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not note a rejected row");
+	SPI_finish();
+}
+
 Datum
 perfopt_delete_rejected_rows(PG_FUNCTION_ARGS)
 {
