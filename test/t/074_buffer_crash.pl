@@ -166,12 +166,12 @@ foreach my $case ([ 'ack', 'buffer-inserted' ], [ 'durable', 'buffer-spool-inser
 		{
 			my $pid = postmaster_pid();
 			$node->kill9;
-			# its children notice, and let go of its shared memory
-			for (1 .. 600) { last unless grep { /\b$pid\b/ } `ps -eo ppid,args | grep '[p]ostgres:'`; usleep(100_000); }	# between two looks
+			# it is gone, its children notice, and let go of its shared memory
+			for (1 .. 300) { last unless kill(0, $pid) || grep { /^\s*$pid\b/ } `ps -eo ppid`; usleep(100_000); }	# between two looks
 		}
 		my $acknowledged = end_load($load);
 		my $started = 0;
-		for (1 .. 100) { $started = $node->start(fail_ok => 1) and last; usleep(200_000); }	# until no process has the old memory
+		for (1 .. 100) { $started = $node->start(fail_ok => 1) and last; $node->{_pid} = undef; usleep(200_000); }	# until no process has the old memory
 		ok($started, "$mode: $how of the postmaster at $step");
 		check($acknowledged, $mode, '... under load');
 	}
