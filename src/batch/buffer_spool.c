@@ -373,9 +373,14 @@ insert_run(SpoolRow *rows, int num)
 int
 buffer_spool_move(Oid role, int max_rows, SpoolRow *rows)
 {
-	int			num = take_rows(role, max_rows, rows);
+	Oid			schema = get_namespace_oid("perfopt", true);
+	int			num;
 	int			end;
 
+	/* the extension may have been dropped meanwhile */
+	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("insert_spool", schema)))
+		return 0;
+	num = take_rows(role, max_rows, rows);
 	if (num == 0)
 		return 0;
 	PERFOPT_STOP_POINT("buffer-spool-taken");
