@@ -471,9 +471,9 @@ count_spool_rows(const SpoolRow *rows, int num)
 static void
 flush_spool(MemoryContext context)
 {
+	static SpoolRow rows[BUFFER_MAX_FLUSH];
 	static int	singles = 0;	/* still to be taken one at a time */
 	BufferOwner *owner = buffer_owner(my_place.owner);
-	SpoolRow   *rows = palloc0(sizeof(SpoolRow) * BUFFER_MAX_FLUSH);
 	int			max_rows = singles > 0 ? 1 : BUFFER_MAX_FLUSH;
 	volatile int num = 0;
 	ErrorData  *volatile error = NULL;
@@ -485,6 +485,7 @@ flush_spool(MemoryContext context)
 	request = owner->spool_request;
 	LWLockRelease(buffer_owner_lock(my_place.owner));
 
+	rows[0].id = 0;
 	debug_query_string = "rows of perfopt.insert_spool";
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	perfopt_job_limit(LIMIT_MS);
@@ -692,8 +693,9 @@ static void
 flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	/* the first block of it is kept from flush to flush */
 	MemoryContext context = AllocSetContextCreate(caller, "perfopt insert buffer",
-												  ALLOCSET_DEFAULT_SIZES);
+												  0, 128 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz worked_at = start;
 	TimestampTz told_at = 0;

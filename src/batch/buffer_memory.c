@@ -646,7 +646,11 @@ buffer_take(int owner_number, int queue_number, int max_rows)
 	int			withdrawn = BUFFER_NONE;
 	int			last = BUFFER_NONE;
 
-	max_rows = Min(max_rows, BUFFER_MAX_FLUSH);
+	/* rows put from here on can wait for the next one */
+	LWLockAcquire(OWNER_LOCK(owner_number), LW_SHARED);
+	max_rows = Min(max_rows, Max(queue->rows, 1));
+	LWLockRelease(OWNER_LOCK(owner_number));
+
 	batch->owner = owner_number;
 	batch->lost = BUFFER_NONE;
 	batch->queue = queue_number;

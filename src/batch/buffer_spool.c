@@ -247,6 +247,7 @@ take_rows(Oid role, int max_rows, SpoolRow *rows)
 		bool		isnull;
 		MemoryContext old_context = MemoryContextSwitchTo(context);
 
+		memset(&rows[i], 0, sizeof(SpoolRow));
 		rows[i].id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		rows[i].target = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 		rows[i].payload = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
