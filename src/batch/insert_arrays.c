@@ -154,7 +154,7 @@ batch_read_composites(BatchRun *run, Datum datum, Oid array_type)
 		typmods[num_columns] = field->atttypmod;
 		fields[num_columns++] = i;
 	}
-	statement = batch_statement_make(run, num_columns, columns, types, typmods, NULL);
+	statement = batch_statement_make(run, num_columns, columns, types, typmods);
 
 	field_values = palloc(sizeof(Datum) * desc->natts);
 	field_nulls = palloc(sizeof(bool) * desc->natts);
@@ -246,7 +246,7 @@ batch_read_columns(BatchRun *run, List *names, int num_arrays, const Datum *arra
 							   readers[0].num_items, (char *) linitial(names),
 							   readers[i].num_items, name)));
 	}
-	statement = batch_statement_make(run, num_columns, columns, element_types, typmods, NULL);
+	statement = batch_statement_make(run, num_columns, columns, element_types, typmods);
 
 	while (readers[0].item < readers[0].num_items)
 	{

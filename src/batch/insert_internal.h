@@ -6,7 +6,8 @@
  * rows, each made for a BatchStatement, which is one for each set of columns
  * that rows have.  Rows are pending until a batch is full, the columns change,
  * or the source has no more (insert_run.c); then the statement runs over them
- * (insert_statement.c).
+ * (insert_statement.c), or what goes past the executor's one row at a time, where
+ * that loses nothing (insert_direct.c).
  */
 #ifndef PERFOPT_INSERT_INTERNAL_H
 #define PERFOPT_INSERT_INTERNAL_H
@@ -17,6 +18,7 @@
 #include "batch/batch_internal.h"
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
+#include "nodes/plannodes.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
@@ -66,7 +68,9 @@ typedef struct BatchStatement
 	TupleDesc	desc;			/* of the rows given to it; the last is the ordinal */
 	char	   *text;
 	SPIPlanPtr	plan;			/* when it is not among the kept ones */
+	bool		returning;		/* it says which rows it has written */
 	bool		streams;		/* a row is written before the next one is read */
+	const char *objection;		/* to the direct way, or NULL */
 } BatchStatement;
 
 /* A row that is kept until it is known what has become of it. */
@@ -91,7 +95,7 @@ struct BatchRun
 	bool		want_keys;
 	BatchEmit	emit;			/* or NULL */
 	void	   *emit_arg;
-	bool		returning;		/* statements say which rows they wrote */
+	bool		returning;		/* it must be known which rows are written */
 
 	MemoryContext context;		/* of the whole run */
 	MemoryContext batch_context;	/* of pending rows */
@@ -134,10 +138,14 @@ extern void batch_row_written(BatchRun *run, Datum key, bool key_isnull);
 
 extern BatchStatement *batch_statement_make(BatchRun *run, int num_columns,
 											const AttrNumber *columns, const Oid *types,
-											const int32 *typmods, char **record_types);
+											const int32 *typmods);
 extern uint64 batch_statement_run(BatchRun *run, BatchStatement *statement,
 								  Tuplestorestate *store);
 extern void batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store);
+
+/* insert_direct.c */
+extern const char *batch_direct_objection(BatchRun *run, List *statements);
+extern uint64 batch_direct_run(BatchRun *run, BatchStatement *statement, PlannedStmt *stmt);
 
 /* insert_arrays.c */
 extern void batch_read_composites(BatchRun *run, Datum array, Oid array_type);

@@ -5,8 +5,7 @@
  * Values become the columns' types as jsonb_populate_recordset() has it: a
  * string is read by the type's input function, so are numbers and booleans as
  * text, null is NULL.  The common types have shorter ways to the same values.
- * For arrays and composite types the statement itself calls the server's
- * jsonb_to_record().
+ * Arrays and composite types are left to the server's jsonb_populate_record().
  *
  * A key that an object does not have leaves its column to the default.  So
  * each set of keys is a "shape" with a statement of its own; rows keep their
@@ -19,13 +18,17 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "batch/insert_internal.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -44,7 +47,12 @@ typedef struct Conversion
 	FmgrInfo	input;
 	Oid			io_param;
 	bool		is_domain;
-	bool		by_record;		/* handed to jsonb_to_record() */
+
+	/* of arrays and composite types: a field "v" of a record */
+	bool		by_record;
+	FmgrInfo	populate;
+	TupleDesc	record_desc;
+	Datum		empty_record;
 } Conversion;
 
 /* A key of a shape. */
@@ -103,6 +111,23 @@ conversion_init(Conversion *conversion, Form_pg_attribute column)
 	conversion->by_record = type_is_rowtype(base) || OidIsValid(get_element_type(base));
 	getTypeInputInfo(column->atttypid, &input, &conversion->io_param);
 	fmgr_info(input, &conversion->input);
+
+	if (conversion->by_record)
+	{
+		TupleDesc	desc = CreateTemplateTupleDesc(1);
+		Datum		value = (Datum) 0;
+		bool		isnull = true;
+		List	   *arguments = list_make2(makeNullConst(RECORDOID, -1, InvalidOid),
+										   makeNullConst(JSONBOID, -1, InvalidOid));
+
+		TupleDescInitEntry(desc, 1, "v", conversion->type, conversion->typmod, 0);
+		conversion->record_desc = BlessTupleDesc(desc);
+		conversion->empty_record = HeapTupleGetDatum(heap_form_tuple(desc, &value, &isnull));
+		fmgr_info(F_JSONB_POPULATE_RECORD, &conversion->populate);
+		fmgr_info_set_expr((Node *) makeFuncExpr(F_JSONB_POPULATE_RECORD, RECORDOID, arguments,
+												 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+						   &conversion->populate);
+	}
 }
 
 /*
@@ -124,6 +149,27 @@ integer_of_numeric(Numeric number, int64 least, int64 greatest, int64 *result)
 	return true;
 }
 
+/* Of an array or composite type. */
+static Datum
+convert_by_record(Conversion *conversion, JsonbValue *value, bool *isnull)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	key = {.type = jbvString, .val.string = {.len = 1, .val = "v"}};
+	Datum		record;
+	HeapTupleData tuple;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_KEY, &key);
+	pushJsonbValue(&state, WJB_VALUE, value);
+	record = FunctionCall2(&conversion->populate, conversion->empty_record,
+						   JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL))));
+	tuple.t_data = DatumGetHeapTupleHeader(record);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	return heap_getattr(&tuple, 1, conversion->record_desc, isnull);
+}
+
 static Datum
 convert(Conversion *conversion, JsonbValue *value, bool *isnull)
 {
@@ -132,16 +178,7 @@ convert(Conversion *conversion, JsonbValue *value, bool *isnull)
 
 	*isnull = false;
 	if (conversion->by_record)
-	{
-		JsonbParseState *state = NULL;
-		JsonbValue	key = {.type = jbvString, .val.string = {.len = 1, .val = "v"}};
-
-		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		pushJsonbValue(&state, WJB_KEY, &key);
-		pushJsonbValue(&state, WJB_VALUE, value);
-		return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-	}
-
+		return convert_by_record(conversion, value, isnull);
 	switch (value->type)
 	{
 		case jbvNull:
@@ -364,30 +401,19 @@ finish_shape(JsonbReader *reader, Shape *shape)
 	AttrNumber *columns = palloc(sizeof(AttrNumber) * Max(shape->num_keys, 1));
 	Oid		   *types = palloc(sizeof(Oid) * Max(shape->num_keys, 1));
 	int32	   *typmods = palloc(sizeof(int32) * Max(shape->num_keys, 1));
-	char	  **record_types = palloc0(sizeof(char *) * Max(shape->num_keys, 1));
 	int			num_columns = 0;
 
 	for (int i = 0; i < shape->num_keys; i++)
 	{
 		ShapeKey   *key = &shape->keys[i];
-		Conversion *conversion = &key->conversion;
 
 		if (key->column < 0)
 			continue;
 		columns[num_columns] = batch_target_column(&run->target, key->name);
-		types[num_columns] = conversion->type;
-		typmods[num_columns] = conversion->typmod;
-		if (conversion->by_record)
-		{
-			types[num_columns] = JSONBOID;
-			typmods[num_columns] = -1;
-			record_types[num_columns] =
-				format_type_extended(conversion->type, conversion->typmod,
-									 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
-		}
-		num_columns++;
+		types[num_columns] = key->conversion.type;
+		typmods[num_columns++] = key->conversion.typmod;
 	}
-	shape->statement = batch_statement_make(run, num_columns, columns, types, typmods, record_types);
+	shape->statement = batch_statement_make(run, num_columns, columns, types, typmods);
 	shape->values = palloc(sizeof(Datum) * (num_columns + 1));
 	shape->isnull = palloc(sizeof(bool) * (num_columns + 1));
 	MemoryContextSwitchTo(old_context);

@@ -161,7 +161,7 @@ emit_skipped(BatchRun *run, int64 last)
 static inline bool
 rows_are_kept(const BatchRun *run, const BatchStatement *statement)
 {
-	return run->options.skip || (run->returning && !statement->streams);
+	return run->options.skip || (statement->returning && !statement->streams);
 }
 
 /* A statement has written the row in work. */
@@ -252,7 +252,7 @@ run_rows(BatchRun *run, int first, int last, uint64 *processed)
 	batch_statement_end_store(run->statement, store);
 	*processed = batch_statement_run(run, run->statement, store);
 	tuplestore_end(store);
-	if (!run->returning)
+	if (!run->statement->returning)
 	{
 		/* which of them a trigger skipped is not known, nor asked for */
 		uint64		inserted = Min(*processed, num_rows);
@@ -472,7 +472,7 @@ batch_run_flush(BatchRun *run)
 		processed = batch_statement_run(run, statement, run->store);
 		tuplestore_end(run->store);
 		run->store = NULL;
-		if (run->returning)
+		if (statement->returning)
 			emit_skipped(run, run->num_read);
 		else
 		{
@@ -485,7 +485,7 @@ batch_run_flush(BatchRun *run)
 	else
 	{
 		/* one by one, when what is returned could not be told apart */
-		int			step = run->returning && statement && !statement->streams ? 1 : run->num_pending;
+		int			step = statement && statement->returning && !statement->streams ? 1 : run->num_pending;
 
 		for (int i = 0; i < run->num_pending; i += step)
 		{

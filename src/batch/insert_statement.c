@@ -277,8 +277,6 @@ append_returning(StringInfo buf, BatchRun *run)
 	List	   *key = run->options.key_columns;
 	ListCell   *cell;
 
-	if (!run->returning)
-		return;
 	if (key == NIL)
 		key = run->target.primary_key;
 	if (key == NIL)
@@ -323,26 +321,50 @@ assigned_expression(const char *expression, Oid type, Form_pg_attribute column)
 	return pstrdup(expression);
 }
 
-static void
-look_at_plan(BatchStatement *statement)
+/* The plan as it is now; release_plan() gives it back. */
+static CachedPlan *
+current_plan(BatchStatement *statement)
 {
-	CachedPlan *plan = SPI_plan_get_cached_plan(get_plan(statement));
+	return SPI_plan_get_cached_plan(get_plan(statement));
+}
 
-	if (plan == NULL)
-		return;
-	statement->streams = plan_streams(plan->stmt_list);
+static void
+release_plan(BatchStatement *statement, CachedPlan *plan)
+{
 	/* one that is not kept has no owner */
 	ReleaseCachedPlan(plan, statement->plan ? NULL : CurrentResourceOwner);
 }
 
-/*
- * A statement for rows with these columns and types, in the current memory
- * context.  Where there is a record type, the value is a jsonb object with a
- * key "v", which is to be read as that type.
- */
+/* Learn from its plan how the statement will go about it. */
+static void
+look_at_plan(BatchRun *run, BatchStatement *statement)
+{
+	CachedPlan *plan;
+
+	plans_in_use++;
+	PG_TRY();
+	{
+		statement->streams = false;
+		statement->objection = "it has no plan of its own";
+		plan = current_plan(statement);
+		if (plan)
+		{
+			statement->streams = plan_streams(plan->stmt_list);
+			statement->objection = batch_direct_objection(run, plan->stmt_list);
+			release_plan(statement, plan);
+		}
+	}
+	PG_FINALLY();
+	{
+		plans_in_use--;
+	}
+	PG_END_TRY();
+}
+
+/* A statement for rows with these columns and types, in the current memory context. */
 BatchStatement *
 batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
-					 const Oid *types, const int32 *typmods, char **record_types)
+					 const Oid *types, const int32 *typmods)
 {
 	BatchStatement *statement = palloc0(sizeof(BatchStatement));
 	StringInfoData text;
@@ -367,33 +389,29 @@ batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
 	TupleDescInitEntry(statement->desc, num_columns + 1, "n", INT8OID, -1, 0);
 	appendStringInfo(&text, "%s SELECT", num_columns == 0 ? "" : ")");
 	for (int i = 0; i < num_columns; i++)
-	{
-		char	   *value = psprintf("s.c%d", i + 1);
-
-		if (record_types && record_types[i])
-			value = psprintf("(SELECT r.v FROM pg_catalog.jsonb_to_record(%s) AS r(v %s))",
-							 value, record_types[i]);
-		else
-			value = assigned_expression(value, types[i],
-										TupleDescAttr(run->target.desc, columns[i] - 1));
-		appendStringInfo(&text, "%s%s", i == 0 ? " " : ", ", value);
-	}
+		appendStringInfo(&text, "%s%s", i == 0 ? " " : ", ",
+						 assigned_expression(psprintf("s.c%d", i + 1), types[i],
+											 TupleDescAttr(run->target.desc, columns[i] - 1)));
 	appendStringInfoString(&text, " FROM " BATCH_RELATION " AS s WHERE perfopt.batch_row(s.n)");
 	append_conflict(&text, run, statement);
-	append_returning(&text, run);
-	statement->text = text.data;
-
 	run->relation->md.tupdesc = statement->desc;
-	plans_in_use++;
-	PG_TRY();
+
+	/* Of rows that go in directly it is known that they do. */
+	if (!run->want_keys && run->options.on_conflict == BATCH_CONFLICT_ERROR)
 	{
-		look_at_plan(statement);
+		statement->text = text.data;
+		look_at_plan(run, statement);
+		if (!run->returning || statement->objection == NULL)
+			return statement;
+		statement->plan = NULL;
 	}
-	PG_FINALLY();
+	if (run->returning)
 	{
-		plans_in_use--;
+		append_returning(&text, run);
+		statement->returning = true;
 	}
-	PG_END_TRY();
+	statement->text = text.data;
+	look_at_plan(run, statement);
 	return statement;
 }
 
@@ -444,12 +462,28 @@ batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store)
 	pfree(isnull);
 }
 
-/*
- * Run the statement over the rows.  Returns how many it says it has written;
- * run->progress tells how far it came, also when it fails.
- */
-uint64
-batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *store)
+/* Run it the direct way, if that can still be done. */
+static bool
+try_direct(BatchRun *run, BatchStatement *statement, uint64 *processed)
+{
+	CachedPlan *plan;
+	bool		possible;
+
+	if (statement->objection)
+		return false;
+	plan = current_plan(statement);
+	if (plan == NULL)
+		return false;
+	possible = batch_direct_objection(run, plan->stmt_list) == NULL;
+	if (possible)
+		*processed = batch_direct_run(run, statement,
+									  linitial_node(PlannedStmt, plan->stmt_list));
+	release_plan(statement, plan);
+	return possible;
+}
+
+static uint64
+execute(BatchRun *run, BatchStatement *statement)
 {
 	WrittenReceiver receiver = {
 		.pub = {
@@ -462,14 +496,31 @@ batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *s
 		.run = run
 	};
 	SPIExecuteOptions options = {0};
-	ErrorContextCallback callback;
 	uint64		processed = 0;
 	int			result;
 
+	if (try_direct(run, statement, &processed))
+		return processed;
+	if (statement->returning)
+		options.dest = &receiver.pub;
+	result = SPI_execute_plan_extended(get_plan(statement), &options);
+	if (result < 0)
+		elog(ERROR, "could not run a batched insert: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/*
+ * Run the statement over the rows.  Returns how many it says it has written;
+ * run->progress tells how far it came, also when it fails.
+ */
+uint64
+batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *store)
+{
+	ErrorContextCallback callback;
+	volatile uint64 processed = 0;
+
 	run->relation->md.tupdesc = statement->desc;
 	run->relation->reldata = store;
-	if (run->returning)
-		options.dest = &receiver.pub;
 
 	callback.callback = row_context_callback;
 	callback.arg = run;
@@ -484,10 +535,7 @@ batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *s
 	plans_in_use++;
 	PG_TRY();
 	{
-		result = SPI_execute_plan_extended(get_plan(statement), &options);
-		if (result < 0)
-			elog(ERROR, "could not run a batched insert: %s", SPI_result_code_string(result));
-		processed = SPI_processed;
+		processed = execute(run, statement);
 	}
 	PG_FINALLY();
 	{

@@ -1,0 +1,331 @@
+/*
+ * insert_direct.c
+ *		The rows of a batched insert straight into a table, in bulk as COPY does,
+ *		where nothing of what an INSERT means can be lost.
+ *
+ * The INSERT has been planned: its plan says what would be done.  Where that is
+ * a ModifyTable that puts rows into one ordinary heap table, with no trigger to
+ * fire for them, nothing to check but the table's own constraints, no conflict
+ * clause and nothing to return, its subplan is run as a query of its own, with
+ * the plan's range table, so that privileges are checked by the executor as
+ * ever.  What it returns are complete rows of the table, casts and defaults
+ * included.  They are checked, collected, and written by table_multi_insert();
+ * index entries are made one row after the other.  Where the plan is something
+ * else, another extension's node for example, it stays the plan's.
+ *
+ * As in COPY, rows that are collected are not yet seen by functions that read
+ * the table, so volatile ones, which could, are an objection; and a constraint
+ * that a row violates is found before duplicates among the rows collected
+ * before it: of several bad rows another one may fail the call.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "batch/insert_internal.h"
+#include "common/compat.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "storage/bufmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+/* As many as COPY collects. */
+#define MAX_ROWS	1000
+#define MAX_BYTES	65535
+
+typedef struct DirectInsert
+{
+	DestReceiver pub;
+	BatchRun   *run;
+	EState	   *estate;
+	ResultRelInfo *target;
+	CommandId	command;
+	BulkInsertState bulk;		/* from the second buffer on */
+	bool		flushed;
+	int			num_rows;
+	Size		num_bytes;
+	uint64		num_written;
+	TupleTableSlot *slots[MAX_ROWS];
+	int64		ordinals[MAX_ROWS];
+} DirectInsert;
+
+/* ---------------------------------------------------------------------
+ * May it be done?
+ */
+static bool
+domain_is_volatile(Oid type)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "perfopt domain",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	DomainConstraintRef *constraints = palloc(sizeof(DomainConstraintRef));
+	ListCell   *cell;
+	bool		result = false;
+
+	InitDomainConstraintRef(type, constraints, context, false);
+	foreach(cell, constraints->constraints)
+		result = result ||
+			contain_volatile_functions((Node *) ((DomainConstraintState *) lfirst(cell))->check_expr);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(context);
+	return result;
+}
+
+static const char *
+objection_of_table(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		return "it is not an ordinary table";
+	if (rel->rd_rel->relispartition)
+		return "it is a partition";
+	if (rel->rd_tableam != GetHeapamTableAmRoutine())
+		return "its rows are kept by another access method than heap";
+	if (RELATION_IS_OTHER_TEMP(rel) || (XactReadOnly && !rel->rd_islocaltemp))
+		return "it cannot be written";
+	if (triggers &&
+		(triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
+		 triggers->trig_insert_instead_row || triggers->trig_insert_before_statement ||
+		 triggers->trig_insert_after_statement || triggers->trig_insert_new_table))
+		return "it has triggers that fire for an INSERT, or foreign keys";
+	for (int i = 0; constr && i < constr->num_check; i++)
+	{
+		if (contain_volatile_functions(stringToNode(constr->check[i].ccbin)))
+			return "a CHECK constraint calls a volatile function";
+	}
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (!column->attisdropped && get_typtype(column->atttypid) == TYPTYPE_DOMAIN &&
+			domain_is_volatile(column->atttypid))
+			return "a domain's constraint calls a volatile function";
+	}
+	return NULL;
+}
+
+/* Why the plan's INSERT into the table cannot be done here, or NULL. */
+static const char *
+objection(Relation rel, PlannedStmt *stmt)
+{
+	ModifyTable *modify;
+	TupleDesc	desc = RelationGetDescr(rel);
+	ListCell   *cell;
+	int			attnum = 0;
+	const char *reason;
+
+	if (stmt->commandType != CMD_INSERT || !IsA(stmt->planTree, ModifyTable))
+		return "its plan is not a plain INSERT";
+	modify = (ModifyTable *) stmt->planTree;
+	if (modify->operation != CMD_INSERT || list_length(modify->resultRelations) != 1 ||
+		modify->rowMarks != NIL || stmt->hasModifyingCTE || stmt->rowMarks != NIL ||
+		rt_fetch(linitial_int(modify->resultRelations), stmt->rtable)->relid != RelationGetRelid(rel))
+		return "its plan is not a plain INSERT";
+	if (modify->onConflictAction != ONCONFLICT_NONE)
+		return "there is a conflict clause";
+	if (stmt->hasReturning || modify->returningLists != NIL)
+		return "rows are returned";
+	if (modify->withCheckOptionLists != NIL)
+		return "row level security applies";
+	reason = objection_of_table(rel);
+	if (reason)
+		return reason;
+
+	if (!IsA(outerPlan(modify), NamedTuplestoreScan))
+		return "its plan is not a plain INSERT";
+	if (contain_volatile_functions_not_nextval((Node *) outerPlan(modify)->targetlist))
+		return "a default or cast calls a volatile function";
+	foreach(cell, outerPlan(modify)->targetlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+		Form_pg_attribute column;
+
+		if (attnum >= desc->natts || entry->resjunk)
+			return "its plan is not a plain INSERT";
+		column = TupleDescAttr(desc, attnum++);
+		/* the same that the executor insists on */
+		if (column->attisdropped || column->attgenerated)
+		{
+			if (!IsA(entry->expr, Const) || !((Const *) entry->expr)->constisnull)
+				return "its plan is not a plain INSERT";
+		}
+		else if (exprType((Node *) entry->expr) != column->atttypid)
+			return "its plan is not a plain INSERT";
+	}
+	if (attnum != desc->natts)
+		return "its plan is not a plain INSERT";
+	return NULL;
+}
+
+const char *
+batch_direct_objection(BatchRun *run, List *statements)
+{
+	Relation	rel;
+	const char *reason;
+
+	if (list_length(statements) != 1)
+		return "it has rules";
+	rel = table_open(run->target.relid, NoLock);
+	reason = objection(rel, linitial_node(PlannedStmt, statements));
+	table_close(rel, NoLock);
+	return reason;
+}
+
+/* ---------------------------------------------------------------------
+ * Doing it
+ */
+
+/* Write the rows that are collected. */
+static void
+flush_rows(DirectInsert *insert)
+{
+	BatchProgress *progress = &insert->run->progress;
+	BatchProgress reading = *progress;
+	Relation	rel = insert->target->ri_RelationDesc;
+	MemoryContext old_context;
+
+	if (insert->num_rows == 0)
+		return;
+
+	/* which of them fails here cannot be told */
+	progress->done = true;
+	if (insert->flushed && insert->bulk == NULL)
+		insert->bulk = GetBulkInsertState();
+	insert->flushed = true;
+	old_context = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
+	table_multi_insert(rel, insert->slots, insert->num_rows, insert->command, 0, insert->bulk);
+	MemoryContextSwitchTo(old_context);
+
+	progress->done = false;
+	for (int i = 0; i < insert->num_rows; i++)
+	{
+		progress->row = insert->ordinals[i];
+		if (insert->target->ri_NumIndices > 0)
+		{
+			ResetPerTupleExprContext(insert->estate);
+			list_free(perfopt_insert_index_tuples(insert->target, insert->slots[i], insert->estate));
+		}
+		ExecClearTuple(insert->slots[i]);
+	}
+	*progress = reading;
+	insert->num_written += insert->num_rows;
+	insert->num_rows = 0;
+	insert->num_bytes = 0;
+}
+
+static bool
+receive_row(TupleTableSlot *row, DestReceiver *self)
+{
+	DirectInsert *insert = (DirectInsert *) self;
+	Relation	rel = insert->target->ri_RelationDesc;
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	TupleTableSlot *slot = insert->slots[insert->num_rows];
+	bool		should_free;
+	HeapTuple	tuple;
+
+	ResetPerTupleExprContext(insert->estate);
+	if (slot == NULL)
+		slot = insert->slots[insert->num_rows] =
+			table_slot_create(rel, &insert->estate->es_tupleTable);
+	slot_getallattrs(row);
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * RelationGetDescr(rel)->natts);
+	memcpy(slot->tts_isnull, row->tts_isnull, sizeof(bool) * RelationGetDescr(rel)->natts);
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(rel);
+
+	if (constr && constr->has_generated_stored)
+		ExecComputeStoredGenerated(insert->target, insert->estate, slot, CMD_INSERT);
+	if (constr)
+		ExecConstraints(insert->target, slot, insert->estate);
+	/* from now on it does not need what the values point to */
+	ExecMaterializeSlot(slot);
+
+	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	insert->num_bytes += tuple->t_len;
+	insert->ordinals[insert->num_rows++] = insert->run->progress.row;
+	if (insert->num_rows >= MAX_ROWS || insert->num_bytes >= MAX_BYTES)
+		flush_rows(insert);
+	return true;
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+receiver_shutdown(DestReceiver *self)
+{
+}
+
+/* Run the plan's INSERT.  Returns how many rows it has written. */
+uint64
+batch_direct_run(BatchRun *run, BatchStatement *statement, PlannedStmt *stmt)
+{
+	ModifyTable *modify = castNode(ModifyTable, stmt->planTree);
+	PlannedStmt *query = makeNode(PlannedStmt);
+	QueryEnvironment *environment = create_queryEnv();
+	DirectInsert *insert = palloc0(sizeof(DirectInsert));
+	QueryDesc  *query_desc;
+	Relation	rel;
+	MemoryContext old_context;
+	uint64		num_written;
+
+	memcpy(query, stmt, sizeof(PlannedStmt));
+	query->commandType = CMD_SELECT;
+	query->planTree = outerPlan(modify);
+	perfopt_clear_result_relations(query);
+	register_ENR(environment, run->relation);
+
+	insert->pub.receiveSlot = receive_row;
+	insert->pub.rStartup = receiver_startup;
+	insert->pub.rShutdown = receiver_shutdown;
+	insert->pub.rDestroy = receiver_shutdown;
+	insert->pub.mydest = DestNone;
+	insert->run = run;
+
+	/* what SPI does for a statement that writes */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	query_desc = CreateQueryDesc(query, statement->text, GetActiveSnapshot(), InvalidSnapshot,
+								 &insert->pub, NULL, environment, 0);
+	ExecutorStart(query_desc, 0);
+
+	insert->estate = query_desc->estate;
+	insert->command = insert->estate->es_output_cid = GetCurrentCommandId(true);
+	rel = table_open(run->target.relid, NoLock);
+	old_context = MemoryContextSwitchTo(insert->estate->es_query_cxt);
+	insert->target = makeNode(ResultRelInfo);
+	InitResultRelInfo(insert->target, rel, linitial_int(modify->resultRelations), NULL, 0);
+	ExecOpenIndices(insert->target, false);
+	MemoryContextSwitchTo(old_context);
+
+	perfopt_executor_run(query_desc);
+	flush_rows(insert);
+	num_written = insert->num_written;
+
+	if (insert->bulk)
+		FreeBulkInsertState(insert->bulk);
+	table_finish_bulk_insert(rel, 0);
+	ExecCloseIndices(insert->target);
+	table_close(rel, NoLock);
+	ExecutorFinish(query_desc);
+	ExecutorEnd(query_desc);
+	FreeQueryDesc(query_desc);
+	PopActiveSnapshot();
+	pfree(insert);
+	return num_written;
+}
