@@ -17,6 +17,7 @@
 #include "access/tupdesc.h"
 #include "batch/batch_internal.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "nodes/plannodes.h"
 #include "utils/queryenvironment.h"
@@ -151,6 +152,26 @@ extern uint64 batch_direct_run(BatchRun *run, BatchStatement *statement, Planned
 extern void batch_read_composites(BatchRun *run, Datum array, Oid array_type);
 extern void batch_read_columns(BatchRun *run, List *names, int num_arrays,
 							   const Datum *arrays, const Oid *types);
+
+/* insert_values.c */
+/* How a value becomes one of a column's type. */
+typedef struct BatchConversion
+{
+	Oid			type;
+	int32		typmod;
+	FmgrInfo	input;
+	Oid			io_param;
+	bool		is_domain;
+
+	/* of arrays and composite types: a field "v" of a record */
+	bool		by_record;
+	FmgrInfo	populate;
+	TupleDesc	record_desc;
+	Datum		empty_record;
+} BatchConversion;
+
+extern void batch_conversion_init(BatchConversion *conversion, Form_pg_attribute column);
+extern Datum batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull);
 
 /* insert_jsonb.c */
 extern void batch_read_jsonb(BatchRun *run, Jsonb *array);
