@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(131);
+SELECT plan(133);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -200,6 +200,38 @@ SELECT is((SELECT array_agg((to_jsonb(k) - 'id' - 'other')::text ORDER BY id) FR
     'values are those of jsonb_populate_recordset()');
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('kinds', (SELECT array_agg(k) FROM kinds k))$$, 'VALUES (2::bigint, 0::bigint)', 'rows of the table can be inserted again');
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('kinds', '[{"p":"(x,)"},{"ps":{"a":1}},{"p":{"x":1}},{"id":1}]', on_error => 'skip')$$, 'VALUES (1::bigint, 3::bigint)', 'composites that are none');
+
+-- Times, dates and numbers are read as the server reads them
+CREATE FUNCTION read_as_server(type text, json jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE one text; other text;
+BEGIN
+    EXECUTE format('CREATE TEMP TABLE IF NOT EXISTS %I (v %s)', 'read_' || type, type);
+    EXECUTE format('TRUNCATE pg_temp.%I', 'read_' || type);
+    BEGIN
+        PERFORM perfopt.batch_insert(format('pg_temp.%I', 'read_' || type)::regclass, jsonb_build_array(jsonb_build_object('v', json)));
+        EXECUTE format('SELECT coalesce(v::text, ''null'') FROM pg_temp.%I', 'read_' || type) INTO one;
+    EXCEPTION WHEN OTHERS THEN one := SQLSTATE;
+    END;
+    BEGIN
+        EXECUTE format('SELECT coalesce(v::text, ''null'') FROM jsonb_to_record($1) AS r(v %s)', type) INTO other USING jsonb_build_object('v', json);
+    EXCEPTION WHEN OTHERS THEN other := SQLSTATE;
+    END;
+    RETURN CASE WHEN one IS DISTINCT FROM other THEN format('%s %s: %s, not %s', type, json, one, other) END;
+END $$;
+SET LOCAL TimeZone = 'America/St_Johns';
+SET LOCAL DateStyle = 'SQL, DMY';
+SELECT is((SELECT string_agg(read_as_server(type, to_jsonb(text)), E'\n') FROM unnest('{timestamptz,timestamp,date,timestamptz(3)}'::text[]) type,
+    unnest('{2024-01-02,2024-02-29,2023-02-29,1900-02-29,2000-02-29,0001-01-01,0000-01-01,9999-12-31,2024-13-01,2024-00-10,2024-01-00,2024-01-32,2024-1-2,20240102,
+        2024-01-02T03:04:05,2024-01-02 03:04:05,2024-01-02T03:04:05Z,2024-01-02T03:04:05+00:00,2024-01-02T03:04:05+05:30,2024-01-02 03:04:05-03,2024-01-02T03:04:05-03:30,
+        2024-01-02T03:04:05.1+00:00,2024-01-02T03:04:05.123456+00:00,2024-01-02T03:04:05.1234567+00:00,2024-01-02T03:04:05.+00:00,2024-01-02T23:59:59.999999-14:00,
+        2024-01-02T24:00:00+00:00,2024-01-02T23:60:00+00:00,2024-01-02T23:59:60+00:00,2024-01-02T03:04:05+15:00,2024-01-02T03:04:05+16:00,2024-01-02T03:04:05+05:60,2024-01-02T03:04:05+05:30:10,
+        2024-01-02T03:04:05+0530,2024-01-02T03:04:05+5,1582-10-10,1969-12-31T23:59:59+00:00,1700-01-01T00:00:00.5+00:00,infinity,epoch,now BC,"",2024-01-02T,2024-01-02T03,2024-01-02T03:04,2024-01-02T03:04:05+,"2024-01-02T03:04:05+00:00 ", 2024-01-02T03:04:05+00:0,
+        2024-01-02T0a:04:05+00:00,12024-01-02T03:04:05+00:00,2024-01-02x03:04:05+00:00}'::text[]) text), NULL, 'times and dates');
+SELECT is((SELECT string_agg(read_as_server(type, number::jsonb), E'\n') FROM unnest('{smallint,int,bigint,numeric,float8,real,text,"numeric(8,2)",boolean}'::text[]) type,
+    unnest('{0,-0,1,-1,9999,10000,10001,-10000,99999999,100000000,32767,32768,-32768,-32769,2147483647,2147483648,-2147483648,-2147483649,9999999999999999,10000000000000000,12345678901234567,
+        9223372036854775807,9223372036854775808,-9223372036854775808,-9223372036854775809,1.0,1.5,-1.5,0.1,0.0001,0.00001,1e3,1e4,1e16,1e20,1e-5,1.50e1,123456789.12345678901234567890,1e400,true,false}'::text[]) number), NULL, 'numbers');
+RESET TimeZone;
+RESET DateStyle;
 
 -- Views, rules, partitions, inheritance
 SELECT setval('users_id_seq', 1000) \g /dev/null
