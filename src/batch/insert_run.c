@@ -191,9 +191,9 @@ batch_row_written(BatchRun *run, Datum key, bool key_isnull)
 	{
 		BatchRow	row = {.action = action};
 
-		emit_skipped(run, run->progress.row - 1);
-		if (run->num_emitted >= run->progress.row)
+		if (run->progress.row <= run->num_emitted || run->progress.row > run->num_read)
 			elog(ERROR, "a batched insert has lost its place");
+		emit_skipped(run, run->progress.row - 1);
 		row.key = key_isnull ? NULL : DatumGetJsonbP(key);
 		emit_row(run, run->progress.row, &row);
 	}
@@ -462,10 +462,12 @@ void
 batch_run_flush(BatchRun *run)
 {
 	BatchStatement *statement = run->statement;
+	MemoryContext old_context;
 	uint64		processed;
 
 	if (run->num_pending == 0)
 		return;
+	old_context = MemoryContextSwitchTo(run->batch_context);
 	if (run->store)
 	{
 		batch_statement_end_store(statement, run->store);
@@ -500,6 +502,7 @@ batch_run_flush(BatchRun *run)
 	}
 	run->num_pending = 0;
 	run->statement = NULL;
+	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(run->batch_context);
 }
 

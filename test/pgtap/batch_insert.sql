@@ -202,21 +202,21 @@ SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('kinds',
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('kinds', '[{"p":"(x,)"},{"ps":{"a":1}},{"p":{"x":1}},{"id":1}]', on_error => 'skip')$$, 'VALUES (1::bigint, 3::bigint)', 'composites that are none');
 
 -- Times, dates and numbers are read as the server reads them
-CREATE FUNCTION read_as_server(type text, json jsonb) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION read_as_server(type text, given jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE one text; other text;
 BEGIN
     EXECUTE format('CREATE TEMP TABLE IF NOT EXISTS %I (v %s)', 'read_' || type, type);
     EXECUTE format('TRUNCATE pg_temp.%I', 'read_' || type);
     BEGIN
-        PERFORM perfopt.batch_insert(format('pg_temp.%I', 'read_' || type)::regclass, jsonb_build_array(jsonb_build_object('v', json)));
+        PERFORM perfopt.batch_insert(format('pg_temp.%I', 'read_' || type)::regclass, jsonb_build_array(jsonb_build_object('v', given)));
         EXECUTE format('SELECT coalesce(v::text, ''null'') FROM pg_temp.%I', 'read_' || type) INTO one;
     EXCEPTION WHEN OTHERS THEN one := SQLSTATE;
     END;
     BEGIN
-        EXECUTE format('SELECT coalesce(v::text, ''null'') FROM jsonb_to_record($1) AS r(v %s)', type) INTO other USING jsonb_build_object('v', json);
+        EXECUTE format('SELECT coalesce(v::text, ''null'') FROM jsonb_to_record($1) AS r(v %s)', type) INTO other USING jsonb_build_object('v', given);
     EXCEPTION WHEN OTHERS THEN other := SQLSTATE;
     END;
-    RETURN CASE WHEN one IS DISTINCT FROM other THEN format('%s %s: %s, not %s', type, json, one, other) END;
+    RETURN CASE WHEN one IS DISTINCT FROM other THEN format('%s %s: %s, not %s', type, given, one, other) END;
 END $$;
 SET LOCAL TimeZone = 'America/St_Johns';
 SET LOCAL DateStyle = 'SQL, DMY';

@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(50);
+SELECT plan(52);
 
 CREATE ROLE batch_direct;
 CREATE SCHEMA batch_direct;
@@ -85,6 +85,10 @@ TRUNCATE plain RESTART IDENTITY;
 SELECT is((perfopt.batch_insert('plain', '{a}', ARRAY(SELECT generate_series(1, 5000)))).inserted, 5000::bigint, 'several buffers');
 SELECT results_eq('SELECT count(*), min(id), max(id), sum(a), bool_and(b = ''b''), bool_and(c = a * 2), bool_and(d = now()) FROM plain',
     'VALUES (5000::bigint, 1::bigint, 5000::bigint, 12502500::bigint, true, true, true)', 'defaults and generated columns');
+SET work_mem = '64kB';
+SELECT is((perfopt.batch_insert('referenced', '{id}', ARRAY(SELECT generate_series(100001, 110000)))).inserted, 10000::bigint, 'more than fits in memory');
+SELECT is((perfopt.batch_insert('referring', '{a}', ARRAY(SELECT generate_series(100001, 110000)))).inserted, 10000::bigint, '... also by a statement');
+RESET work_mem;
 SET enable_seqscan = off;
 SELECT is((SELECT a FROM plain WHERE id = 4321), 4321, 'the index has them');
 SELECT is((SELECT count(*) FROM (SELECT id FROM plain ORDER BY id) s), 5000::bigint, 'all of them');

@@ -81,6 +81,7 @@ $node->safe_psql('postgres', q{
 });
 
 my $seed;
+my $version = $node->pg_version->major;
 sub chance { return rand() < $_[0]; }
 sub pick { return $_[ rand @_ ]; }
 sub quote { my ($text) = @_; return 'NULL' unless defined $text; $text =~ s/'/''/g; return "'$text'"; }
@@ -115,7 +116,7 @@ sub columns
 	{
 		push @columns, $column if chance(0.4);
 	}
-	push @columns, { name => 'gen', definition => 'int GENERATED ALWAYS AS (coalesce(a, 0) * 2) STORED', omit => 1 }
+	push @columns, { name => 'gen', definition => 'int GENERATED ALWAYS AS (coalesce(a, 0) * 2) ' . ($version >= 18 && chance(0.5) ? 'VIRTUAL' : 'STORED'), omit => 1 }
 	  if chance(0.4) && grep { $_->{name} eq 'a' } @columns;
 	push @columns, { name => 'a', definition => 'int CHECK (a <> 13)', type => 'int', good => sub { int(rand 12) }, bad => sub { pick(13, 'x') } }
 	  unless grep { !$_->{omit} } @columns;
