@@ -421,9 +421,13 @@ emit_verdict(BatchRun *run, int64 ordinal, const BatchRow *row)
 void
 batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows, BatchVerdict *verdicts)
 {
-	Verdicts	result = {.verdicts = verdicts, .context = CurrentMemoryContext};
-	BatchRun	run = {.options.skip = true, .emit = emit_verdict, .emit_arg = &result};
+	Verdicts	result;
+	BatchRun	run = {.emit = emit_verdict};
 
+	result.verdicts = verdicts;
+	result.context = CurrentMemoryContext;
+	run.emit_arg = &result;
+	run.options.skip = true;
 	batch_target_describe(&run.target, target);
 	batch_run_begin(&run);
 	batch_read_jsonb_rows(&run, rows, num_rows);

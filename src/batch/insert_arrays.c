@@ -144,7 +144,7 @@ batch_read_composites(BatchRun *run, Datum datum, Oid array_type)
 			continue;
 		attnum = batch_target_column(&run->target, NameStr(field->attname));
 		column = TupleDescAttr(run->target.desc, attnum - 1);
-		/* the row type has these columns whether one wants to give them or not */
+		/* which are in the row type whether one wants to give them or not */
 		if (own_type && run->options.columns == NIL &&
 			(column->attgenerated || column->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
 			continue;

@@ -74,8 +74,11 @@ domain_is_volatile(Oid type)
 
 	InitDomainConstraintRef(type, constraints, context, false);
 	foreach(cell, constraints->constraints)
-		result = result ||
-			contain_volatile_functions((Node *) ((DomainConstraintState *) lfirst(cell))->check_expr);
+	{
+		DomainConstraintState *constraint = lfirst(cell);
+
+		result = result || contain_volatile_functions((Node *) constraint->check_expr);
+	}
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
 	return result;

@@ -66,11 +66,11 @@ typedef struct BatchStatement
 {
 	int			num_columns;
 	AttrNumber *columns;		/* of the target */
-	TupleDesc	desc;			/* of the rows given to it; the last is the ordinal */
+	TupleDesc	desc;			/* of rows given to it, with the ordinal */
 	char	   *text;
 	SPIPlanPtr	plan;			/* when it is not among the kept ones */
 	bool		returning;		/* it says which rows it has written */
-	bool		streams;		/* a row is written before the next one is read */
+	bool		streams;		/* writes a row before it reads the next */
 	const char *objection;		/* to the direct way, or NULL */
 } BatchStatement;
 

@@ -320,8 +320,9 @@ make_rows(JsonbReader *reader)
 			ShapeKey   *key = &shape->keys[i];
 
 			if (key->column >= 0)
-				shape->values[key->column] = batch_convert(&key->conversion, &reader->values[i],
-													 &shape->isnull[key->column]);
+				shape->values[key->column] =
+					batch_convert(&key->conversion, &reader->values[i],
+								  &shape->isnull[key->column]);
 		}
 		MemoryContextSwitchTo(old_context);
 		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
@@ -431,7 +432,9 @@ batch_read_jsonb(BatchRun *run, Jsonb *array)
 void
 batch_read_jsonb_rows(BatchRun *run, Jsonb **rows, int num_rows)
 {
-	JsonbReader reader = {.run = run, .rows = rows, .num_rows = num_rows};
+	JsonbReader reader = {.run = run};
 
+	reader.rows = rows;
+	reader.num_rows = num_rows;
 	read_rows(&reader);
 }

@@ -209,7 +209,7 @@ batch_is_of_a_row(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* rollback: deadlocks ... */
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlocks ... */
 		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancel, shutdown */
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* files */

@@ -215,8 +215,10 @@ names_contain(List *names, const char *name)
 	ListCell   *cell;
 
 	foreach(cell, names)
+	{
 		if (strcmp(lfirst(cell), name) == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -367,14 +369,14 @@ batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
 					 const Oid *types, const int32 *typmods)
 {
 	BatchStatement *statement = palloc0(sizeof(BatchStatement));
-	StringInfoData text;
+	StringInfoData sql;
 
 	statement->num_columns = num_columns;
 	statement->columns = palloc(sizeof(AttrNumber) * Max(num_columns, 1));
 	statement->desc = CreateTemplateTupleDesc(num_columns + 1);
 
-	initStringInfo(&text);
-	appendStringInfo(&text, "INSERT INTO %s AS batch_target", run->target.name);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s AS batch_target", run->target.name);
 	for (int i = 0; i < num_columns; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(run->target.desc, columns[i] - 1);
@@ -383,23 +385,23 @@ batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
 		statement->columns[i] = columns[i];
 		snprintf(name, sizeof(name), "c%d", i + 1);
 		TupleDescInitEntry(statement->desc, i + 1, name, types[i], typmods[i], 0);
-		appendStringInfo(&text, "%s%s", i == 0 ? " (" : ", ",
+		appendStringInfo(&sql, "%s%s", i == 0 ? " (" : ", ",
 						 quote_identifier(NameStr(column->attname)));
 	}
 	TupleDescInitEntry(statement->desc, num_columns + 1, "n", INT8OID, -1, 0);
-	appendStringInfo(&text, "%s SELECT", num_columns == 0 ? "" : ")");
+	appendStringInfo(&sql, "%s SELECT", num_columns == 0 ? "" : ")");
 	for (int i = 0; i < num_columns; i++)
-		appendStringInfo(&text, "%s%s", i == 0 ? " " : ", ",
+		appendStringInfo(&sql, "%s%s", i == 0 ? " " : ", ",
 						 assigned_expression(psprintf("s.c%d", i + 1), types[i],
 											 TupleDescAttr(run->target.desc, columns[i] - 1)));
-	appendStringInfoString(&text, " FROM " BATCH_RELATION " AS s WHERE perfopt.batch_row(s.n)");
-	append_conflict(&text, run, statement);
+	appendStringInfoString(&sql, " FROM " BATCH_RELATION " AS s WHERE perfopt.batch_row(s.n)");
+	append_conflict(&sql, run, statement);
 	run->relation->md.tupdesc = statement->desc;
 
 	/* Of rows that go in directly it is known that they do. */
 	if (!run->want_keys && run->options.on_conflict == BATCH_CONFLICT_ERROR)
 	{
-		statement->text = text.data;
+		statement->text = sql.data;
 		look_at_plan(run, statement);
 		if (!run->returning || statement->objection == NULL)
 			return statement;
@@ -407,10 +409,10 @@ batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
 	}
 	if (run->returning)
 	{
-		append_returning(&text, run);
+		append_returning(&sql, run);
 		statement->returning = true;
 	}
-	statement->text = text.data;
+	statement->text = sql.data;
 	look_at_plan(run, statement);
 	return statement;
 }

@@ -94,15 +94,15 @@ integer_of_numeric(Numeric number, int64 least, int64 greatest, int64 *result)
 }
 
 static inline bool
-read_digits(const char **text, const char *end, int num_digits, int *result)
+read_digits(const char **at, const char *end, int num_digits, int *result)
 {
 	int			value = 0;
 
-	if (end - *text < num_digits)
+	if (end - *at < num_digits)
 		return false;
 	for (int i = 0; i < num_digits; i++)
 	{
-		char		c = *(*text)++;
+		char		c = *(*at)++;
 
 		if (c < '0' || c > '9')
 			return false;
@@ -113,21 +113,21 @@ read_digits(const char **text, const char *end, int num_digits, int *result)
 }
 
 static inline bool
-read_char(const char **text, const char *end, char c)
+read_char(const char **at, const char *end, char c)
 {
-	return *text < end && *(*text)++ == c;
+	return *at < end && *(*at)++ == c;
 }
 
 static bool
-read_date(const char **text, const char *end, int *days)
+read_date(const char **at, const char *end, int *days)
 {
 	int			year;
 	int			month;
 	int			day;
 
-	if (!read_digits(text, end, 4, &year) || !read_char(text, end, '-') ||
-		!read_digits(text, end, 2, &month) || !read_char(text, end, '-') ||
-		!read_digits(text, end, 2, &day) ||
+	if (!read_digits(at, end, 4, &year) || !read_char(at, end, '-') ||
+		!read_digits(at, end, 2, &month) || !read_char(at, end, '-') ||
+		!read_digits(at, end, 2, &day) ||
 		year < 1 || month < 1 || month > 12 || day < 1 || day > day_tab[isleap(year)][month - 1])
 		return false;
 	*days = date2j(year, month, day) - POSTGRES_EPOCH_JDATE;
@@ -139,9 +139,9 @@ read_date(const char **text, const char *end, int *days)
  * means the same under all settings.  False for anything else.
  */
 static bool
-read_time(const char *text, int length, bool with_zone, int64 *result)
+read_time(const char *at, int length, bool with_zone, int64 *result)
 {
-	const char *end = text + length;
+	const char *end = at + length;
 	int			days;
 	int			hour;
 	int			minute;
@@ -149,25 +149,25 @@ read_time(const char *text, int length, bool with_zone, int64 *result)
 	int			fraction = 0;
 	int			zone = 0;
 
-	if (!read_date(&text, end, &days) || text >= end || (*text != 'T' && *text != ' '))
+	if (!read_date(&at, end, &days) || at >= end || (*at != 'T' && *at != ' '))
 		return false;
-	text++;
-	if (!read_digits(&text, end, 2, &hour) || !read_char(&text, end, ':') ||
-		!read_digits(&text, end, 2, &minute) || !read_char(&text, end, ':') ||
-		!read_digits(&text, end, 2, &second) || hour > 23 || minute > 59 || second > 59)
+	at++;
+	if (!read_digits(&at, end, 2, &hour) || !read_char(&at, end, ':') ||
+		!read_digits(&at, end, 2, &minute) || !read_char(&at, end, ':') ||
+		!read_digits(&at, end, 2, &second) || hour > 23 || minute > 59 || second > 59)
 		return false;
-	if (text < end && *text == '.')
+	if (at < end && *at == '.')
 	{
 		int			unit = 100000;
 
-		text++;
-		if (text >= end || *text < '0' || *text > '9')
+		at++;
+		if (at >= end || *at < '0' || *at > '9')
 			return false;
-		for (; text < end && *text >= '0' && *text <= '9'; text++, unit /= 10)
+		for (; at < end && *at >= '0' && *at <= '9'; at++, unit /= 10)
 		{
 			if (unit == 0)
 				return false;
-			fraction += (*text - '0') * unit;
+			fraction += (*at - '0') * unit;
 		}
 	}
 	if (with_zone)
@@ -176,16 +176,16 @@ read_time(const char *text, int length, bool with_zone, int64 *result)
 		int			zone_minute = 0;
 		bool		west;
 
-		if (text >= end || (*text != '+' && *text != '-'))
+		if (at >= end || (*at != '+' && *at != '-'))
 			return false;
-		west = *text++ == '-';
-		if (!read_digits(&text, end, 2, &zone_hour) ||
-			(text < end && (!read_char(&text, end, ':') || !read_digits(&text, end, 2, &zone_minute))) ||
+		west = *at++ == '-';
+		if (!read_digits(&at, end, 2, &zone_hour) ||
+			(at < end && (!read_char(&at, end, ':') || !read_digits(&at, end, 2, &zone_minute))) ||
 			zone_hour > 14 || zone_minute > 59)
 			return false;
 		zone = (zone_hour * 60 + zone_minute) * (west ? 60 : -60);
 	}
-	if (text != end)
+	if (at != end)
 		return false;
 	*result = days * USECS_PER_DAY +
 		(((hour * 60 + minute) * 60) + second + zone) * USECS_PER_SEC + fraction;
@@ -197,10 +197,13 @@ static Datum
 convert_by_record(BatchConversion *conversion, JsonbValue *value, bool *isnull)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	key = {.type = jbvString, .val.string = {.len = 1, .val = "v"}};
+	JsonbValue	key;
 	Datum		record;
 	HeapTupleData tuple;
 
+	key.type = jbvString;
+	key.val.string.val = "v";
+	key.val.string.len = 1;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	pushJsonbValue(&state, WJB_KEY, &key);
 	pushJsonbValue(&state, WJB_VALUE, value);
@@ -216,7 +219,7 @@ convert_by_record(BatchConversion *conversion, JsonbValue *value, bool *isnull)
 Datum
 batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull)
 {
-	char	   *text;
+	char	   *string;
 	int64		integer;
 
 	*isnull = false;
@@ -301,16 +304,16 @@ batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull)
 	{
 		Jsonb	   *jsonb = JsonbValueToJsonb(value);
 
-		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+		string = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	}
 	else if (value->type == jbvString)
-		text = pnstrdup(value->val.string.val, value->val.string.len);
+		string = pnstrdup(value->val.string.val, value->val.string.len);
 	else if (value->type == jbvBool)
-		text = value->val.boolean ? "true" : "false";
+		string = value->val.boolean ? "true" : "false";
 	else if (value->type == jbvNumeric)
-		text = DatumGetCString(DirectFunctionCall1(numeric_out,
-												   NumericGetDatum(value->val.numeric)));
+		string = DatumGetCString(DirectFunctionCall1(numeric_out,
+													 NumericGetDatum(value->val.numeric)));
 	else
 		elog(ERROR, "unrecognized jsonb type: %d", (int) value->type);
-	return InputFunctionCall(&conversion->input, text, conversion->io_param, conversion->typmod);
+	return InputFunctionCall(&conversion->input, string, conversion->io_param, conversion->typmod);
 }
