@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(133);
+SELECT plan(138);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -160,6 +160,24 @@ SELECT is((SELECT array_agg(detail ORDER BY ordinal) FROM perfopt.rejected_rows 
     ARRAY['Key (id)=(7) already exists.', 'Key (team)=(10) is not present in table "teams".'], 'details');
 SELECT is((perfopt.delete_rejected_rows((SELECT min(batch) FROM perfopt.rejected_rows))), 6::bigint, 'a batch can be deleted');
 SELECT is(perfopt.delete_rejected_rows(-1), 0::bigint, 'another one is not there');
+
+-- What the insert buffer is given
+CREATE FUNCTION rows_for_buffer(target regclass, rows jsonb[], OUT action int, OUT sqlstate text, OUT message text, OUT detail text, OUT constraint_name text)
+    RETURNS SETOF record LANGUAGE c AS 'perfopt', 'perfopt_test_batch_rows';
+TRUNCATE players;
+PREPARE buffered AS SELECT action, sqlstate, constraint_name FROM rows_for_buffer('players', ARRAY['{"id":1,"name":"a","team":1}', '{"id":1,"name":"b"}', '{"id":"x"}', '{"id":2,"name":"dragon"}',
+    '5', '{"id":3,"name":"c","team":77}', '{"nome":1}', '{"id":4}', '{"id":5,"name":"e"}', '{"id":6,"name":"f","age":100}']::jsonb[]);
+SELECT results_eq('buffered', $$VALUES (0, NULL, NULL), (3, '23505', 'players_pkey'), (3, '22P02', NULL), (3, 'ZZ001', NULL),
+    (3, '22023', NULL), (3, '23503', 'players_team_fkey'), (3, '42703', NULL), (3, '23502', NULL), (0, NULL, NULL), (3, '23514', 'players_age_check')$$, 'a verdict for each row');
+SELECT results_eq('SELECT id FROM players ORDER BY id', 'VALUES (1), (5)', 'the good ones are in');
+SELECT results_eq($$SELECT action, sqlstate, detail FROM rows_for_buffer('users', ARRAY['{"id":500}', '{"id":500}', '{"id":501,"age":0}', '{"id":502}']::jsonb[])$$,
+    $$VALUES (0, NULL, NULL), (3, '23505', 'Key (id)=(500) already exists.'), (3, '23514', 'Failing row contains (501, null, null, 0, null, 2000-01-01).'), (0, NULL, NULL)$$, '... of a table that is written directly');
+CREATE FUNCTION skip_odd() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF new.id % 2 = 1 THEN RETURN NULL; END IF; RETURN new; END';
+CREATE TRIGGER skip_odd BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION skip_odd();
+SELECT results_eq($$SELECT action FROM rows_for_buffer('users', ARRAY['{"id":601}', '{"id":602}', '{"id":603}', '{"id":604}']::jsonb[])$$, 'VALUES (2), (0), (2), (0)', '... and whom a trigger skips');
+DROP TRIGGER skip_odd ON users;
+SELECT throws_ok($$SELECT * FROM rows_for_buffer(4294967295::regclass, '{"{}"}')$$, '42P01', NULL, 'no table is no fault of rows');
+SELECT perfopt.delete_rejected_rows() \g /dev/null
 
 -- All of them bad, and what is wrong with the statement itself
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('players', '{id,name,team}', ARRAY(SELECT generate_series(2001, 2100)), ARRAY(SELECT 'x' FROM generate_series(1, 100)), ARRAY(SELECT 99 FROM generate_series(1, 100)), perfopt.insert_options(on_error => 'skip'))$$,
