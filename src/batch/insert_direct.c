@@ -6,12 +6,13 @@
  * The INSERT has been planned: its plan says what would be done.  Where that is
  * a ModifyTable that puts rows into one ordinary heap table, with no trigger to
  * fire for them, nothing to check but the table's own constraints, no conflict
- * clause and nothing to return, its subplan is run as a query of its own, with
- * the plan's range table, so that privileges are checked by the executor as
- * ever.  What it returns are complete rows of the table, casts and defaults
- * included.  They are checked, collected, and written by table_multi_insert();
- * index entries are made one row after the other.  Where the plan is something
- * else, another extension's node for example, it stays the plan's.
+ * clause and nothing to return, its subplan is started as a query of its own,
+ * with the plan's range table, so that privileges are checked by the executor
+ * as ever.  Rows are not read by it, but put through its projection as they
+ * come, which makes complete rows of the table, casts and defaults included.
+ * They are checked, collected, and written by table_multi_insert(); index
+ * entries are made one row after the other.  Where the plan is something else,
+ * another extension's node for example, it stays the plan's.
  *
  * As in COPY, rows that are collected are not yet seen by functions that read
  * the table, so volatile ones, which could, are an objection; and a constraint
@@ -33,8 +34,10 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "storage/bufmgr.h"
+#include "tcop/dest.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
@@ -43,11 +46,16 @@
 #define MAX_ROWS	1000
 #define MAX_BYTES	65535
 
-typedef struct DirectInsert
+struct BatchDirect
 {
-	DestReceiver pub;
 	BatchRun   *run;
+	CachedPlan *plan;
+	QueryDesc  *query_desc;
 	EState	   *estate;
+	Tuplestorestate *nothing;	/* for the scan to be started with */
+	TupleTableSlot *given;		/* a row of the statement */
+	ExprContext *context;
+	ProjectionInfo *projection;
 	ResultRelInfo *target;
 	CommandId	command;
 	BulkInsertState bulk;		/* from the second buffer on */
@@ -57,7 +65,7 @@ typedef struct DirectInsert
 	uint64		num_written;
 	TupleTableSlot *slots[MAX_ROWS];
 	int64		ordinals[MAX_ROWS];
-} DirectInsert;
+};
 
 /* ---------------------------------------------------------------------
  * May it be done?
@@ -192,7 +200,7 @@ batch_direct_objection(BatchRun *run, List *statements)
 
 /* Write the rows that are collected. */
 static void
-flush_rows(DirectInsert *insert)
+flush_rows(BatchDirect *insert)
 {
 	BatchProgress *progress = &insert->run->progress;
 	BatchProgress reading = *progress;
@@ -228,21 +236,34 @@ flush_rows(DirectInsert *insert)
 	insert->num_bytes = 0;
 }
 
-static bool
-receive_row(TupleTableSlot *row, DestReceiver *self)
+/*
+ * Insert a row: values of the statement's columns.  Errors may be about a row
+ * before it: run->progress says which.
+ */
+void
+batch_direct_row(BatchDirect *insert, Datum *values, bool *isnull, int64 ordinal)
 {
-	DirectInsert *insert = (DirectInsert *) self;
 	Relation	rel = insert->target->ri_RelationDesc;
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	TupleTableSlot *given = insert->given;
+	TupleTableSlot *row;
 	TupleTableSlot *slot = insert->slots[insert->num_rows];
 	bool		should_free;
 	HeapTuple	tuple;
+
+	insert->run->progress.row = ordinal;
+	ExecClearTuple(given);
+	memcpy(given->tts_values, values, sizeof(Datum) * given->tts_tupleDescriptor->natts);
+	memcpy(given->tts_isnull, isnull, sizeof(bool) * given->tts_tupleDescriptor->natts);
+	ExecStoreVirtualTuple(given);
+	ResetExprContext(insert->context);
+	insert->context->ecxt_scantuple = given;
+	row = ExecProject(insert->projection);
 
 	ResetPerTupleExprContext(insert->estate);
 	if (slot == NULL)
 		slot = insert->slots[insert->num_rows] =
 			table_slot_create(rel, &insert->estate->es_tupleTable);
-	slot_getallattrs(row);
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * RelationGetDescr(rel)->natts);
 	memcpy(slot->tts_isnull, row->tts_isnull, sizeof(bool) * RelationGetDescr(rel)->natts);
@@ -258,77 +279,82 @@ receive_row(TupleTableSlot *row, DestReceiver *self)
 
 	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
 	insert->num_bytes += tuple->t_len;
-	insert->ordinals[insert->num_rows++] = insert->run->progress.row;
+	insert->ordinals[insert->num_rows++] = ordinal;
 	if (insert->num_rows >= MAX_ROWS || insert->num_bytes >= MAX_BYTES)
 		flush_rows(insert);
-	return true;
 }
 
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+/*
+ * Begin the INSERT of a plan to which there is no objection, in the current
+ * memory context.  The plan is given back by batch_direct_end().
+ */
+BatchDirect *
+batch_direct_begin(BatchRun *run, BatchStatement *statement, CachedPlan *plan)
 {
-}
-
-static void
-receiver_shutdown(DestReceiver *self)
-{
-}
-
-/* Run the plan's INSERT.  Returns how many rows it has written. */
-uint64
-batch_direct_run(BatchRun *run, BatchStatement *statement, PlannedStmt *stmt)
-{
+	PlannedStmt *stmt = linitial_node(PlannedStmt, plan->stmt_list);
 	ModifyTable *modify = castNode(ModifyTable, stmt->planTree);
 	PlannedStmt *query = makeNode(PlannedStmt);
 	QueryEnvironment *environment = create_queryEnv();
-	DirectInsert *insert = palloc0(sizeof(DirectInsert));
-	QueryDesc  *query_desc;
-	Relation	rel;
+	BatchDirect *insert = palloc0(sizeof(BatchDirect));
+	NamedTuplestoreScanState *scan;
 	MemoryContext old_context;
-	uint64		num_written;
 
 	memcpy(query, stmt, sizeof(PlannedStmt));
 	query->commandType = CMD_SELECT;
 	query->planTree = outerPlan(modify);
 	perfopt_clear_result_relations(query);
-	register_ENR(environment, run->relation);
-
-	insert->pub.receiveSlot = receive_row;
-	insert->pub.rStartup = receiver_startup;
-	insert->pub.rShutdown = receiver_shutdown;
-	insert->pub.rDestroy = receiver_shutdown;
-	insert->pub.mydest = DestNone;
 	insert->run = run;
+	insert->plan = plan;
+	insert->nothing = tuplestore_begin_heap(false, false, 64);
+	run->relation->md.tupdesc = statement->desc;
+	run->relation->reldata = insert->nothing;
+	register_ENR(environment, run->relation);
 
 	/* what SPI does for a statement that writes */
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	query_desc = CreateQueryDesc(query, statement->text, GetActiveSnapshot(), InvalidSnapshot,
-								 &insert->pub, NULL, environment, 0);
-	ExecutorStart(query_desc, 0);
+	insert->query_desc = CreateQueryDesc(query, statement->text, GetActiveSnapshot(),
+										 InvalidSnapshot, None_Receiver, NULL, environment, 0);
+	ExecutorStart(insert->query_desc, 0);
 
-	insert->estate = query_desc->estate;
+	insert->estate = insert->query_desc->estate;
 	insert->command = insert->estate->es_output_cid = GetCurrentCommandId(true);
-	rel = table_open(run->target.relid, NoLock);
+	scan = castNode(NamedTuplestoreScanState, insert->query_desc->planstate);
+	insert->context = scan->ss.ps.ps_ExprContext;
+	insert->projection = scan->ss.ps.ps_ProjInfo;
+	if (insert->projection == NULL)
+		elog(ERROR, "a batched insert has no projection");
 	old_context = MemoryContextSwitchTo(insert->estate->es_query_cxt);
+	insert->given = MakeTupleTableSlot(statement->desc, &TTSOpsVirtual);
 	insert->target = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->target, rel, linitial_int(modify->resultRelations), NULL, 0);
+	InitResultRelInfo(insert->target, table_open(run->target.relid, NoLock),
+					  linitial_int(modify->resultRelations), NULL, 0);
 	ExecOpenIndices(insert->target, false);
 	MemoryContextSwitchTo(old_context);
+	return insert;
+}
 
-	perfopt_executor_run(query_desc);
+/* Write what is left.  Returns how many rows were written. */
+uint64
+batch_direct_end(BatchDirect *insert, CachedPlan **plan)
+{
+	Relation	rel = insert->target->ri_RelationDesc;
+	uint64		num_written;
+
 	flush_rows(insert);
-	num_written = insert->num_written;
+	num_written = insert->estate->es_processed = insert->num_written;
 
 	if (insert->bulk)
 		FreeBulkInsertState(insert->bulk);
 	table_finish_bulk_insert(rel, 0);
 	ExecCloseIndices(insert->target);
 	table_close(rel, NoLock);
-	ExecutorFinish(query_desc);
-	ExecutorEnd(query_desc);
-	FreeQueryDesc(query_desc);
+	ExecutorFinish(insert->query_desc);
+	ExecutorEnd(insert->query_desc);
+	FreeQueryDesc(insert->query_desc);
 	PopActiveSnapshot();
+	tuplestore_end(insert->nothing);
+	*plan = insert->plan;
 	pfree(insert);
 	return num_written;
 }

@@ -20,6 +20,7 @@
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "nodes/plannodes.h"
+#include "utils/plancache.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
@@ -85,6 +86,7 @@ typedef struct BatchRow
 } BatchRow;
 
 typedef struct BatchRun BatchRun;
+typedef struct BatchDirect BatchDirect; /* in insert_direct.c */
 
 /* Takes what has become of a row, in the order of ordinals. */
 typedef void (*BatchEmit) (BatchRun *run, int64 ordinal, const BatchRow *row);
@@ -103,7 +105,7 @@ struct BatchRun
 	MemoryContext row_context;	/* for the making of one row */
 	struct EphemeralNamedRelationData *relation;
 
-	/* pending: either rows, which are kept, or store */
+	/* pending: either rows, which are kept, or store, or handed to direct */
 	BatchStatement *statement;
 	int64		num_read;		/* ordinal of the last row read */
 	int64		num_emitted;	/* ordinal of the last row emitted */
@@ -111,6 +113,7 @@ struct BatchRun
 	BatchRow   *rows;
 	int			max_rows;
 	Tuplestorestate *store;
+	BatchDirect *direct;
 
 	BatchProgress progress;
 	int64		counts[BATCH_REJECTED + 1];
@@ -142,11 +145,17 @@ extern BatchStatement *batch_statement_make(BatchRun *run, int num_columns,
 											const int32 *typmods);
 extern uint64 batch_statement_run(BatchRun *run, BatchStatement *statement,
 								  Tuplestorestate *store);
+extern bool batch_statement_begin_direct(BatchRun *run, BatchStatement *statement);
+extern uint64 batch_statement_end_direct(BatchRun *run, BatchStatement *statement);
+extern void batch_row_context(void *run);
 extern void batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store);
 
 /* insert_direct.c */
 extern const char *batch_direct_objection(BatchRun *run, List *statements);
-extern uint64 batch_direct_run(BatchRun *run, BatchStatement *statement, PlannedStmt *stmt);
+extern BatchDirect *batch_direct_begin(BatchRun *run, BatchStatement *statement,
+									   CachedPlan *plan);
+extern void batch_direct_row(BatchDirect *insert, Datum *values, bool *isnull, int64 ordinal);
+extern uint64 batch_direct_end(BatchDirect *insert, CachedPlan **plan);
 
 /* insert_arrays.c */
 extern void batch_read_composites(BatchRun *run, Datum array, Oid array_type);

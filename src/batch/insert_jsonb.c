@@ -325,8 +325,9 @@ make_rows(JsonbReader *reader)
 								  &shape->isnull[key->column]);
 		}
 		MemoryContextSwitchTo(old_context);
-		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
+		/* from here on an error may be about another row */
 		reader->has_row = false;
+		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
 	}
 	return NULL;
 }

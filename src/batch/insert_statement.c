@@ -77,8 +77,9 @@ perfopt_batch_updating(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-static void
-row_context_callback(void *arg)
+/* Error context callback: which row it was. */
+void
+batch_row_context(void *arg)
 {
 	BatchRun   *run = arg;
 
@@ -464,24 +465,55 @@ batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store)
 	pfree(isnull);
 }
 
-/* Run it the direct way, if that can still be done. */
-static bool
-try_direct(BatchRun *run, BatchStatement *statement, uint64 *processed)
+/*
+ * Begin to insert the direct way, if that can be done: then rows are given to
+ * batch_direct_row().
+ */
+bool
+batch_statement_begin_direct(BatchRun *run, BatchStatement *statement)
 {
-	CachedPlan *plan;
-	bool		possible;
+	volatile bool possible = false;
 
 	if (statement->objection)
 		return false;
-	plan = current_plan(statement);
-	if (plan == NULL)
-		return false;
-	possible = batch_direct_objection(run, plan->stmt_list) == NULL;
-	if (possible)
-		*processed = batch_direct_run(run, statement,
-									  linitial_node(PlannedStmt, plan->stmt_list));
-	release_plan(statement, plan);
+	run->relation->md.tupdesc = statement->desc;
+	run->progress.row = 0;
+	run->progress.done = false;
+	run->progress.updating = false;
+	plans_in_use++;
+	PG_TRY();
+	{
+		CachedPlan *plan = current_plan(statement);
+
+		/* what was seen before is no more than likely */
+		if (plan)
+			statement->objection = batch_direct_objection(run, plan->stmt_list);
+		possible = plan != NULL && statement->objection == NULL;
+		if (possible)
+			/* what it needs of the plan stays, whatever becomes of kept ones */
+			run->direct = batch_direct_begin(run, statement, plan);
+		else if (plan)
+			release_plan(statement, plan);
+	}
+	PG_FINALLY();
+	{
+		plans_in_use--;
+	}
+	PG_END_TRY();
 	return possible;
+}
+
+uint64
+batch_statement_end_direct(BatchRun *run, BatchStatement *statement)
+{
+	CachedPlan *plan;
+	uint64		processed;
+
+	run->progress.done = true;
+	processed = batch_direct_end(run->direct, &plan);
+	run->direct = NULL;
+	release_plan(statement, plan);
+	return processed;
 }
 
 static uint64
@@ -498,11 +530,8 @@ execute(BatchRun *run, BatchStatement *statement)
 		.run = run
 	};
 	SPIExecuteOptions options = {0};
-	uint64		processed = 0;
 	int			result;
 
-	if (try_direct(run, statement, &processed))
-		return processed;
 	if (statement->returning)
 		options.dest = &receiver.pub;
 	result = SPI_execute_plan_extended(get_plan(statement), &options);
@@ -524,7 +553,7 @@ batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *s
 	run->relation->md.tupdesc = statement->desc;
 	run->relation->reldata = store;
 
-	callback.callback = row_context_callback;
+	callback.callback = batch_row_context;
 	callback.arg = run;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;

@@ -390,17 +390,6 @@ perfopt_result_relation(PlannedStmt *plan)
 #endif
 }
 
-/* 18 dropped ExecutorRun's execute_once; this runs the query to its end. */
-static inline void
-perfopt_executor_run(QueryDesc *queryDesc)
-{
-#if PG_VERSION_NUM >= 180000
-	ExecutorRun(queryDesc, ForwardScanDirection, 0);
-#else
-	ExecutorRun(queryDesc, ForwardScanDirection, 0, true);
-#endif
-}
-
 /* Make of an INSERT's planned statement one that writes nothing. */
 static inline void
 perfopt_clear_result_relations(PlannedStmt *plan)
