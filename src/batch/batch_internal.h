@@ -35,7 +35,8 @@ typedef struct BatchVerdict
 
 /*
  * Insert rows, given as jsonb objects, into the target as the current user, in
- * the current transaction.  A row that fails harms no other: it is rejected,
+ * the current transaction, under an active snapshot.  A row that fails harms no
+ * other: it is rejected,
  * and noted in perfopt.rejected_rows.  Fills verdicts[num_rows].  Raises an
  * error only for what concerns the target as a whole (it is gone, may not be
  * written ...), and for cancel and the like.

@@ -8,6 +8,7 @@
 #include "access/htup_details.h"
 #include "batch/insert_internal.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -345,6 +346,7 @@ perfopt_batch_insert_columns_keys(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* As for rows that have all columns that can be given. */
 Datum
 perfopt_batch_insert_path(PG_FUNCTION_ARGS)
 {
@@ -352,13 +354,37 @@ perfopt_batch_insert_path(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {0};
 	BatchRun	run = {0};
+	BatchStatement *statement;
+	AttrNumber *columns;
+	Oid		   *types;
+	int32	   *typmods;
+	int			num_columns = 0;
+	char	   *reason;
 
-	begin(fcinfo, &run);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	begin(fcinfo, &run);
+	columns = palloc(sizeof(AttrNumber) * run.target.desc->natts);
+	types = palloc(sizeof(Oid) * run.target.desc->natts);
+	typmods = palloc(sizeof(int32) * run.target.desc->natts);
+	for (int i = 0; i < run.target.desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(run.target.desc, i);
+
+		if (column->attisdropped || column->attgenerated ||
+			column->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
+			continue;
+		columns[num_columns] = column->attnum;
+		types[num_columns] = column->atttypid;
+		typmods[num_columns++] = column->atttypmod;
+	}
+	statement = batch_statement_make(&run, num_columns, columns, types, typmods);
+	reason = statement->objection ? psprintf("an INSERT of the server, as %s", statement->objection) :
+		"in bulk as COPY does: an ordinary table without triggers, foreign keys and policies";
+	values[0] = SPI_datumTransfer(CStringGetTextDatum(statement->objection ? "statement" : "direct"),
+								  false, -1);
+	values[1] = SPI_datumTransfer(CStringGetTextDatum(reason), false, -1);
 	batch_run_end(&run);
-	values[0] = CStringGetTextDatum("statement");
-	values[1] = CStringGetTextDatum("all rows are inserted by one INSERT");
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
@@ -395,9 +421,13 @@ emit_verdict(BatchRun *run, int64 ordinal, const BatchRow *row)
 void
 batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows, BatchVerdict *verdicts)
 {
-	Verdicts	result = {.verdicts = verdicts, .context = CurrentMemoryContext};
-	BatchRun	run = {.options.skip = true, .emit = emit_verdict, .emit_arg = &result};
+	Verdicts	result;
+	BatchRun	run = {.emit = emit_verdict};
 
+	result.verdicts = verdicts;
+	result.context = CurrentMemoryContext;
+	run.emit_arg = &result;
+	run.options.skip = true;
 	batch_target_describe(&run.target, target);
 	batch_run_begin(&run);
 	batch_read_jsonb_rows(&run, rows, num_rows);

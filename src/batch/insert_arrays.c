@@ -144,7 +144,7 @@ batch_read_composites(BatchRun *run, Datum datum, Oid array_type)
 			continue;
 		attnum = batch_target_column(&run->target, NameStr(field->attname));
 		column = TupleDescAttr(run->target.desc, attnum - 1);
-		/* the row type has these columns whether one wants to give them or not */
+		/* which are in the row type whether one wants to give them or not */
 		if (own_type && run->options.columns == NIL &&
 			(column->attgenerated || column->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
 			continue;
@@ -154,7 +154,7 @@ batch_read_composites(BatchRun *run, Datum datum, Oid array_type)
 		typmods[num_columns] = field->atttypmod;
 		fields[num_columns++] = i;
 	}
-	statement = batch_statement_make(run, num_columns, columns, types, typmods, NULL);
+	statement = batch_statement_make(run, num_columns, columns, types, typmods);
 
 	field_values = palloc(sizeof(Datum) * desc->natts);
 	field_nulls = palloc(sizeof(bool) * desc->natts);
@@ -246,7 +246,7 @@ batch_read_columns(BatchRun *run, List *names, int num_arrays, const Datum *arra
 							   readers[0].num_items, (char *) linitial(names),
 							   readers[i].num_items, name)));
 	}
-	statement = batch_statement_make(run, num_columns, columns, element_types, typmods, NULL);
+	statement = batch_statement_make(run, num_columns, columns, element_types, typmods);
 
 	while (readers[0].item < readers[0].num_items)
 	{

@@ -6,7 +6,8 @@
  * rows, each made for a BatchStatement, which is one for each set of columns
  * that rows have.  Rows are pending until a batch is full, the columns change,
  * or the source has no more (insert_run.c); then the statement runs over them
- * (insert_statement.c).
+ * (insert_statement.c), or what goes past the executor's one row at a time, where
+ * that loses nothing (insert_direct.c).
  */
 #ifndef PERFOPT_INSERT_INTERNAL_H
 #define PERFOPT_INSERT_INTERNAL_H
@@ -16,7 +17,10 @@
 #include "access/tupdesc.h"
 #include "batch/batch_internal.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "nodes/pg_list.h"
+#include "nodes/plannodes.h"
+#include "utils/plancache.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
@@ -63,10 +67,12 @@ typedef struct BatchStatement
 {
 	int			num_columns;
 	AttrNumber *columns;		/* of the target */
-	TupleDesc	desc;			/* of the rows given to it; the last is the ordinal */
+	TupleDesc	desc;			/* of rows given to it, with the ordinal */
 	char	   *text;
 	SPIPlanPtr	plan;			/* when it is not among the kept ones */
-	bool		streams;		/* a row is written before the next one is read */
+	bool		returning;		/* it says which rows it has written */
+	bool		streams;		/* writes a row before it reads the next */
+	const char *objection;		/* to the direct way, or NULL */
 } BatchStatement;
 
 /* A row that is kept until it is known what has become of it. */
@@ -80,6 +86,7 @@ typedef struct BatchRow
 } BatchRow;
 
 typedef struct BatchRun BatchRun;
+typedef struct BatchDirect BatchDirect; /* in insert_direct.c */
 
 /* Takes what has become of a row, in the order of ordinals. */
 typedef void (*BatchEmit) (BatchRun *run, int64 ordinal, const BatchRow *row);
@@ -91,14 +98,14 @@ struct BatchRun
 	bool		want_keys;
 	BatchEmit	emit;			/* or NULL */
 	void	   *emit_arg;
-	bool		returning;		/* statements say which rows they wrote */
+	bool		returning;		/* it must be known which rows are written */
 
 	MemoryContext context;		/* of the whole run */
 	MemoryContext batch_context;	/* of pending rows */
 	MemoryContext row_context;	/* for the making of one row */
 	struct EphemeralNamedRelationData *relation;
 
-	/* pending: either rows, which are kept, or store */
+	/* pending: either rows, which are kept, or store, or handed to direct */
 	BatchStatement *statement;
 	int64		num_read;		/* ordinal of the last row read */
 	int64		num_emitted;	/* ordinal of the last row emitted */
@@ -106,6 +113,7 @@ struct BatchRun
 	BatchRow   *rows;
 	int			max_rows;
 	Tuplestorestate *store;
+	BatchDirect *direct;
 
 	BatchProgress progress;
 	int64		counts[BATCH_REJECTED + 1];
@@ -134,15 +142,45 @@ extern void batch_row_written(BatchRun *run, Datum key, bool key_isnull);
 
 extern BatchStatement *batch_statement_make(BatchRun *run, int num_columns,
 											const AttrNumber *columns, const Oid *types,
-											const int32 *typmods, char **record_types);
+											const int32 *typmods);
 extern uint64 batch_statement_run(BatchRun *run, BatchStatement *statement,
 								  Tuplestorestate *store);
+extern bool batch_statement_begin_direct(BatchRun *run, BatchStatement *statement);
+extern uint64 batch_statement_end_direct(BatchRun *run, BatchStatement *statement);
+extern void batch_row_context(void *run);
 extern void batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store);
+
+/* insert_direct.c */
+extern const char *batch_direct_objection(BatchRun *run, List *statements);
+extern BatchDirect *batch_direct_begin(BatchRun *run, BatchStatement *statement,
+									   CachedPlan *plan);
+extern void batch_direct_row(BatchDirect *insert, Datum *values, bool *isnull, int64 ordinal);
+extern uint64 batch_direct_end(BatchDirect *insert, CachedPlan **plan);
 
 /* insert_arrays.c */
 extern void batch_read_composites(BatchRun *run, Datum array, Oid array_type);
 extern void batch_read_columns(BatchRun *run, List *names, int num_arrays,
 							   const Datum *arrays, const Oid *types);
+
+/* insert_values.c */
+/* How a value becomes one of a column's type. */
+typedef struct BatchConversion
+{
+	Oid			type;
+	int32		typmod;
+	FmgrInfo	input;
+	Oid			io_param;
+	bool		is_domain;
+
+	/* of arrays and composite types: a field "v" of a record */
+	bool		by_record;
+	FmgrInfo	populate;
+	TupleDesc	record_desc;
+	Datum		empty_record;
+} BatchConversion;
+
+extern void batch_conversion_init(BatchConversion *conversion, Form_pg_attribute column);
+extern Datum batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull);
 
 /* insert_jsonb.c */
 extern void batch_read_jsonb(BatchRun *run, Jsonb *array);

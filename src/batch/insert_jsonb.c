@@ -2,12 +2,6 @@
  * insert_jsonb.c
  *		Rows for a batched insert out of jsonb objects.
  *
- * Values become the columns' types as jsonb_populate_recordset() has it: a
- * string is read by the type's input function, so are numbers and booleans as
- * text, null is NULL.  The common types have shorter ways to the same values.
- * For arrays and composite types the statement itself calls the server's
- * jsonb_to_record().
- *
  * A key that an object does not have leaves its column to the default.  So
  * each set of keys is a "shape" with a statement of its own; rows keep their
  * order, and a statement runs over as many as have one shape in a row.  The
@@ -19,13 +13,17 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "batch/insert_internal.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -36,24 +34,13 @@
 /* How many shapes a run remembers. */
 #define MAX_SHAPES	16
 
-/* How a value becomes one of a column's type. */
-typedef struct Conversion
-{
-	Oid			type;
-	int32		typmod;
-	FmgrInfo	input;
-	Oid			io_param;
-	bool		is_domain;
-	bool		by_record;		/* handed to jsonb_to_record() */
-} Conversion;
-
 /* A key of a shape. */
 typedef struct ShapeKey
 {
 	char	   *name;
 	int			length;
 	int			column;			/* of the statement, or -1: left out */
-	Conversion	conversion;
+	BatchConversion conversion;
 } ShapeKey;
 
 typedef struct Shape
@@ -89,136 +76,6 @@ typedef struct JsonbReader
 } JsonbReader;
 
 /* ---------------------------------------------------------------------
- * Values
- */
-static void
-conversion_init(Conversion *conversion, Form_pg_attribute column)
-{
-	Oid			input;
-	Oid			base = getBaseType(column->atttypid);
-
-	conversion->type = column->atttypid;
-	conversion->typmod = column->atttypmod;
-	conversion->is_domain = base != column->atttypid;
-	conversion->by_record = type_is_rowtype(base) || OidIsValid(get_element_type(base));
-	getTypeInputInfo(column->atttypid, &input, &conversion->io_param);
-	fmgr_info(input, &conversion->input);
-}
-
-/*
- * An integer, without going by way of text.  A numeric that has been computed
- * or read has no digits after the point if its scale is zero.
- */
-static inline bool
-integer_of_numeric(Numeric number, int64 least, int64 greatest, int64 *result)
-{
-	int64		value;
-
-	if (numeric_is_nan(number) || numeric_is_inf(number) ||
-		DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(number))) != 0)
-		return false;
-	value = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
-	if (value < least || value > greatest)
-		return false;
-	*result = value;
-	return true;
-}
-
-static Datum
-convert(Conversion *conversion, JsonbValue *value, bool *isnull)
-{
-	char	   *text;
-	int64		integer;
-
-	*isnull = false;
-	if (conversion->by_record)
-	{
-		JsonbParseState *state = NULL;
-		JsonbValue	key = {.type = jbvString, .val.string = {.len = 1, .val = "v"}};
-
-		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		pushJsonbValue(&state, WJB_KEY, &key);
-		pushJsonbValue(&state, WJB_VALUE, value);
-		return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-	}
-
-	switch (value->type)
-	{
-		case jbvNull:
-			/* a domain may have something against it */
-			*isnull = true;
-			if (conversion->is_domain)
-				(void) InputFunctionCall(&conversion->input, NULL, conversion->io_param,
-										 conversion->typmod);
-			return (Datum) 0;
-
-		case jbvString:
-			switch (conversion->type)
-			{
-				case VARCHAROID:
-					if (conversion->typmod >= 0 &&
-						value->val.string.len > conversion->typmod - VARHDRSZ)
-						break;
-					/* FALLTHROUGH */
-				case TEXTOID:
-					return PointerGetDatum(cstring_to_text_with_len(value->val.string.val,
-																	value->val.string.len));
-			}
-			break;
-
-		case jbvNumeric:
-			switch (conversion->type)
-			{
-				case INT2OID:
-					if (integer_of_numeric(value->val.numeric, PG_INT16_MIN, PG_INT16_MAX, &integer))
-						return Int16GetDatum((int16) integer);
-					break;
-				case INT4OID:
-					if (integer_of_numeric(value->val.numeric, PG_INT32_MIN, PG_INT32_MAX, &integer))
-						return Int32GetDatum((int32) integer);
-					break;
-				case INT8OID:
-					if (integer_of_numeric(value->val.numeric, PG_INT64_MIN, PG_INT64_MAX, &integer))
-						return Int64GetDatum(integer);
-					break;
-				case NUMERICOID:
-					if (conversion->typmod < 0)
-						return NumericGetDatum(value->val.numeric);
-					return DirectFunctionCall2(numeric, NumericGetDatum(value->val.numeric),
-											   Int32GetDatum(conversion->typmod));
-			}
-			break;
-
-		case jbvBool:
-			if (conversion->type == BOOLOID)
-				return BoolGetDatum(value->val.boolean);
-			break;
-
-		default:
-			break;
-	}
-
-	if (conversion->type == JSONBOID)
-		return JsonbPGetDatum(JsonbValueToJsonb(value));
-	if (conversion->type == JSONOID || value->type == jbvBinary)
-	{
-		Jsonb	   *jsonb = JsonbValueToJsonb(value);
-
-		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	}
-	else if (value->type == jbvString)
-		text = pnstrdup(value->val.string.val, value->val.string.len);
-	else if (value->type == jbvBool)
-		text = value->val.boolean ? "true" : "false";
-	else if (value->type == jbvNumeric)
-		text = DatumGetCString(DirectFunctionCall1(numeric_out,
-												   NumericGetDatum(value->val.numeric)));
-	else
-		elog(ERROR, "unrecognized jsonb type: %d", (int) value->type);
-	return InputFunctionCall(&conversion->input, text, conversion->io_param, conversion->typmod);
-}
-
-/* ---------------------------------------------------------------------
  * Rows
  */
 
@@ -251,37 +108,78 @@ take_row(JsonbReader *reader)
 	return true;
 }
 
-/* Find the keys and values of the row in hand. */
+/* The value at an offset of a container's data. */
+static inline void
+read_value(JsonbContainer *container, int index, char *base, uint32 offset, uint32 length,
+		   JsonbValue *value)
+{
+	JEntry		entry = container->children[index];
+
+	switch (entry & JENTRY_TYPEMASK)
+	{
+		case JENTRY_ISSTRING:
+			value->type = jbvString;
+			value->val.string.val = base + offset;
+			value->val.string.len = length;
+			break;
+		case JENTRY_ISNUMERIC:
+			value->type = jbvNumeric;
+			value->val.numeric = (Numeric) (base + INTALIGN(offset));
+			break;
+		case JENTRY_ISBOOL_FALSE:
+		case JENTRY_ISBOOL_TRUE:
+			value->type = jbvBool;
+			value->val.boolean = JBE_ISBOOL_TRUE(entry);
+			break;
+		case JENTRY_ISNULL:
+			value->type = jbvNull;
+			break;
+		default:
+			value->type = jbvBinary;
+			value->val.binary.data = (JsonbContainer *) (base + INTALIGN(offset));
+			value->val.binary.len = length - (INTALIGN(offset) - offset);
+	}
+}
+
+/*
+ * Find the keys and values of the row in hand.  The server's iterator does it
+ * too, but takes several times as long.
+ */
 static void
 open_row(JsonbReader *reader)
 {
-	JsonbIterator *object;
-	JsonbValue	value;
+	JsonbContainer *object = reader->row.val.binary.data;
+	int			num_keys;
+	char	   *base;
+	uint32		offset = 0;
 
 	if (reader->num_keys >= 0)
 		return;
-	if (reader->row.type != jbvBinary || !JsonContainerIsObject(reader->row.val.binary.data))
+	if (reader->row.type != jbvBinary || !JsonContainerIsObject(object))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("row %lld of the batch is not a JSON object",
 						(long long) reader->run->num_read + 1)));
-	if (JsonContainerSize(reader->row.val.binary.data) > reader->max_keys)
+	num_keys = JsonContainerSize(object);
+	if (num_keys > reader->max_keys)
 	{
-		reader->max_keys = JsonContainerSize(reader->row.val.binary.data);
-		reader->keys = MemoryContextAllocHuge(reader->run->context,
-											  sizeof(JsonbValue) * reader->max_keys);
-		reader->values = MemoryContextAllocHuge(reader->run->context,
-												sizeof(JsonbValue) * reader->max_keys);
+		reader->max_keys = num_keys;
+		reader->keys = MemoryContextAllocHuge(reader->run->context, sizeof(JsonbValue) * num_keys);
+		reader->values = MemoryContextAllocHuge(reader->run->context, sizeof(JsonbValue) * num_keys);
 	}
-	reader->num_keys = 0;
-	object = JsonbIteratorInit(reader->row.val.binary.data);
-	(void) JsonbIteratorNext(&object, &value, true);
-	while (JsonbIteratorNext(&object, &value, true) == WJB_KEY)
+	/* entries of all keys, then of all values; then what they stand for */
+	base = (char *) (object->children + num_keys * 2);
+	for (int i = 0; i < num_keys * 2; i++)
 	{
-		reader->keys[reader->num_keys] = value;
-		(void) JsonbIteratorNext(&object, &reader->values[reader->num_keys], true);
-		reader->num_keys++;
+		JEntry		entry = object->children[i];
+		uint32		next = offset;
+
+		JBE_ADVANCE_OFFSET(next, entry);
+		read_value(object, i, base, offset, next - offset,
+				   i < num_keys ? &reader->keys[i] : &reader->values[i - num_keys]);
+		offset = next;
 	}
+	reader->num_keys = num_keys;
 }
 
 static inline bool
@@ -347,7 +245,7 @@ make_shape(JsonbReader *reader)
 			continue;
 		attnum = batch_target_column(&run->target, key->name);
 		batch_check_insertable(&run->target, attnum);
-		conversion_init(&key->conversion, TupleDescAttr(run->target.desc, attnum - 1));
+		batch_conversion_init(&key->conversion, TupleDescAttr(run->target.desc, attnum - 1));
 		key->column = num_columns++;
 	}
 	MemoryContextSwitchTo(old_context);
@@ -364,30 +262,19 @@ finish_shape(JsonbReader *reader, Shape *shape)
 	AttrNumber *columns = palloc(sizeof(AttrNumber) * Max(shape->num_keys, 1));
 	Oid		   *types = palloc(sizeof(Oid) * Max(shape->num_keys, 1));
 	int32	   *typmods = palloc(sizeof(int32) * Max(shape->num_keys, 1));
-	char	  **record_types = palloc0(sizeof(char *) * Max(shape->num_keys, 1));
 	int			num_columns = 0;
 
 	for (int i = 0; i < shape->num_keys; i++)
 	{
 		ShapeKey   *key = &shape->keys[i];
-		Conversion *conversion = &key->conversion;
 
 		if (key->column < 0)
 			continue;
 		columns[num_columns] = batch_target_column(&run->target, key->name);
-		types[num_columns] = conversion->type;
-		typmods[num_columns] = conversion->typmod;
-		if (conversion->by_record)
-		{
-			types[num_columns] = JSONBOID;
-			typmods[num_columns] = -1;
-			record_types[num_columns] =
-				format_type_extended(conversion->type, conversion->typmod,
-									 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
-		}
-		num_columns++;
+		types[num_columns] = key->conversion.type;
+		typmods[num_columns++] = key->conversion.typmod;
 	}
-	shape->statement = batch_statement_make(run, num_columns, columns, types, typmods, record_types);
+	shape->statement = batch_statement_make(run, num_columns, columns, types, typmods);
 	shape->values = palloc(sizeof(Datum) * (num_columns + 1));
 	shape->isnull = palloc(sizeof(bool) * (num_columns + 1));
 	MemoryContextSwitchTo(old_context);
@@ -433,12 +320,14 @@ make_rows(JsonbReader *reader)
 			ShapeKey   *key = &shape->keys[i];
 
 			if (key->column >= 0)
-				shape->values[key->column] = convert(&key->conversion, &reader->values[i],
-													 &shape->isnull[key->column]);
+				shape->values[key->column] =
+					batch_convert(&key->conversion, &reader->values[i],
+								  &shape->isnull[key->column]);
 		}
 		MemoryContextSwitchTo(old_context);
-		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
+		/* from here on an error may be about another row */
 		reader->has_row = false;
+		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
 	}
 	return NULL;
 }
@@ -544,7 +433,9 @@ batch_read_jsonb(BatchRun *run, Jsonb *array)
 void
 batch_read_jsonb_rows(BatchRun *run, Jsonb **rows, int num_rows)
 {
-	JsonbReader reader = {.run = run, .rows = rows, .num_rows = num_rows};
+	JsonbReader reader = {.run = run};
 
+	reader.rows = rows;
+	reader.num_rows = num_rows;
 	read_rows(&reader);
 }

@@ -161,7 +161,7 @@ emit_skipped(BatchRun *run, int64 last)
 static inline bool
 rows_are_kept(const BatchRun *run, const BatchStatement *statement)
 {
-	return run->options.skip || (run->returning && !statement->streams);
+	return run->options.skip || (statement->returning && !statement->streams);
 }
 
 /* A statement has written the row in work. */
@@ -191,9 +191,9 @@ batch_row_written(BatchRun *run, Datum key, bool key_isnull)
 	{
 		BatchRow	row = {.action = action};
 
-		emit_skipped(run, run->progress.row - 1);
-		if (run->num_emitted >= run->progress.row)
+		if (run->progress.row <= run->num_emitted || run->progress.row > run->num_read)
 			elog(ERROR, "a batched insert has lost its place");
+		emit_skipped(run, run->progress.row - 1);
 		row.key = key_isnull ? NULL : DatumGetJsonbP(key);
 		emit_row(run, run->progress.row, &row);
 	}
@@ -209,7 +209,7 @@ batch_is_of_a_row(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* rollback: deadlocks ... */
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlocks ... */
 		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancel, shutdown */
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* files */
@@ -229,14 +229,12 @@ reject(BatchRow *row, ErrorData *error)
 	row->error = error;
 }
 
-/* Run the rows that were not rejected, from first to last.  Returns how many there are. */
-static int
-run_rows(BatchRun *run, int first, int last, uint64 *processed)
+/* Run the rows that were not rejected, from first to last, by the statement. */
+static uint64
+run_by_statement(BatchRun *run, int first, int last, TupleTableSlot *slot)
 {
-	int			work_mem_kb = Max(work_mem, 64);
-	int			num_rows = 0;
-	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem_kb);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(run->statement->desc, &TTSOpsMinimalTuple);
+	Tuplestorestate *store = tuplestore_begin_heap(false, false, Max(work_mem, 64));
+	uint64		processed;
 
 	for (int i = first; i <= last; i++)
 	{
@@ -244,15 +242,52 @@ run_rows(BatchRun *run, int first, int last, uint64 *processed)
 			continue;
 		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
 		tuplestore_puttupleslot(store, slot);
+	}
+	batch_statement_end_store(run->statement, store);
+	processed = batch_statement_run(run, run->statement, store);
+	tuplestore_end(store);
+	return processed;
+}
+
+/* The same, when it has begun the direct way. */
+static uint64
+run_directly(BatchRun *run, int first, int last, TupleTableSlot *slot)
+{
+	int64		first_ordinal = run->num_read - run->num_pending + 1;
+
+	for (int i = first; i <= last; i++)
+	{
+		if (run->rows[i].tuple == NULL)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
+		slot_getallattrs(slot);
+		batch_direct_row(run->direct, slot->tts_values, slot->tts_isnull, first_ordinal + i);
+	}
+	return batch_statement_end_direct(run, run->statement);
+}
+
+/* The same, either way.  Returns how many the rows are. */
+static int
+run_rows(BatchRun *run, int first, int last, uint64 *processed)
+{
+	int			num_rows = 0;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(run->statement->desc, &TTSOpsMinimalTuple);
+
+	for (int i = first; i <= last; i++)
+	{
+		if (run->rows[i].tuple == NULL)
+			continue;
 		num_rows++;
 		run->rows[i].action = BATCH_SKIPPED;
 		run->rows[i].key = NULL;
 	}
+	if (batch_statement_begin_direct(run, run->statement))
+		*processed = run_directly(run, first, last, slot);
+	else
+		*processed = run_by_statement(run, first, last, slot);
 	ExecDropSingleTupleTableSlot(slot);
-	batch_statement_end_store(run->statement, store);
-	*processed = batch_statement_run(run, run->statement, store);
-	tuplestore_end(store);
-	if (!run->returning)
+	if (!run->statement->returning)
 	{
 		/* which of them a trigger skipped is not known, nor asked for */
 		uint64		inserted = Min(*processed, num_rows);
@@ -273,6 +308,8 @@ static ErrorData *
 try_rows(BatchRun *run, int first, int last)
 {
 	MemoryContext old_context = CurrentMemoryContext;
+	MemoryContext try_context = AllocSetContextCreate(run->batch_context, "perfopt batch try",
+													  ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner old_owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 	uint64		processed;
@@ -280,7 +317,7 @@ try_rows(BatchRun *run, int first, int last)
 	run->progress.row = 0;
 	run->progress.done = false;
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old_context);
+	MemoryContextSwitchTo(try_context);
 	PG_TRY();
 	{
 		run_rows(run, first, last, &processed);
@@ -296,8 +333,10 @@ try_rows(BatchRun *run, int first, int last)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
+		run->direct = NULL;
 	}
 	PG_END_TRY();
+	MemoryContextDelete(try_context);
 
 	if (error && (!batch_is_of_a_row(error->sqlerrcode) ||
 				  (run->progress.row == 0 && !run->progress.done)))
@@ -413,6 +452,19 @@ keep_row(BatchRun *run)
 	return row;
 }
 
+static void
+add_directly(BatchRun *run, Datum *values, bool *isnull)
+{
+	ErrorContextCallback callback;
+
+	callback.callback = batch_row_context;
+	callback.arg = run;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	batch_direct_row(run->direct, values, isnull, run->num_read + 1);
+	error_context_stack = callback.previous;
+}
+
 /*
  * Add a row.  The values are those of the statement's columns, and room for
  * the ordinal.
@@ -436,9 +488,18 @@ batch_run_add(BatchRun *run, BatchStatement *statement, Datum *values, bool *isn
 	}
 	else
 	{
-		if (run->store == NULL)
-			run->store = tuplestore_begin_heap(false, false, Max(work_mem, 64));
-		tuplestore_putvalues(run->store, statement->desc, values, isnull);
+		if (run->num_pending == 0)
+		{
+			MemoryContext old_context = MemoryContextSwitchTo(run->batch_context);
+
+			if (!batch_statement_begin_direct(run, statement))
+				run->store = tuplestore_begin_heap(false, false, Max(work_mem, 64));
+			MemoryContextSwitchTo(old_context);
+		}
+		if (run->direct)
+			add_directly(run, values, isnull);
+		else
+			tuplestore_putvalues(run->store, statement->desc, values, isnull);
 	}
 	run->num_pending++;
 	run->num_read++;
@@ -457,22 +518,48 @@ batch_run_reject(BatchRun *run, ErrorData *error, const JsonbValue *source)
 	run->num_read++;
 }
 
+static uint64
+end_directly(BatchRun *run)
+{
+	ErrorContextCallback callback;
+	uint64		processed;
+
+	callback.callback = batch_row_context;
+	callback.arg = run;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	processed = batch_statement_end_direct(run, run->statement);
+	error_context_stack = callback.previous;
+	return processed;
+}
+
+static uint64
+run_store(BatchRun *run)
+{
+	uint64		processed;
+
+	batch_statement_end_store(run->statement, run->store);
+	processed = batch_statement_run(run, run->statement, run->store);
+	tuplestore_end(run->store);
+	run->store = NULL;
+	return processed;
+}
+
 /* Have the pending rows written. */
 void
 batch_run_flush(BatchRun *run)
 {
 	BatchStatement *statement = run->statement;
+	MemoryContext old_context;
 	uint64		processed;
 
 	if (run->num_pending == 0)
 		return;
-	if (run->store)
+	old_context = MemoryContextSwitchTo(run->batch_context);
+	if (run->store || run->direct)
 	{
-		batch_statement_end_store(statement, run->store);
-		processed = batch_statement_run(run, statement, run->store);
-		tuplestore_end(run->store);
-		run->store = NULL;
-		if (run->returning)
+		processed = run->direct ? end_directly(run) : run_store(run);
+		if (statement->returning)
 			emit_skipped(run, run->num_read);
 		else
 		{
@@ -485,7 +572,7 @@ batch_run_flush(BatchRun *run)
 	else
 	{
 		/* one by one, when what is returned could not be told apart */
-		int			step = run->returning && statement && !statement->streams ? 1 : run->num_pending;
+		int			step = statement && statement->returning && !statement->streams ? 1 : run->num_pending;
 
 		for (int i = 0; i < run->num_pending; i += step)
 		{
@@ -500,6 +587,7 @@ batch_run_flush(BatchRun *run)
 	}
 	run->num_pending = 0;
 	run->statement = NULL;
+	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(run->batch_context);
 }
 

@@ -77,8 +77,9 @@ perfopt_batch_updating(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-static void
-row_context_callback(void *arg)
+/* Error context callback: which row it was. */
+void
+batch_row_context(void *arg)
 {
 	BatchRun   *run = arg;
 
@@ -215,8 +216,10 @@ names_contain(List *names, const char *name)
 	ListCell   *cell;
 
 	foreach(cell, names)
+	{
 		if (strcmp(lfirst(cell), name) == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -277,8 +280,6 @@ append_returning(StringInfo buf, BatchRun *run)
 	List	   *key = run->options.key_columns;
 	ListCell   *cell;
 
-	if (!run->returning)
-		return;
 	if (key == NIL)
 		key = run->target.primary_key;
 	if (key == NIL)
@@ -323,36 +324,60 @@ assigned_expression(const char *expression, Oid type, Form_pg_attribute column)
 	return pstrdup(expression);
 }
 
-static void
-look_at_plan(BatchStatement *statement)
+/* The plan as it is now; release_plan() gives it back. */
+static CachedPlan *
+current_plan(BatchStatement *statement)
 {
-	CachedPlan *plan = SPI_plan_get_cached_plan(get_plan(statement));
+	return SPI_plan_get_cached_plan(get_plan(statement));
+}
 
-	if (plan == NULL)
-		return;
-	statement->streams = plan_streams(plan->stmt_list);
+static void
+release_plan(BatchStatement *statement, CachedPlan *plan)
+{
 	/* one that is not kept has no owner */
 	ReleaseCachedPlan(plan, statement->plan ? NULL : CurrentResourceOwner);
 }
 
-/*
- * A statement for rows with these columns and types, in the current memory
- * context.  Where there is a record type, the value is a jsonb object with a
- * key "v", which is to be read as that type.
- */
+/* Learn from its plan how the statement will go about it. */
+static void
+look_at_plan(BatchRun *run, BatchStatement *statement)
+{
+	CachedPlan *plan;
+
+	plans_in_use++;
+	PG_TRY();
+	{
+		statement->streams = false;
+		statement->objection = "it has no plan of its own";
+		plan = current_plan(statement);
+		if (plan)
+		{
+			statement->streams = plan_streams(plan->stmt_list);
+			statement->objection = batch_direct_objection(run, plan->stmt_list);
+			release_plan(statement, plan);
+		}
+	}
+	PG_FINALLY();
+	{
+		plans_in_use--;
+	}
+	PG_END_TRY();
+}
+
+/* A statement for rows with these columns and types, in the current memory context. */
 BatchStatement *
 batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
-					 const Oid *types, const int32 *typmods, char **record_types)
+					 const Oid *types, const int32 *typmods)
 {
 	BatchStatement *statement = palloc0(sizeof(BatchStatement));
-	StringInfoData text;
+	StringInfoData sql;
 
 	statement->num_columns = num_columns;
 	statement->columns = palloc(sizeof(AttrNumber) * Max(num_columns, 1));
 	statement->desc = CreateTemplateTupleDesc(num_columns + 1);
 
-	initStringInfo(&text);
-	appendStringInfo(&text, "INSERT INTO %s AS batch_target", run->target.name);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s AS batch_target", run->target.name);
 	for (int i = 0; i < num_columns; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(run->target.desc, columns[i] - 1);
@@ -361,39 +386,35 @@ batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
 		statement->columns[i] = columns[i];
 		snprintf(name, sizeof(name), "c%d", i + 1);
 		TupleDescInitEntry(statement->desc, i + 1, name, types[i], typmods[i], 0);
-		appendStringInfo(&text, "%s%s", i == 0 ? " (" : ", ",
+		appendStringInfo(&sql, "%s%s", i == 0 ? " (" : ", ",
 						 quote_identifier(NameStr(column->attname)));
 	}
 	TupleDescInitEntry(statement->desc, num_columns + 1, "n", INT8OID, -1, 0);
-	appendStringInfo(&text, "%s SELECT", num_columns == 0 ? "" : ")");
+	appendStringInfo(&sql, "%s SELECT", num_columns == 0 ? "" : ")");
 	for (int i = 0; i < num_columns; i++)
-	{
-		char	   *value = psprintf("s.c%d", i + 1);
-
-		if (record_types && record_types[i])
-			value = psprintf("(SELECT r.v FROM pg_catalog.jsonb_to_record(%s) AS r(v %s))",
-							 value, record_types[i]);
-		else
-			value = assigned_expression(value, types[i],
-										TupleDescAttr(run->target.desc, columns[i] - 1));
-		appendStringInfo(&text, "%s%s", i == 0 ? " " : ", ", value);
-	}
-	appendStringInfoString(&text, " FROM " BATCH_RELATION " AS s WHERE perfopt.batch_row(s.n)");
-	append_conflict(&text, run, statement);
-	append_returning(&text, run);
-	statement->text = text.data;
-
+		appendStringInfo(&sql, "%s%s", i == 0 ? " " : ", ",
+						 assigned_expression(psprintf("s.c%d", i + 1), types[i],
+											 TupleDescAttr(run->target.desc, columns[i] - 1)));
+	appendStringInfoString(&sql, " FROM " BATCH_RELATION " AS s WHERE perfopt.batch_row(s.n)");
+	append_conflict(&sql, run, statement);
 	run->relation->md.tupdesc = statement->desc;
-	plans_in_use++;
-	PG_TRY();
+
+	/* Of rows that go in directly it is known that they do. */
+	if (!run->want_keys && run->options.on_conflict == BATCH_CONFLICT_ERROR)
 	{
-		look_at_plan(statement);
+		statement->text = sql.data;
+		look_at_plan(run, statement);
+		if (!run->returning || statement->objection == NULL)
+			return statement;
+		statement->plan = NULL;
 	}
-	PG_FINALLY();
+	if (run->returning)
 	{
-		plans_in_use--;
+		append_returning(&sql, run);
+		statement->returning = true;
 	}
-	PG_END_TRY();
+	statement->text = sql.data;
+	look_at_plan(run, statement);
 	return statement;
 }
 
@@ -445,11 +466,58 @@ batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store)
 }
 
 /*
- * Run the statement over the rows.  Returns how many it says it has written;
- * run->progress tells how far it came, also when it fails.
+ * Begin to insert the direct way, if that can be done: then rows are given to
+ * batch_direct_row().
  */
+bool
+batch_statement_begin_direct(BatchRun *run, BatchStatement *statement)
+{
+	volatile bool possible = false;
+
+	if (statement->objection)
+		return false;
+	run->relation->md.tupdesc = statement->desc;
+	run->progress.row = 0;
+	run->progress.done = false;
+	run->progress.updating = false;
+	plans_in_use++;
+	PG_TRY();
+	{
+		CachedPlan *plan = current_plan(statement);
+
+		/* what was seen before is no more than likely */
+		if (plan)
+			statement->objection = batch_direct_objection(run, plan->stmt_list);
+		possible = plan != NULL && statement->objection == NULL;
+		if (possible)
+			/* what it needs of the plan stays, whatever becomes of kept ones */
+			run->direct = batch_direct_begin(run, statement, plan);
+		else if (plan)
+			release_plan(statement, plan);
+	}
+	PG_FINALLY();
+	{
+		plans_in_use--;
+	}
+	PG_END_TRY();
+	return possible;
+}
+
 uint64
-batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *store)
+batch_statement_end_direct(BatchRun *run, BatchStatement *statement)
+{
+	CachedPlan *plan;
+	uint64		processed;
+
+	run->progress.done = true;
+	processed = batch_direct_end(run->direct, &plan);
+	run->direct = NULL;
+	release_plan(statement, plan);
+	return processed;
+}
+
+static uint64
+execute(BatchRun *run, BatchStatement *statement)
 {
 	WrittenReceiver receiver = {
 		.pub = {
@@ -462,16 +530,30 @@ batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *s
 		.run = run
 	};
 	SPIExecuteOptions options = {0};
-	ErrorContextCallback callback;
-	uint64		processed = 0;
 	int			result;
+
+	if (statement->returning)
+		options.dest = &receiver.pub;
+	result = SPI_execute_plan_extended(get_plan(statement), &options);
+	if (result < 0)
+		elog(ERROR, "could not run a batched insert: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/*
+ * Run the statement over the rows.  Returns how many it says it has written;
+ * run->progress tells how far it came, also when it fails.
+ */
+uint64
+batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *store)
+{
+	ErrorContextCallback callback;
+	volatile uint64 processed = 0;
 
 	run->relation->md.tupdesc = statement->desc;
 	run->relation->reldata = store;
-	if (run->returning)
-		options.dest = &receiver.pub;
 
-	callback.callback = row_context_callback;
+	callback.callback = batch_row_context;
 	callback.arg = run;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
@@ -484,10 +566,7 @@ batch_statement_run(BatchRun *run, BatchStatement *statement, Tuplestorestate *s
 	plans_in_use++;
 	PG_TRY();
 	{
-		result = SPI_execute_plan_extended(get_plan(statement), &options);
-		if (result < 0)
-			elog(ERROR, "could not run a batched insert: %s", SPI_result_code_string(result));
-		processed = SPI_processed;
+		processed = execute(run, statement);
 	}
 	PG_FINALLY();
 	{

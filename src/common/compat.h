@@ -390,6 +390,30 @@ perfopt_result_relation(PlannedStmt *plan)
 #endif
 }
 
+/* Make of an INSERT's planned statement one that writes nothing. */
+static inline void
+perfopt_clear_result_relations(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 190000
+	plan->resultRelationRelids = NULL;
+#else
+	plan->resultRelations = NIL;
+#endif
+}
+
+/* Index entries of a row that is new.  16 can leave some kinds of indexes out. */
+static inline List *
+perfopt_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 190000
+	return ExecInsertIndexTuples(target, estate, 0, slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
 /* 18 can tell deferrable primary keys from others. */
 #if PG_VERSION_NUM >= 180000
 #define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, true)
