@@ -578,12 +578,13 @@ Datum
 perfopt_flush(PG_FUNCTION_ARGS)
 {
 	Oid			target = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
-	bool		all = superuser() ||
-		(OidIsValid(target) && perfopt_table_ownercheck(target, GetUserId()));
+	bool		all;
 	BufferPlace place;
 	int64		rows = 0;
 
 	check_session();
+	all = superuser() ||
+		(OidIsValid(target) && perfopt_table_ownercheck(target, GetUserId()));
 	check_may_wait(target, "Call perfopt.flush() in a transaction of its own.");
 	if (buffer_find_owner(MyDatabaseId, GetUserId(), true, &place))
 		rows += flush_owner(&place, target);

@@ -250,7 +250,7 @@ begin_transaction(MemoryContext context)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	/* "on" promises that it is on disk when it is acknowledged; more is the DBA's choice */
+	/* what is acknowledged is on disk; more than that is the DBA's choice */
 	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
 		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
@@ -693,9 +693,7 @@ static void
 flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	/* the first block of it is kept from flush to flush */
-	MemoryContext context = AllocSetContextCreate(caller, "perfopt insert buffer",
-												  0, 128 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
+	MemoryContext context;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz worked_at = start;
 	TimestampTz told_at = 0;
@@ -703,6 +701,9 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 	bool		clean = true;
 	bool		left = false;
 
+	/* the first block of it is kept from flush to flush */
+	context = AllocSetContextCreate(caller, "perfopt insert buffer",
+									0, 128 * 1024, ALLOCSET_DEFAULT_MAXSIZE);
 	before_shmem_exit(flusher_exit, (Datum) 0);
 	RegisterXactCallback(post_at_commit, NULL);
 	pqsignal(SIGTERM, handle_sigterm);

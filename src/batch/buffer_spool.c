@@ -184,8 +184,10 @@ count_spooled(Oid role)
 		registered = true;
 	}
 	foreach(lc, spooled)
+	{
 		if (((Spooled *) lfirst(lc))->role == role)
 			entry = lfirst(lc);
+	}
 	if (entry == NULL)
 	{
 		old_context = MemoryContextSwitchTo(TopTransactionContext);
