@@ -588,6 +588,14 @@ perfopt_flush(PG_FUNCTION_ARGS)
 	check_may_wait(target, "Call perfopt.flush() in a transaction of its own.");
 	if (buffer_find_owner(MyDatabaseId, GetUserId(), true, &place))
 		rows += flush_owner(&place, target);
+	if (superuser() && !OidIsValid(target))
+	{
+		/* also whose rows are from before the server was started */
+		ListCell   *lc;
+
+		foreach(lc, buffer_spool_roles())
+			(void) buffer_find_owner(MyDatabaseId, lfirst_oid(lc), true, &place);
+	}
 	for (int i = 0; all && i < BUFFER_MAX_OWNERS; i++)
 	{
 		BufferOwner *owner = buffer_owner(i);

@@ -374,6 +374,7 @@ static void
 flush_one_by_one(BufferBatch *batch, MemoryContext context)
 {
 	const char *lock_timeout = NULL;
+	TimestampTz start = GetCurrentTimestamp();
 
 	one_by_one = true;
 	for (int i = 0; i < batch->num; i++)
@@ -381,6 +382,9 @@ flush_one_by_one(BufferBatch *batch, MemoryContext context)
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
+		/* the end of the process gives the others back */
+		if (told_to_go && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LAST_MS))
+			proc_exit(0);
 		if (buffer_row_attempts(batch, i) >= MAX_ATTEMPTS)
 		{
 			error = palloc0(sizeof(ErrorData));
@@ -717,6 +721,13 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 		bool		leave = told_to_go || idle || !perfopt_worker_enabled;
 		long		wait_ms;
 
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+
 		/* its own turn is over as soon as it has nothing to do */
 		if (!leave && TimestampDifferenceExceeds(start, now, TURN_MS) && perfopt_jobs_waiting())
 		{
@@ -756,12 +767,6 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 				if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							  wait_ms, PG_WAIT_EXTENSION) & WL_LATCH_SET)
 					ResetLatch(MyLatch);
-				CHECK_FOR_INTERRUPTS();
-				if (ConfigReloadPending)
-				{
-					ConfigReloadPending = false;
-					ProcessConfigFile(PGC_SIGHUP);
-				}
 				continue;
 		}
 		worked_at = GetCurrentTimestamp();

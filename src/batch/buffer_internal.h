@@ -10,6 +10,7 @@
 
 #include "batch/batch_internal.h"
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
@@ -199,7 +200,6 @@ extern int	buffer_row_attempts(const BufferBatch *batch, int i);
 extern int64 buffer_discard(const BufferPlace *place);
 extern void buffer_set_latch(int proc);
 extern void buffer_wake_flusher(BufferOwner *owner);
-extern void buffer_note_error(BufferQueue *queue, const char *message);
 
 /* buffer_flush.c */
 extern void buffer_flush_init(void);
@@ -209,6 +209,7 @@ extern bool buffer_flusher_at_work(int owner);
 
 /* buffer_spool.c */
 extern void buffer_spool_init(void);
+extern List *buffer_spool_roles(void);
 extern void buffer_spool_put(Oid target, Jsonb *row);
 extern int	buffer_spool_move(Oid role, int max_rows, SpoolRow *rows);
 extern void buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error);

@@ -45,6 +45,7 @@
 #include "batch/buffer_internal.h"
 #include "common/compat.h"
 #include "common/shmem.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "storage/spin.h"
@@ -504,10 +505,20 @@ set_bounds(BufferQueue *queue)
 		queue->last_number : row_at(queue->first)->number - 1;
 }
 
-void
-buffer_note_error(BufferQueue *queue, const char *message)
+/* As much of the text, which may be NULL, as has place: whole characters. */
+static void
+copy_text(char *to, int size, const char *text)
 {
-	strlcpy(queue->last_error, message, sizeof(queue->last_error));
+	int			length = text ? pg_mbcliplen(text, strlen(text), size - 1) : 0;
+
+	memcpy(to, text ? text : "", length);
+	to[length] = '\0';
+}
+
+static void
+note_error(BufferQueue *queue, const char *message)
+{
+	copy_text(queue->last_error, sizeof(queue->last_error), message);
 	queue->last_error_at = GetCurrentTimestamp();
 }
 
@@ -722,9 +733,9 @@ tell_waiter(BufferWaiter *waiter, const BatchVerdict *verdict)
 	waiter->state = WAITER_DONE;
 	waiter->action = verdict->action;
 	waiter->sqlerrcode = verdict->sqlerrcode;
-	strlcpy(waiter->constraint, verdict->constraint ? verdict->constraint : "", NAMEDATALEN);
-	strlcpy(waiter->message, verdict->message ? verdict->message : "", sizeof(waiter->message));
-	strlcpy(waiter->detail, verdict->detail ? verdict->detail : "", sizeof(waiter->detail));
+	copy_text(waiter->constraint, sizeof(waiter->constraint), verdict->constraint);
+	copy_text(waiter->message, sizeof(waiter->message), verdict->message);
+	copy_text(waiter->detail, sizeof(waiter->detail), verdict->detail);
 }
 
 static void
@@ -742,7 +753,7 @@ count_verdict(BufferQueue *queue, BufferMode mode, const BatchVerdict *verdict)
 		case BATCH_REJECTED:
 			queue->counters[mode].rejected++;
 			if (verdict->message)
-				buffer_note_error(queue, verdict->message);
+				note_error(queue, verdict->message);
 			break;
 	}
 }

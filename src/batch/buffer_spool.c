@@ -439,8 +439,8 @@ drop_rows(Oid role)
 }
 
 /* The roles that have rows that are due, in the caller's memory context. */
-static List *
-roles_with_rows(void)
+List *
+buffer_spool_roles(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *roles = NIL;
@@ -450,11 +450,11 @@ roles_with_rows(void)
 					" (SELECT role FROM perfopt.insert_spool ORDER BY role LIMIT 1)"
 					" UNION ALL"
 					" SELECT n.role FROM spooling s, LATERAL"
-					"  (SELECT i.role FROM perfopt.insert_spool i WHERE i.role > s.role"
-					"    ORDER BY i.role LIMIT 1) n)"
+					"  (SELECT i.role FROM perfopt.insert_spool i"
+					"    WHERE i.role OPERATOR(pg_catalog.>) s.role ORDER BY i.role LIMIT 1) n)"
 					" SELECT role FROM spooling s WHERE EXISTS"
-					"  (SELECT FROM perfopt.insert_spool i"
-					"    WHERE i.role = s.role AND i.next_attempt_at <= now())",
+					"  (SELECT FROM perfopt.insert_spool i WHERE i.role OPERATOR(pg_catalog.=) s.role"
+					"    AND i.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now())",
 					false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read which rows were spooled");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -503,7 +503,7 @@ look_after(void)
 	BufferPlace place;
 	ListCell   *lc;
 
-	foreach(lc, roles_with_rows())
+	foreach(lc, buffer_spool_roles())
 	{
 		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(lfirst_oid(lc))))
 			drop_rows(lfirst_oid(lc));

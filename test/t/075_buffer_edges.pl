@@ -148,16 +148,15 @@ wait_until(q{SELECT count(*) = 0 FROM perfopt.insert_spool}, 'rows of a role tha
 wait_until(q{SELECT coalesce(sum(waiting), 0) = 0 FROM perfopt.insert_buffers}, '... from memory, too');
 
 # Spooled rows are dumped and restored
-$node->append_conf('postgresql.conf', "perfopt.worker = off\n");
-$node->reload;
-$node->poll_query_until('postgres', q{SELECT current_setting('perfopt.worker') = 'off'});
-$node->append_conf('postgresql.conf', "perfopt.worker = on\n");
-$node->reload;
-$node->poll_query_until('postgres', q{SELECT current_setting('perfopt.worker') = 'on'});
+sql(q{SELECT stop_point_set('buffer-spool-inserted', 'wait')});
 sql(q{SELECT perfopt.buffer_insert('a', jsonb_build_object('id', 1000), 'durable')});
+my $flushing = start([ 'psql', '-X', '-q', '-p', $node->port, '-h', $node->host, '-c', 'SELECT perfopt.flush()', 'postgres' ], '>', \my $flushed);
+wait_until(q{SELECT stop_point_waiters('buffer-spool-inserted') = 1}, 'a row that is about to be moved');
 my $dump = "$scratch/dump.sql";
 $node->command_ok([ 'pg_dump', '-p', $node->port, '-h', $node->host, '-f', $dump, 'postgres' ], 'dumped');
-my $in_dump = slurp_file($dump) =~ /COPY perfopt\.insert_spool .*?\n(.*?)\\\./s ? $1 : '';
+sql(q{SELECT stop_point_clear('buffer-spool-inserted')});
+$flushing->finish;
+is(sql('SELECT count(*) FROM a WHERE id = 1000; SELECT count(*) FROM perfopt.insert_spool'), "1\n0", 'it has been moved');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-p', $node->port, '-h', $node->host, '-f', $dump, 'restored' ], 'restored');
 sql('SELECT perfopt.flush()', 'restored');
