@@ -2,8 +2,9 @@
  * insert_run.c
  *		What becomes of the rows of a batched insert.
  *
- * When a bad row is to fail the call, rows go into a tuplestore as they are
- * read, and one statement runs over it, or one over each batch_size rows.
+ * When a bad row is to fail the call, rows go the direct way as they are read,
+ * or into a tuplestore, over which one statement runs, or one over each
+ * batch_size rows.
  *
  * When bad rows are to be rejected, up to batch_size rows are kept as they are
  * made, and the statement runs over them in a subtransaction.  When it fails
@@ -229,6 +230,12 @@ reject(BatchRow *row, ErrorData *error)
 	row->error = error;
 }
 
+static inline bool
+is_pending(const BatchRow *row)
+{
+	return row->tuple != NULL && row->action != BATCH_REJECTED;
+}
+
 /* Run the rows that were not rejected, from first to last, by the statement. */
 static uint64
 run_by_statement(BatchRun *run, int first, int last, TupleTableSlot *slot)
@@ -238,7 +245,7 @@ run_by_statement(BatchRun *run, int first, int last, TupleTableSlot *slot)
 
 	for (int i = first; i <= last; i++)
 	{
-		if (run->rows[i].tuple == NULL)
+		if (!is_pending(&run->rows[i]))
 			continue;
 		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
 		tuplestore_puttupleslot(store, slot);
@@ -257,7 +264,7 @@ run_directly(BatchRun *run, int first, int last, TupleTableSlot *slot)
 
 	for (int i = first; i <= last; i++)
 	{
-		if (run->rows[i].tuple == NULL)
+		if (!is_pending(&run->rows[i]))
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
@@ -267,40 +274,38 @@ run_directly(BatchRun *run, int first, int last, TupleTableSlot *slot)
 	return batch_statement_end_direct(run, run->statement);
 }
 
-/* The same, either way.  Returns how many the rows are. */
-static int
-run_rows(BatchRun *run, int first, int last, uint64 *processed)
+/* The same, either way, and note what has become of them. */
+static void
+run_rows(BatchRun *run, int first, int last)
 {
-	int			num_rows = 0;
+	uint64		processed;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(run->statement->desc, &TTSOpsMinimalTuple);
 
 	for (int i = first; i <= last; i++)
 	{
-		if (run->rows[i].tuple == NULL)
+		if (!is_pending(&run->rows[i]))
 			continue;
-		num_rows++;
 		run->rows[i].action = BATCH_SKIPPED;
 		run->rows[i].key = NULL;
 	}
 	if (batch_statement_begin_direct(run, run->statement))
-		*processed = run_directly(run, first, last, slot);
+		processed = run_directly(run, first, last, slot);
 	else
-		*processed = run_by_statement(run, first, last, slot);
+		processed = run_by_statement(run, first, last, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	if (!run->statement->returning)
 	{
 		/* which of them a trigger skipped is not known, nor asked for */
-		uint64		inserted = Min(*processed, num_rows);
+		uint64		inserted = processed;
 
-		for (int i = first; i <= last; i++)
+		for (int i = first; i <= last && inserted > 0; i++)
 		{
-			if (run->rows[i].tuple)
-				run->rows[i].action = inserted > 0 ? BATCH_INSERTED : BATCH_SKIPPED;
-			if (inserted > 0 && run->rows[i].tuple)
-				inserted--;
+			if (!is_pending(&run->rows[i]))
+				continue;
+			run->rows[i].action = BATCH_INSERTED;
+			inserted--;
 		}
 	}
-	return num_rows;
 }
 
 /* The same in a subtransaction.  Returns why it failed, or NULL. */
@@ -312,7 +317,6 @@ try_rows(BatchRun *run, int first, int last)
 													  ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner old_owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
-	uint64		processed;
 
 	run->progress.row = 0;
 	run->progress.done = false;
@@ -320,7 +324,7 @@ try_rows(BatchRun *run, int first, int last)
 	MemoryContextSwitchTo(try_context);
 	PG_TRY();
 	{
-		run_rows(run, first, last, &processed);
+		run_rows(run, first, last);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
@@ -342,12 +346,6 @@ try_rows(BatchRun *run, int first, int last)
 				  (run->progress.row == 0 && !run->progress.done)))
 		ReThrowError(error);
 	return error;
-}
-
-static inline bool
-is_pending(const BatchRow *row)
-{
-	return row->tuple != NULL && row->action != BATCH_REJECTED;
 }
 
 /* Run the rows from first to last, and reject those that fail. */
@@ -579,7 +577,7 @@ batch_run_flush(BatchRun *run)
 			if (run->options.skip)
 				run_range(run, i, i + step - 1);
 			else
-				run_rows(run, i, i + step - 1, &processed);
+				run_rows(run, i, i + step - 1);
 		}
 		batch_note_rejects(run);
 		for (int i = 0; i < run->num_pending; i++)

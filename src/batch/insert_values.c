@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "batch/insert_internal.h"
 #include "catalog/pg_type.h"
+#include "common/compat.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/makefuncs.h"
@@ -48,6 +49,7 @@ batch_conversion_init(BatchConversion *conversion, Form_pg_attribute column)
 										   makeNullConst(JSONBOID, -1, InvalidOid));
 
 		TupleDescInitEntry(desc, 1, "v", conversion->type, conversion->typmod, 0);
+		perfopt_tuple_desc_complete(desc);
 		conversion->record_desc = BlessTupleDesc(desc);
 		conversion->empty_record = HeapTupleGetDatum(heap_form_tuple(desc, &value, &isnull));
 		fmgr_info(F_JSONB_POPULATE_RECORD, &conversion->populate);
