@@ -324,7 +324,7 @@ make_rows(JsonbReader *reader)
 
 			if (key->column >= 0)
 				shape->values[key->column] =
-					batch_convert(&key->conversion, &reader->values[i],
+					batch_convert(&key->conversion, &reader->values[i], &reader->row,
 								  &shape->isnull[key->column]);
 		}
 		MemoryContextSwitchTo(old_context);
