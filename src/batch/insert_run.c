@@ -11,11 +11,11 @@
  * while row r is in work, it is rolled back, the rows before r are run again,
  * and then those from r on.  When it fails with the first of its rows in work,
  * that row has failed on its own, and is rejected.  When it fails after its
- * last row, which is where foreign keys and AFTER triggers are, either half is
- * run for itself.  So a row is rejected only if a statement failed that had
- * done nothing but this row, and whatever an ordinal that was noted may be
- * wrong about, in a foreign table for example that is sent rows in batches of
- * its own, is found in the next run.  Rows stay in their order.
+ * last row, which is where foreign keys and AFTER triggers are, each eighth of
+ * the rows is run for itself.  So a row is rejected only if a statement failed
+ * that had done nothing but this row, and whatever an ordinal that was noted
+ * may be wrong about, in a foreign table for example that is sent rows in
+ * batches of its own, is found in the next run.  Rows stay in their order.
  *
  * A statement that fails before it has read a row fails for what concerns all
  * of them: then the call does.  So it does for a cancel, a lost connection, a
@@ -41,6 +41,9 @@
 #include "utils/resowner.h"
 
 #define DEFAULT_BATCH_SIZE	10000
+
+/* Into how many parts rows are divided to find the bad ones. */
+#define PARTS	8
 
 /* ---------------------------------------------------------------------
  * The target
@@ -371,21 +374,29 @@ run_range(BatchRun *run, int first, int last)
 		error = try_rows(run, first, last);
 		if (error == NULL)
 			return;
-		failed = run->progress.done ? first + (last - first + 1) / 2 :
-			(int) (run->progress.row - first_ordinal);
-		if (first == last || failed <= first || failed > last)
+		failed = (int) (run->progress.row - first_ordinal);
+		if (first == last || (!run->progress.done && failed <= first))
 		{
-			if (failed > last)
-				elog(ERROR, "a batched insert has lost its place");
 			reject(&run->rows[first], error);
 			first++;
 		}
-		else
+		else if (run->progress.done)
+		{
+			int			size = (last - first) / PARTS + 1;
+
+			FreeErrorData(error);
+			for (int i = first; i <= last; i += size)
+				run_range(run, i, Min(i + size - 1, last));
+			return;
+		}
+		else if (failed <= last)
 		{
 			FreeErrorData(error);
 			run_range(run, first, failed - 1);
 			first = failed;
 		}
+		else
+			elog(ERROR, "a batched insert has lost its place");
 	}
 }
 
