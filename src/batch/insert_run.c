@@ -28,11 +28,13 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "batch/insert_internal.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_attribute.h"
 #include "common/compat.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "rewrite/prs2lock.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -86,6 +88,11 @@ batch_target_describe(BatchTarget *target, Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
+	/* statements check what they need; this is for the lock, also without rows */
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
 	target->relid = relid;
 	target->name = pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 													  RelationGetRelationName(rel)));
