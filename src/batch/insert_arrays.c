@@ -22,7 +22,7 @@
 typedef struct ElementReader
 {
 	char	   *next;
-	bits8	   *nulls;
+	uint8	   *nulls;
 	int			num_items;
 	int			item;
 	int16		typlen;

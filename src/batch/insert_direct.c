@@ -325,7 +325,7 @@ batch_direct_begin(BatchRun *run, BatchStatement *statement, CachedPlan *plan)
 	if (insert->projection == NULL)
 		elog(ERROR, "a batched insert has no projection");
 	old_context = MemoryContextSwitchTo(insert->estate->es_query_cxt);
-	insert->given = MakeTupleTableSlot(statement->desc, &TTSOpsVirtual);
+	insert->given = MakeSingleTupleTableSlot(statement->desc, &TTSOpsVirtual);
 	insert->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(insert->target, table_open(run->target.relid, NoLock),
 					  linitial_int(modify->resultRelations), NULL, 0);
@@ -349,6 +349,7 @@ batch_direct_end(BatchDirect *insert, CachedPlan **plan)
 	table_finish_bulk_insert(rel, 0);
 	ExecCloseIndices(insert->target);
 	table_close(rel, NoLock);
+	ExecDropSingleTupleTableSlot(insert->given);
 	ExecutorFinish(insert->query_desc);
 	ExecutorEnd(insert->query_desc);
 	FreeQueryDesc(insert->query_desc);

@@ -172,7 +172,7 @@ typedef struct BatchConversion
 	Oid			io_param;
 	bool		is_domain;
 
-	/* of arrays and composite types: a field "v" of a record */
+	/* of arrays and composite types: the field of a record */
 	bool		by_record;
 	FmgrInfo	populate;
 	TupleDesc	record_desc;
@@ -180,7 +180,8 @@ typedef struct BatchConversion
 } BatchConversion;
 
 extern void batch_conversion_init(BatchConversion *conversion, Form_pg_attribute column);
-extern Datum batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull);
+extern Datum batch_convert(BatchConversion *conversion, JsonbValue *value,
+						   const JsonbValue *row, bool *isnull);
 
 /* insert_jsonb.c */
 extern void batch_read_jsonb(BatchRun *run, Jsonb *array);

@@ -220,7 +220,9 @@ static Shape *
 make_shape(JsonbReader *reader)
 {
 	BatchRun   *run = reader->run;
-	MemoryContext context = AllocSetContextCreate(run->context, "perfopt batch shape",
+
+	/* gone with the row, if it turns out to be bad */
+	MemoryContext context = AllocSetContextCreate(run->row_context, "perfopt batch shape",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old_context = MemoryContextSwitchTo(context);
 	Shape	   *shape = palloc0(sizeof(Shape));
@@ -249,6 +251,7 @@ make_shape(JsonbReader *reader)
 		key->column = num_columns++;
 	}
 	MemoryContextSwitchTo(old_context);
+	MemoryContextSetParent(context, run->context);
 	return shape;
 }
 
@@ -321,7 +324,7 @@ make_rows(JsonbReader *reader)
 
 			if (key->column >= 0)
 				shape->values[key->column] =
-					batch_convert(&key->conversion, &reader->values[i],
+					batch_convert(&key->conversion, &reader->values[i], &reader->row,
 								  &shape->isnull[key->column]);
 		}
 		MemoryContextSwitchTo(old_context);

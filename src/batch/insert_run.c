@@ -2,19 +2,20 @@
  * insert_run.c
  *		What becomes of the rows of a batched insert.
  *
- * When a bad row is to fail the call, rows go into a tuplestore as they are
- * read, and one statement runs over it, or one over each batch_size rows.
+ * When a bad row is to fail the call, rows go the direct way as they are read,
+ * or into a tuplestore, over which one statement runs, or one over each
+ * batch_size rows.
  *
  * When bad rows are to be rejected, up to batch_size rows are kept as they are
  * made, and the statement runs over them in a subtransaction.  When it fails
  * while row r is in work, it is rolled back, the rows before r are run again,
  * and then those from r on.  When it fails with the first of its rows in work,
  * that row has failed on its own, and is rejected.  When it fails after its
- * last row, which is where foreign keys and AFTER triggers are, either half is
- * run for itself.  So a row is rejected only if a statement failed that had
- * done nothing but this row, and whatever an ordinal that was noted may be
- * wrong about, in a foreign table for example that is sent rows in batches of
- * its own, is found in the next run.  Rows stay in their order.
+ * last row, which is where foreign keys and AFTER triggers are, each eighth of
+ * the rows is run for itself.  So a row is rejected only if a statement failed
+ * that had done nothing but this row, and whatever an ordinal that was noted
+ * may be wrong about, in a foreign table for example that is sent rows in
+ * batches of its own, is found in the next run.  Rows stay in their order.
  *
  * A statement that fails before it has read a row fails for what concerns all
  * of them: then the call does.  So it does for a cancel, a lost connection, a
@@ -27,11 +28,13 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "batch/insert_internal.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_attribute.h"
 #include "common/compat.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "rewrite/prs2lock.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -40,6 +43,9 @@
 #include "utils/resowner.h"
 
 #define DEFAULT_BATCH_SIZE	10000
+
+/* Into how many parts rows are divided to find the bad ones. */
+#define PARTS	8
 
 /* ---------------------------------------------------------------------
  * The target
@@ -82,6 +88,11 @@ batch_target_describe(BatchTarget *target, Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
+	/* statements check what they need; this is for the lock, also without rows */
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
 	target->relid = relid;
 	target->name = pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 													  RelationGetRelationName(rel)));
@@ -229,6 +240,12 @@ reject(BatchRow *row, ErrorData *error)
 	row->error = error;
 }
 
+static inline bool
+is_pending(const BatchRow *row)
+{
+	return row->tuple != NULL && row->action != BATCH_REJECTED;
+}
+
 /* Run the rows that were not rejected, from first to last, by the statement. */
 static uint64
 run_by_statement(BatchRun *run, int first, int last, TupleTableSlot *slot)
@@ -238,7 +255,7 @@ run_by_statement(BatchRun *run, int first, int last, TupleTableSlot *slot)
 
 	for (int i = first; i <= last; i++)
 	{
-		if (run->rows[i].tuple == NULL)
+		if (!is_pending(&run->rows[i]))
 			continue;
 		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
 		tuplestore_puttupleslot(store, slot);
@@ -257,7 +274,7 @@ run_directly(BatchRun *run, int first, int last, TupleTableSlot *slot)
 
 	for (int i = first; i <= last; i++)
 	{
-		if (run->rows[i].tuple == NULL)
+		if (!is_pending(&run->rows[i]))
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
@@ -267,40 +284,38 @@ run_directly(BatchRun *run, int first, int last, TupleTableSlot *slot)
 	return batch_statement_end_direct(run, run->statement);
 }
 
-/* The same, either way.  Returns how many the rows are. */
-static int
-run_rows(BatchRun *run, int first, int last, uint64 *processed)
+/* The same, either way, and note what has become of them. */
+static void
+run_rows(BatchRun *run, int first, int last)
 {
-	int			num_rows = 0;
+	uint64		processed;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(run->statement->desc, &TTSOpsMinimalTuple);
 
 	for (int i = first; i <= last; i++)
 	{
-		if (run->rows[i].tuple == NULL)
+		if (!is_pending(&run->rows[i]))
 			continue;
-		num_rows++;
 		run->rows[i].action = BATCH_SKIPPED;
 		run->rows[i].key = NULL;
 	}
 	if (batch_statement_begin_direct(run, run->statement))
-		*processed = run_directly(run, first, last, slot);
+		processed = run_directly(run, first, last, slot);
 	else
-		*processed = run_by_statement(run, first, last, slot);
+		processed = run_by_statement(run, first, last, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	if (!run->statement->returning)
 	{
 		/* which of them a trigger skipped is not known, nor asked for */
-		uint64		inserted = Min(*processed, num_rows);
+		uint64		inserted = processed;
 
-		for (int i = first; i <= last; i++)
+		for (int i = first; i <= last && inserted > 0; i++)
 		{
-			if (run->rows[i].tuple)
-				run->rows[i].action = inserted > 0 ? BATCH_INSERTED : BATCH_SKIPPED;
-			if (inserted > 0 && run->rows[i].tuple)
-				inserted--;
+			if (!is_pending(&run->rows[i]))
+				continue;
+			run->rows[i].action = BATCH_INSERTED;
+			inserted--;
 		}
 	}
-	return num_rows;
 }
 
 /* The same in a subtransaction.  Returns why it failed, or NULL. */
@@ -312,7 +327,6 @@ try_rows(BatchRun *run, int first, int last)
 													  ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner old_owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
-	uint64		processed;
 
 	run->progress.row = 0;
 	run->progress.done = false;
@@ -320,7 +334,7 @@ try_rows(BatchRun *run, int first, int last)
 	MemoryContextSwitchTo(try_context);
 	PG_TRY();
 	{
-		run_rows(run, first, last, &processed);
+		run_rows(run, first, last);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
@@ -342,12 +356,6 @@ try_rows(BatchRun *run, int first, int last)
 				  (run->progress.row == 0 && !run->progress.done)))
 		ReThrowError(error);
 	return error;
-}
-
-static inline bool
-is_pending(const BatchRow *row)
-{
-	return row->tuple != NULL && row->action != BATCH_REJECTED;
 }
 
 /* Run the rows from first to last, and reject those that fail. */
@@ -373,21 +381,29 @@ run_range(BatchRun *run, int first, int last)
 		error = try_rows(run, first, last);
 		if (error == NULL)
 			return;
-		failed = run->progress.done ? first + (last - first + 1) / 2 :
-			(int) (run->progress.row - first_ordinal);
-		if (first == last || failed <= first || failed > last)
+		failed = (int) (run->progress.row - first_ordinal);
+		if (first == last || (!run->progress.done && failed <= first))
 		{
-			if (failed > last)
-				elog(ERROR, "a batched insert has lost its place");
 			reject(&run->rows[first], error);
 			first++;
 		}
-		else
+		else if (run->progress.done)
+		{
+			int			size = (last - first) / PARTS + 1;
+
+			FreeErrorData(error);
+			for (int i = first; i <= last; i += size)
+				run_range(run, i, Min(i + size - 1, last));
+			return;
+		}
+		else if (failed <= last)
 		{
 			FreeErrorData(error);
 			run_range(run, first, failed - 1);
 			first = failed;
 		}
+		else
+			elog(ERROR, "a batched insert has lost its place");
 	}
 }
 
@@ -579,7 +595,7 @@ batch_run_flush(BatchRun *run)
 			if (run->options.skip)
 				run_range(run, i, i + step - 1);
 			else
-				run_rows(run, i, i + step - 1, &processed);
+				run_rows(run, i, i + step - 1);
 		}
 		batch_note_rejects(run);
 		for (int i = 0; i < run->num_pending; i++)

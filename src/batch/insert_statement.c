@@ -29,6 +29,7 @@
 
 #include "batch/insert_internal.h"
 #include "catalog/pg_type.h"
+#include "common/compat.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "nodes/plannodes.h"
@@ -390,6 +391,7 @@ batch_statement_make(BatchRun *run, int num_columns, const AttrNumber *columns,
 						 quote_identifier(NameStr(column->attname)));
 	}
 	TupleDescInitEntry(statement->desc, num_columns + 1, "n", INT8OID, -1, 0);
+	perfopt_tuple_desc_complete(statement->desc);
 	appendStringInfo(&sql, "%s SELECT", num_columns == 0 ? "" : ")");
 	for (int i = 0; i < num_columns; i++)
 		appendStringInfo(&sql, "%s%s", i == 0 ? " " : ", ",

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "batch/insert_internal.h"
 #include "catalog/pg_type.h"
+#include "common/compat.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "nodes/makefuncs.h"
@@ -47,7 +48,8 @@ batch_conversion_init(BatchConversion *conversion, Form_pg_attribute column)
 		List	   *arguments = list_make2(makeNullConst(RECORDOID, -1, InvalidOid),
 										   makeNullConst(JSONBOID, -1, InvalidOid));
 
-		TupleDescInitEntry(desc, 1, "v", conversion->type, conversion->typmod, 0);
+		TupleDescInitEntry(desc, 1, NameStr(column->attname), conversion->type, conversion->typmod, 0);
+		perfopt_tuple_desc_complete(desc);
 		conversion->record_desc = BlessTupleDesc(desc);
 		conversion->empty_record = HeapTupleGetDatum(heap_form_tuple(desc, &value, &isnull));
 		fmgr_info(F_JSONB_POPULATE_RECORD, &conversion->populate);
@@ -192,23 +194,15 @@ read_time(const char *at, int length, bool with_zone, int64 *result)
 	return true;
 }
 
-/* Of an array or composite type. */
+/* Of an array or composite type: the row's field of that name. */
 static Datum
-convert_by_record(BatchConversion *conversion, JsonbValue *value, bool *isnull)
+convert_by_record(BatchConversion *conversion, const JsonbValue *row, bool *isnull)
 {
-	JsonbParseState *state = NULL;
-	JsonbValue	key;
-	Datum		record;
+	Jsonb	   *jsonb = JsonbValueToJsonb(unconstify(JsonbValue *, row));
+	Datum		record = FunctionCall2(&conversion->populate, conversion->empty_record,
+									   JsonbPGetDatum(jsonb));
 	HeapTupleData tuple;
 
-	key.type = jbvString;
-	key.val.string.val = "v";
-	key.val.string.len = 1;
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_KEY, &key);
-	pushJsonbValue(&state, WJB_VALUE, value);
-	record = FunctionCall2(&conversion->populate, conversion->empty_record,
-						   JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL))));
 	tuple.t_data = DatumGetHeapTupleHeader(record);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
 	ItemPointerSetInvalid(&tuple.t_self);
@@ -216,15 +210,17 @@ convert_by_record(BatchConversion *conversion, JsonbValue *value, bool *isnull)
 	return heap_getattr(&tuple, 1, conversion->record_desc, isnull);
 }
 
+/* The value, which is the row's value of the column. */
 Datum
-batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull)
+batch_convert(BatchConversion *conversion, JsonbValue *value, const JsonbValue *row,
+			  bool *isnull)
 {
 	char	   *string;
 	int64		integer;
 
 	*isnull = false;
 	if (conversion->by_record)
-		return convert_by_record(conversion, value, isnull);
+		return convert_by_record(conversion, row, isnull);
 	switch (value->type)
 	{
 		case jbvNull:
@@ -238,12 +234,12 @@ batch_convert(BatchConversion *conversion, JsonbValue *value, bool *isnull)
 		case jbvString:
 			switch (conversion->type)
 			{
+				case TEXTOID:
 				case VARCHAROID:
+					/* a text has no typmod */
 					if (conversion->typmod >= 0 &&
 						value->val.string.len > conversion->typmod - VARHDRSZ)
 						break;
-					/* FALLTHROUGH */
-				case TEXTOID:
 					return PointerGetDatum(cstring_to_text_with_len(value->val.string.val,
 																	value->val.string.len));
 				case TIMESTAMPTZOID:

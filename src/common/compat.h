@@ -390,6 +390,15 @@ perfopt_result_relation(PlannedStmt *plan)
 #endif
 }
 
+/* 19 wants to know when a tuple descriptor is complete. */
+static inline void
+perfopt_tuple_desc_complete(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(desc);
+#endif
+}
+
 /* Make of an INSERT's planned statement one that writes nothing. */
 static inline void
 perfopt_clear_result_relations(PlannedStmt *plan)

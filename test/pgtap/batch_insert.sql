@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(138);
+SELECT plan(140);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -339,6 +339,8 @@ SELECT is((perfopt.batch_insert('private', '[{"id":1,"open":"x"}]')).inserted, 1
 SELECT throws_ok($$SELECT perfopt.batch_insert('private', '[{"id":2,"closed":"x"}]')$$, '42501', 'permission denied for table private', 'not for this one');
 SELECT throws_ok($$SELECT perfopt.batch_insert('private', '[{"id":2,"closed":"x"}]', on_error => 'skip')$$, '42501', NULL, '... which is not a fault of rows');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{}]')$$, '42501', NULL, 'nor for another table');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb)$$, '42501', NULL, '... even without rows, as that would lock it');
+SELECT throws_ok($$SELECT perfopt.batch_insert_path('users')$$, '42501', NULL, '... and to ask about it');
 SELECT throws_ok($$SELECT perfopt.batch_insert('private', '[{"id":2,"open":"x"}]', on_conflict => 'update')$$, '42501', NULL, 'an update takes its privilege');
 SELECT throws_ok($$SELECT * FROM perfopt.batch_insert_keys('private', '[{"id":2}]', key_columns => '{closed}')$$, '42501', NULL, 'to see columns takes its own');
 SELECT throws_ok($$SELECT perfopt.batch_insert('private', '[{"id":-1}]')$$, '42501', NULL, 'a policy');
