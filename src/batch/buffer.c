@@ -615,6 +615,7 @@ perfopt_flush(PG_FUNCTION_ARGS)
 void
 batch_buffer_init(void)
 {
+	buffer_blocks_init();
 	buffer_memory_init();
 	buffer_flush_init();
 	buffer_spool_init();

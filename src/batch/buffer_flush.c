@@ -22,7 +22,7 @@
  * session, such as temporary tables, go by DISCARD ALL when it pauses.
  *
  * Told to go by SIGTERM, as for a shutdown or DROP DATABASE, it first inserts
- * what there is, for at most LAST_MS; a second SIGTERM ends it at once.
+ * what there is, for at most LAST_MS; a SIGTERM after SECOND_MS ends it at once.
  *
  * Its capability, for the fairness of the pool, is one of its own: the long
  * jobs of run_in_batches() must not keep rows waiting.
@@ -63,6 +63,9 @@
 /* How long it works on when it is told to go. */
 #define LAST_MS			2000
 
+/* Told to go again after that, it goes at once. */
+#define SECOND_MS		1000
+
 /* A row with which so many processes have ended is not tried again. */
 #define MAX_ATTEMPTS	3
 
@@ -95,6 +98,7 @@ static int	committing_first;
 static int	committing_count;
 static bool one_by_one = false;
 static volatile sig_atomic_t told_to_go = false;
+static TimestampTz told_at = 0;
 
 bool
 buffer_in_flusher(void)
@@ -374,7 +378,6 @@ static void
 flush_one_by_one(BufferBatch *batch, MemoryContext context)
 {
 	const char *lock_timeout = NULL;
-	TimestampTz start = GetCurrentTimestamp();
 
 	one_by_one = true;
 	for (int i = 0; i < batch->num; i++)
@@ -383,7 +386,7 @@ flush_one_by_one(BufferBatch *batch, MemoryContext context)
 
 		CHECK_FOR_INTERRUPTS();
 		/* the end of the process gives the others back */
-		if (told_to_go && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LAST_MS))
+		if (told_to_go && TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), LAST_MS))
 			proc_exit(0);
 		if (buffer_row_attempts(batch, i) >= MAX_ATTEMPTS)
 		{
@@ -634,8 +637,11 @@ handle_sigterm(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
 
-	if (told_to_go)
+	/* the postmaster may say it twice */
+	if (told_to_go && TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), SECOND_MS))
 		die(PERFOPT_SIGNAL_PASS);
+	if (!told_to_go)
+		told_at = GetCurrentTimestamp();
 	told_to_go = true;
 	SetLatch(MyLatch);
 	errno = save_errno;
@@ -700,7 +706,6 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 	MemoryContext context;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz worked_at = start;
-	TimestampTz told_at = 0;
 	int			queue = 0;
 	bool		clean = true;
 	bool		left = false;
@@ -739,13 +744,8 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 			}
 			start = now;
 		}
-		if (told_to_go)
-		{
-			if (told_at == 0)
-				told_at = now;
-			if (TimestampDifferenceExceeds(told_at, now, LAST_MS))
-				break;
-		}
+		if (told_to_go && TimestampDifferenceExceeds(told_at, now, LAST_MS))
+			break;
 		switch (next_work(&queue, &wait_ms, leave, &left))
 		{
 			case WORK_ROWS:

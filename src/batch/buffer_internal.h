@@ -179,6 +179,18 @@ typedef struct SpoolRow
 /* buffer.c */
 extern const char *buffer_mode_name(BufferMode mode);
 
+/* buffer_blocks.c */
+extern void buffer_blocks_init(void);
+extern int	buffer_num_blocks(void);
+extern int	buffer_blocks_for(int length);
+extern Size buffer_max_row(void);
+extern int	buffer_take_blocks(int num);
+extern void buffer_free_rows(int first_row);
+extern BufferRow *buffer_row_at(int first);
+extern void buffer_write_row(int first, const char *data, int length);
+extern Jsonb *buffer_read_row(int first);
+extern void buffer_wait_for_space(TimestampTz deadline);
+
 /* buffer_memory.c */
 extern void buffer_memory_init(void);
 extern BufferOwner *buffer_owner(int owner);
@@ -190,8 +202,6 @@ extern void buffer_forgotten(BufferCounters counters[BUFFER_NUM_MODES]);
 extern int	buffer_find_queue(BufferOwner *owner, Oid target, bool create);
 extern bool buffer_put(const BufferPlace *place, Oid target, Jsonb *row, BufferMode mode);
 extern BufferWaiterState buffer_withdraw(const BufferPlace *place, bool detach);
-extern void buffer_wait_for_space(TimestampTz deadline);
-extern Size buffer_max_row(void);
 extern bool buffer_owner_is_busy(const BufferOwner *owner);
 extern BufferBatch *buffer_take(int owner, int queue, int max_rows);
 extern void buffer_post(BufferBatch *batch, int first, int count, bool done);

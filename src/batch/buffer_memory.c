@@ -4,9 +4,8 @@
  *
  * An owner is a role in a database.  It has a queue for each table, and one
  * process, the flusher, that inserts what is in them, connected as that role.
- * So nothing of a role is run, or seen, by another one.  A row lies in a chain
- * of blocks of one area, which is as large as perfopt.buffer_size and never
- * grows.  A role can have half of the blocks.
+ * So nothing of a role is run, or seen, by another one.  A row lies in blocks of
+ * buffer_blocks.c, half of which a role can have.
  *
  *	 put -> waiting in its queue -> taken by a flush -> posted: gone
  *	               |    ^                 |
@@ -27,9 +26,8 @@
  * it.  The directory's LWLock guards which owner is whose; that changes under
  * both, the directory's taken first, so that holding either is enough to rely
  * on it.  A process remembers its owner, and looks whether it still is his
- * when it has the owner's lock.  Free blocks are in BLOCK_PARTS lists, each
- * with an LWLock, under which nothing else is locked; a process takes from its
- * own first.  The sums of what has been forgotten have a spinlock.
+ * when it has the owner's lock.  The sums of what has been forgotten have a
+ * spinlock.
  *
  * The contents of a row are written before it is linked, and read by who has
  * taken it, without a lock.  Between taking blocks and linking the row, and
@@ -50,48 +48,25 @@
 #include "storage/proc.h"
 #include "storage/spin.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
-
-#define BLOCK_SIZE		256
-#define BLOCK_PARTS		16
 
 /* Jsonb bytes of one flush; and always one row. */
 #define MAX_FLUSH_BYTES	(4 * 1024 * 1024)
 
-typedef struct Block
-{
-	int			next;			/* of the row, or of the free list */
-	int			padding;
-	char		data[BLOCK_SIZE - 2 * sizeof(int)];
-} Block;
-
-#define ROW_HEAD	MAXALIGN(sizeof(BufferRow))
-#define FIRST_DATA	(sizeof(((Block *) 0)->data) - ROW_HEAD)
-#define OTHER_DATA	sizeof(((Block *) 0)->data)
-
-StaticAssertDecl(sizeof(Block) == BLOCK_SIZE, "blocks have no padding at their end");
-StaticAssertDecl(ROW_HEAD < OTHER_DATA, "a row's head fits into a block");
-
 typedef struct InsertBuffer
 {
-	int			num_blocks;
 	int			num_waiters;
-	ConditionVariable space;	/* somebody may have made some */
 	slock_t		forgotten_lock;
 	BufferCounters forgotten[BUFFER_NUM_MODES]; /* of queues that made way */
-	int			free_blocks[BLOCK_PARTS];	/* each under its lock */
 	BufferOwner owners[BUFFER_MAX_OWNERS];
-	/* then BufferWaiters, then Blocks */
+	/* then BufferWaiters */
 } InsertBuffer;
 
 static InsertBuffer *buffer = NULL;
 static BufferWaiter *waiters;
-static Block *blocks;
-static LWLockPadded *locks;		/* directory, parts, owners */
+static LWLockPadded *locks;		/* directory, owners */
 
 #define DIRECTORY_LOCK	(&locks[0].lock)
-#define PART_LOCK(i)	(&locks[1 + (i)].lock)
-#define OWNER_LOCK(i)	(&locks[1 + BLOCK_PARTS + (i)].lock)
+#define OWNER_LOCK(i)	(&locks[1 + (i)].lock)
 
 /* What this process used last. */
 static BufferPlace last_place = {.owner = BUFFER_NONE};
@@ -102,10 +77,7 @@ static BufferPlace last_place = {.owner = BUFFER_NONE};
 static Size
 area_size(void)
 {
-	Size		size = MAXALIGN(sizeof(InsertBuffer));
-
-	size = add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(BufferWaiter))));
-	return add_size(size, mul_size(perfopt_buffer_size, 1024));
+	return add_size(MAXALIGN(sizeof(InsertBuffer)), mul_size(MaxBackends, sizeof(BufferWaiter)));
 }
 
 static void
@@ -114,23 +86,13 @@ attach(void *area, LWLockPadded *part_locks, bool found)
 	buffer = area;
 	locks = part_locks;
 	waiters = (BufferWaiter *) ((char *) area + MAXALIGN(sizeof(InsertBuffer)));
-	blocks = (Block *) ((char *) waiters + MAXALIGN(MaxBackends * sizeof(BufferWaiter)));
 	if (found)
 		return;
 
 	memset(buffer, 0, sizeof(InsertBuffer));
 	memset(waiters, 0, MaxBackends * sizeof(BufferWaiter));
-	buffer->num_blocks = (Size) perfopt_buffer_size * 1024 / BLOCK_SIZE;
 	buffer->num_waiters = MaxBackends;
-	ConditionVariableInit(&buffer->space);
 	SpinLockInit(&buffer->forgotten_lock);
-	for (int i = 0; i < BLOCK_PARTS; i++)
-		buffer->free_blocks[i] = BUFFER_NONE;
-	for (int i = buffer->num_blocks - 1; i >= 0; i--)
-	{
-		blocks[i].next = buffer->free_blocks[i % BLOCK_PARTS];
-		buffer->free_blocks[i % BLOCK_PARTS] = i;
-	}
 	for (int i = 0; i < BUFFER_MAX_OWNERS; i++)
 	{
 		pg_atomic_init_u32(&buffer->owners[i].blocks, 0);
@@ -144,7 +106,7 @@ buffer_memory_init(void)
 {
 	static const PerfoptShmemPart part = {
 		.name = "insert_buffer",
-		.num_locks = 1 + BLOCK_PARTS + BUFFER_MAX_OWNERS,
+		.num_locks = 1 + BUFFER_MAX_OWNERS,
 		.area_size = area_size,
 		.init = attach
 	};
@@ -176,133 +138,6 @@ void
 buffer_set_latch(int proc)
 {
 	SetLatch(&ProcGlobal->allProcs[proc].procLatch);
-}
-
-/* ---------------------------------------------------------------------
- * Blocks
- */
-static BufferRow *
-row_at(int first)
-{
-	return (BufferRow *) blocks[first].data;
-}
-
-static int
-blocks_for(int length)
-{
-	if (length <= FIRST_DATA)
-		return 1;
-	return 1 + (length - FIRST_DATA + OTHER_DATA - 1) / OTHER_DATA;
-}
-
-/* Free a list of rows, by rows' next.  Interrupts held. */
-static void
-free_rows(int first_row)
-{
-	int			first[BLOCK_PARTS];
-	int			last[BLOCK_PARTS];
-
-	for (int i = 0; i < BLOCK_PARTS; i++)
-		first[i] = last[i] = BUFFER_NONE;
-	while (first_row != BUFFER_NONE)
-	{
-		int			block = first_row;
-
-		first_row = row_at(block)->next;
-		while (block != BUFFER_NONE)
-		{
-			int			next = blocks[block].next;
-			int			part = block % BLOCK_PARTS;
-
-			blocks[block].next = first[part];
-			if (first[part] == BUFFER_NONE)
-				last[part] = block;
-			first[part] = block;
-			block = next;
-		}
-	}
-	for (int i = 0; i < BLOCK_PARTS; i++)
-	{
-		if (first[i] == BUFFER_NONE)
-			continue;
-		LWLockAcquire(PART_LOCK(i), LW_EXCLUSIVE);
-		blocks[last[i]].next = buffer->free_blocks[i];
-		buffer->free_blocks[i] = first[i];
-		LWLockRelease(PART_LOCK(i));
-	}
-	ConditionVariableBroadcast(&buffer->space);
-}
-
-/* A chain of that many blocks, or BUFFER_NONE.  Interrupts held. */
-static int
-take_blocks(int num)
-{
-	int			chain = BUFFER_NONE;
-
-	for (int i = 0; i < BLOCK_PARTS && num > 0; i++)
-	{
-		int			part = (MyProcPid + i) % BLOCK_PARTS;
-
-		LWLockAcquire(PART_LOCK(part), LW_EXCLUSIVE);
-		while (num > 0 && buffer->free_blocks[part] != BUFFER_NONE)
-		{
-			int			block = buffer->free_blocks[part];
-
-			buffer->free_blocks[part] = blocks[block].next;
-			blocks[block].next = chain;
-			chain = block;
-			num--;
-		}
-		LWLockRelease(PART_LOCK(part));
-	}
-	if (num > 0 && chain != BUFFER_NONE)
-	{
-		row_at(chain)->next = BUFFER_NONE;
-		free_rows(chain);
-		chain = BUFFER_NONE;
-	}
-	return chain;
-}
-
-static void
-write_row(int first, const char *data, int length)
-{
-	int			n = Min(length, FIRST_DATA);
-
-	memcpy(blocks[first].data + ROW_HEAD, data, n);
-	for (int block = blocks[first].next; block != BUFFER_NONE; block = blocks[block].next)
-	{
-		data += n;
-		length -= n;
-		n = Min(length, OTHER_DATA);
-		memcpy(blocks[block].data, data, n);
-	}
-}
-
-static Jsonb *
-read_row(int first)
-{
-	int			length = row_at(first)->length;
-	char	   *result = palloc(length);
-	char	   *data = result;
-	int			n = Min(length, FIRST_DATA);
-
-	memcpy(data, blocks[first].data + ROW_HEAD, n);
-	for (int block = blocks[first].next; block != BUFFER_NONE; block = blocks[block].next)
-	{
-		data += n;
-		length -= n;
-		n = Min(length, OTHER_DATA);
-		memcpy(data, blocks[block].data, n);
-	}
-	return (Jsonb *) result;
-}
-
-/* The largest row there can be: then a role's share holds two of them. */
-Size
-buffer_max_row(void)
-{
-	return (Size) buffer->num_blocks / 4 * OTHER_DATA;
 }
 
 static uint32
@@ -498,11 +333,11 @@ static void
 set_bounds(BufferQueue *queue)
 {
 	if (queue->first != BUFFER_NONE)
-		queue->oldest_at = row_at(queue->first)->put_at;
+		queue->oldest_at = buffer_row_at(queue->first)->put_at;
 	if (queue->taken > 0)
 		return;
 	queue->done_number = queue->first == BUFFER_NONE ?
-		queue->last_number : row_at(queue->first)->number - 1;
+		queue->last_number : buffer_row_at(queue->first)->number - 1;
 }
 
 /* As much of the text, which may be NULL, as has place: whole characters. */
@@ -534,17 +369,17 @@ buffer_put(const BufferPlace *place, Oid target, Jsonb *data, BufferMode mode)
 	TimestampTz now = GetCurrentTimestamp();
 	int			me = perfopt_my_proc_number();
 	int			length = VARSIZE(data);
-	int			num = blocks_for(length);
+	int			num = buffer_blocks_for(length);
 	int			first = BUFFER_NONE;
 	int			i = BUFFER_NONE;
 
 	HOLD_INTERRUPTS();
 	pg_atomic_fetch_add_u32(&owner->blocks, num);
-	if (blocks_of_role(place->role) <= buffer->num_blocks / 2)
-		first = take_blocks(num);
+	if (blocks_of_role(place->role) <= buffer_num_blocks() / 2)
+		first = buffer_take_blocks(num);
 	if (first != BUFFER_NONE)
 	{
-		BufferRow  *row = row_at(first);
+		BufferRow  *row = buffer_row_at(first);
 
 		row->next = BUFFER_NONE;
 		row->waiter = mode == BUFFER_ACK ? me : BUFFER_NONE;
@@ -553,7 +388,7 @@ buffer_put(const BufferPlace *place, Oid target, Jsonb *data, BufferMode mode)
 		row->mode = mode;
 		row->attempts = 0;
 		row->withdrawn = false;
-		write_row(first, (char *) data, length);
+		buffer_write_row(first, (char *) data, length);
 
 		if (buffer_lock_place(place))
 		{
@@ -567,7 +402,7 @@ buffer_put(const BufferPlace *place, Oid target, Jsonb *data, BufferMode mode)
 				if (queue->last == BUFFER_NONE)
 					queue->first = first;
 				else
-					row_at(queue->last)->next = first;
+					buffer_row_at(queue->last)->next = first;
 				queue->last = first;
 				if (queue->first == first)
 					queue->oldest_at = now;
@@ -588,22 +423,12 @@ buffer_put(const BufferPlace *place, Oid target, Jsonb *data, BufferMode mode)
 			LWLockRelease(OWNER_LOCK(place->owner));
 		}
 		if (i == BUFFER_NONE)
-			free_rows(first);
+			buffer_free_rows(first);
 	}
 	if (i == BUFFER_NONE)
 		pg_atomic_fetch_sub_u32(&owner->blocks, num);
 	RESUME_INTERRUPTS();
 	return i != BUFFER_NONE;
-}
-
-/* Until somebody may have made place, or the time has come. */
-void
-buffer_wait_for_space(TimestampTz deadline)
-{
-	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-	/* also one who would find his share used up by himself looks again */
-	(void) ConditionVariableTimedSleep(&buffer->space, Max(Min(ms, 1000), 1), PG_WAIT_EXTENSION);
 }
 
 /*
@@ -622,7 +447,7 @@ buffer_withdraw(const BufferPlace *place, bool detach)
 	state = waiter->state;
 	if (state == WAITER_WAITING)
 	{
-		BufferRow  *row = row_at(waiter->row);
+		BufferRow  *row = buffer_row_at(waiter->row);
 		BufferQueue *queue = &owner->queues[row->queue];
 
 		queue->rows--;
@@ -634,7 +459,7 @@ buffer_withdraw(const BufferPlace *place, bool detach)
 		buffer_wake_flusher(owner);
 	}
 	else if (state == WAITER_TAKEN && detach)
-		row_at(waiter->row)->waiter = BUFFER_NONE;
+		buffer_row_at(waiter->row)->waiter = BUFFER_NONE;
 	if (state == WAITER_WAITING || detach)
 		waiter->state = WAITER_NONE;
 	LWLockRelease(OWNER_LOCK(place->owner));
@@ -678,7 +503,7 @@ buffer_take(int owner_number, int queue_number, int max_rows)
 	while (queue->first != BUFFER_NONE && batch->num < max_rows)
 	{
 		int			first = queue->first;
-		BufferRow  *row = row_at(first);
+		BufferRow  *row = buffer_row_at(first);
 
 		if (!row->withdrawn && batch->num > 0 && bytes + row->length > MAX_FLUSH_BYTES)
 			break;
@@ -689,14 +514,14 @@ buffer_take(int owner_number, int queue_number, int max_rows)
 		{
 			row->next = withdrawn;
 			withdrawn = first;
-			freed_blocks += blocks_for(row->length);
+			freed_blocks += buffer_blocks_for(row->length);
 			continue;
 		}
 		row->next = BUFFER_NONE;
 		if (last == BUFFER_NONE)
 			owner->taken_first = first;
 		else
-			row_at(last)->next = first;
+			buffer_row_at(last)->next = first;
 		last = first;
 		queue->rows--;
 		queue->rows_by_mode[row->mode]--;
@@ -713,8 +538,8 @@ buffer_take(int owner_number, int queue_number, int max_rows)
 	}
 	set_bounds(queue);
 	LWLockRelease(OWNER_LOCK(owner_number));
-	free_rows(withdrawn);
 	pg_atomic_fetch_sub_u32(&owner->blocks, freed_blocks);
+	buffer_free_rows(withdrawn);
 	RESUME_INTERRUPTS();
 
 	if (batch->num == 0)
@@ -723,7 +548,7 @@ buffer_take(int owner_number, int queue_number, int max_rows)
 		return NULL;
 	}
 	for (int i = 0; i < batch->num; i++)
-		batch->rows[i] = read_row(batch->numbers[i]);
+		batch->rows[i] = buffer_read_row(batch->numbers[i]);
 	return batch;
 }
 
@@ -778,13 +603,13 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 	for (int i = first; i < first + count; i++)
 	{
 		int			at = batch->numbers[i];
-		BufferRow  *row = row_at(at);
+		BufferRow  *row = buffer_row_at(at);
 
 		Assert(owner->taken_first == at);
 		owner->taken_first = row->next;
 		row->next = freed;
 		freed = at;
-		freed_blocks += blocks_for(row->length);
+		freed_blocks += buffer_blocks_for(row->length);
 		queue->taken--;
 		if (i == batch->lost)
 			queue->counters[row->mode].lost++;
@@ -807,8 +632,8 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 
 	for (int i = 0; i < num_procs; i++)
 		buffer_set_latch(procs[i]);
-	free_rows(freed);
 	pg_atomic_fetch_sub_u32(&owner->blocks, freed_blocks);
+	buffer_free_rows(freed);
 	ConditionVariableBroadcast(&owner->flushed);
 	RESUME_INTERRUPTS();
 }
@@ -831,9 +656,9 @@ buffer_give_back(int owner_number, bool one_by_one)
 		BufferQueue *queue = &owner->queues[owner->taken_queue];
 		int			last = BUFFER_NONE;
 
-		for (int at = owner->taken_first; at != BUFFER_NONE; at = row_at(at)->next)
+		for (int at = owner->taken_first; at != BUFFER_NONE; at = buffer_row_at(at)->next)
 		{
-			BufferRow  *row = row_at(at);
+			BufferRow  *row = buffer_row_at(at);
 
 			if (!one_by_one || last == BUFFER_NONE)
 				row->attempts++;
@@ -847,7 +672,7 @@ buffer_give_back(int owner_number, bool one_by_one)
 				waiters[row->waiter].state = WAITER_WAITING;
 			last = at;
 		}
-		row_at(last)->next = queue->first;
+		buffer_row_at(last)->next = queue->first;
 		if (queue->first == BUFFER_NONE)
 			queue->last = last;
 		queue->first = owner->taken_first;
@@ -857,8 +682,8 @@ buffer_give_back(int owner_number, bool one_by_one)
 	owner->flusher = FLUSHER_NONE;
 	for (int i = 0; i < BUFFER_MAX_QUEUES && wake == BUFFER_NONE; i++)
 		if (owner->queues[i].target != InvalidOid && owner->queues[i].acks > 0)
-			for (int at = owner->queues[i].first; at != BUFFER_NONE && wake == BUFFER_NONE; at = row_at(at)->next)
-				wake = row_at(at)->waiter;
+			for (int at = owner->queues[i].first; at != BUFFER_NONE && wake == BUFFER_NONE; at = buffer_row_at(at)->next)
+				wake = buffer_row_at(at)->waiter;
 	LWLockRelease(OWNER_LOCK(owner_number));
 	if (wake != BUFFER_NONE)
 		buffer_set_latch(wake);
@@ -869,7 +694,7 @@ buffer_give_back(int owner_number, bool one_by_one)
 int
 buffer_row_attempts(const BufferBatch *batch, int i)
 {
-	return row_at(batch->numbers[i])->attempts;
+	return buffer_row_at(batch->numbers[i])->attempts;
 }
 
 /*
@@ -899,7 +724,7 @@ buffer_discard(const BufferPlace *place)
 		while (queue->target != InvalidOid && queue->first != BUFFER_NONE)
 		{
 			int			at = queue->first;
-			BufferRow  *row = row_at(at);
+			BufferRow  *row = buffer_row_at(at);
 
 			queue->first = row->next;
 			if (queue->first == BUFFER_NONE)
@@ -920,14 +745,14 @@ buffer_discard(const BufferPlace *place)
 			}
 			row->next = freed;
 			freed = at;
-			freed_blocks += blocks_for(row->length);
+			freed_blocks += buffer_blocks_for(row->length);
 		}
 		if (queue->target != InvalidOid)
 			set_bounds(queue);
 	}
 	LWLockRelease(OWNER_LOCK(place->owner));
-	free_rows(freed);
 	pg_atomic_fetch_sub_u32(&owner->blocks, freed_blocks);
+	buffer_free_rows(freed);
 	RESUME_INTERRUPTS();
 	ConditionVariableBroadcast(&owner->flushed);
 	return lost;

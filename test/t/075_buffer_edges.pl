@@ -140,12 +140,16 @@ like($err, qr/row-level security/, '... and one that it does not');
 
 # A role that is dropped while rows wait
 sql(q{CREATE ROLE leaving LOGIN; CREATE TABLE left_by (id int); GRANT INSERT ON left_by TO leaving});
-$node->safe_psql('postgres', q{SELECT perfopt.buffer_insert('left_by', '{"id": 1}', 'lossy')}, extra_params => [ '-U', 'leaving' ]);
-sql(q{SELECT pg_terminate_backend(flusher_pid), pg_terminate_backend(flusher_pid) FROM perfopt.insert_buffers WHERE rolname = 'leaving'});
-$node->safe_psql('postgres', q{SELECT perfopt.buffer_insert('left_by', '{"id": 2}', 'durable')}, extra_params => [ '-U', 'leaving' ]);
+sql(q{SELECT stop_point_set('buffer-spool-taken', 'wait')});
+$node->safe_psql('postgres', q{SELECT perfopt.buffer_insert('left_by', '{"id": 1}', 'lossy'), perfopt.buffer_insert('left_by', '{"id": 2}', 'durable')}, extra_params => [ '-U', 'leaving' ]);
+wait_until(q{SELECT stop_point_waiters('buffer-spool-taken') = 1}, 'a role that has put rows');
+# told to go twice
+wait_until(q{SELECT count(pg_terminate_backend(flusher_pid)) = 0 FROM perfopt.insert_buffers WHERE rolname = 'leaving' AND flusher_pid IS NOT NULL}, '... whose process ends');
 sql('REVOKE INSERT ON left_by FROM leaving; DROP ROLE leaving');
+sql(q{SELECT stop_point_clear('buffer-spool-taken')});
 wait_until(q{SELECT count(*) = 0 FROM perfopt.insert_spool}, 'rows of a role that was dropped go');
-wait_until(q{SELECT coalesce(sum(waiting), 0) = 0 FROM perfopt.insert_buffers}, '... from memory, too');
+wait_until(q{SELECT coalesce(sum(waiting), 0) = 0 AND sum(lost) = 1 FROM perfopt.insert_buffers}, '... from memory, too, and are counted as lost');
+is(sql('SELECT count(*) FROM left_by'), '0', '... and none was inserted');
 
 # Spooled rows are dumped and restored
 sql(q{SELECT stop_point_set('buffer-spool-inserted', 'wait')});
