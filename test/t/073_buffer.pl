@@ -136,7 +136,14 @@ wait_until(q{SELECT sum(waiting) = 4 FROM perfopt.insert_buffers WHERE target = 
 clear_stop('buffer-taken');
 like(said($conflicting), qr/55P03/, 'a key that another transaction has written: an error');
 like(said($_), qr/inserted/, 'the neighbour is inserted') foreach $first, @neighbours;
+
+# The same in mode durable: it is tried again later
+sql(q{SELECT perfopt.buffer_insert('t', jsonb_build_object('id', i), 'durable') FROM generate_series(20, 29) i WHERE i NOT BETWEEN 21 AND 24; SELECT perfopt.flush()});
+is(sql(q{SELECT payload->>'id', attempts, sqlstate FROM perfopt.insert_spool; SELECT count(*) FROM t WHERE id BETWEEN 25 AND 29}), "20|1|55P03\n5", 'a durable row that conflicts stays in the spool, its neighbours do not');
 said($other);
+wait_until(q{SELECT next_attempt_at <= clock_timestamp() FROM perfopt.insert_spool}, '... for a second');
+sql('SELECT perfopt.flush()');
+is(sql(q{SELECT count(*) FROM perfopt.insert_spool; SELECT count(*) FROM t WHERE id = 20}), "0\n1", '... and is inserted when the other one has gone');
 
 # Roles
 is(as('alice', q{SELECT perfopt.buffer_insert('t', '{"id": 30}'), perfopt.buffer_insert('t', '{"id": 31}', 'lossy'), perfopt.buffer_insert('t', '{"id": 32}', 'durable')}), 'inserted|buffered|spooled', 'alice');
