@@ -61,12 +61,7 @@ COMMENT ON FUNCTION perfopt.delete_rejected_rows(bigint) IS
 CREATE FUNCTION perfopt.batch_row(ordinal bigint) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'perfopt_batch_row';
 COMMENT ON FUNCTION perfopt.batch_row(bigint) IS
-'Part of the statements of perfopt.batch_insert(): notes which row is in work. Raises object_not_in_prerequisite_state elsewhere.';
-
-CREATE FUNCTION perfopt.batch_updating() RETURNS boolean
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'perfopt_batch_updating';
-COMMENT ON FUNCTION perfopt.batch_updating() IS
-'Part of the statements of perfopt.batch_insert(): notes that the row in work updates another one. Raises object_not_in_prerequisite_state elsewhere.';
+'Part of the statements of perfopt.batch_insert(): notes which row is in work, 0 that there are no more, -1 that the row updates another one. Raises object_not_in_prerequisite_state elsewhere.';
 
 CREATE FUNCTION perfopt.batch_insert(
         target regclass, rows "any",

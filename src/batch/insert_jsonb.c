@@ -48,6 +48,9 @@ typedef struct Shape
 	MemoryContext context;		/* its own, which holds all of it */
 	int			num_keys;
 	ShapeKey   *keys;
+	JEntry	   *entries;		/* the keys as objects have them */
+	char	   *names;
+	uint32		names_length;
 	BatchStatement *statement;
 	Datum	   *values;
 	bool	   *isnull;
@@ -67,8 +70,9 @@ typedef struct JsonbReader
 	JsonbValue	row;
 	int			num_keys;
 	int			max_keys;
-	JsonbValue *keys;
+	JsonbValue *keys;			/* unless the row has the last one's shape */
 	JsonbValue *values;
+	bool		has_last_shape;
 
 	Shape	   *shape;			/* of the last row */
 	Shape	   *shapes[MAX_SHAPES];
@@ -149,9 +153,11 @@ static void
 open_row(JsonbReader *reader)
 {
 	JsonbContainer *object = reader->row.val.binary.data;
+	const Shape *shape = reader->shape;
 	int			num_keys;
 	char	   *base;
 	uint32		offset = 0;
+	int			i = 0;
 
 	if (reader->num_keys >= 0)
 		return;
@@ -169,7 +175,15 @@ open_row(JsonbReader *reader)
 	}
 	/* entries of all keys, then of all values; then what they stand for */
 	base = (char *) (object->children + num_keys * 2);
-	for (int i = 0; i < num_keys * 2; i++)
+	reader->has_last_shape = shape != NULL && shape->num_keys == num_keys &&
+		memcmp(object->children, shape->entries, sizeof(JEntry) * num_keys) == 0 &&
+		memcmp(base, shape->names, shape->names_length) == 0;
+	if (reader->has_last_shape)
+	{
+		i = num_keys;
+		offset = shape->names_length;
+	}
+	for (; i < num_keys * 2; i++)
 	{
 		JEntry		entry = object->children[i];
 		uint32		next = offset;
@@ -202,7 +216,7 @@ row_has_shape(const JsonbReader *reader, const Shape *shape)
 static bool
 find_shape(JsonbReader *reader)
 {
-	if (reader->shape && row_has_shape(reader, reader->shape))
+	if (reader->has_last_shape)
 		return true;
 	for (int i = 0; i < Min(reader->num_shapes, MAX_SHAPES); i++)
 	{
@@ -226,10 +240,17 @@ make_shape(JsonbReader *reader)
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old_context = MemoryContextSwitchTo(context);
 	Shape	   *shape = palloc0(sizeof(Shape));
+	JsonbContainer *object = reader->row.val.binary.data;
 	int			num_columns = 0;
 
 	shape->context = context;
 	shape->num_keys = reader->num_keys;
+	shape->entries = palloc(sizeof(JEntry) * Max(shape->num_keys, 1));
+	memcpy(shape->entries, object->children, sizeof(JEntry) * shape->num_keys);
+	for (int i = 0; i < shape->num_keys; i++)
+		JBE_ADVANCE_OFFSET(shape->names_length, shape->entries[i]);
+	shape->names = palloc(Max(shape->names_length, 1));
+	memcpy(shape->names, object->children + shape->num_keys * 2, shape->names_length);
 	shape->keys = palloc0(sizeof(ShapeKey) * Max(shape->num_keys, 1));
 	for (int i = 0; i < shape->num_keys; i++)
 	{

@@ -19,8 +19,8 @@
  * returned, or an error, belongs to the ordinal that was noted last.  After the
  * last row comes one that is none, with ordinal 0: an error after that is of
  * the statement's end, where AFTER triggers and foreign keys are.  ON CONFLICT
- * DO UPDATE has WHERE perfopt.batch_updating(), which is evaluated for a row
- * that updates another one.  Whoever relies on that asks whether the statement
+ * DO UPDATE has WHERE perfopt.batch_row(-1), which is evaluated for a row that
+ * updates another one.  Whoever relies on that asks whether the statement
  * "streams", which is read off its plan.
  *
  * Triggers may insert in batches themselves, so the notes are a stack.
@@ -41,7 +41,10 @@
 #include "utils/plancache.h"
 
 PG_FUNCTION_INFO_V1(perfopt_batch_row);
-PG_FUNCTION_INFO_V1(perfopt_batch_updating);
+
+/* Ordinals that are none. */
+#define NO_ROW			0
+#define ROW_UPDATES		(-1)
 
 /* The statements that are running. */
 static BatchProgress *progress = NULL;
@@ -59,22 +62,13 @@ perfopt_batch_row(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s can only be called by perfopt.batch_insert()", "perfopt.batch_row()")));
-	progress->done = (row == 0);
-	progress->updating = false;
-	if (row == 0)
+	progress->updating = (row == ROW_UPDATES);
+	if (row == ROW_UPDATES)
+		PG_RETURN_BOOL(true);
+	progress->done = (row == NO_ROW);
+	if (row == NO_ROW)
 		PG_RETURN_BOOL(false);
 	progress->row = row;
-	PG_RETURN_BOOL(true);
-}
-
-Datum
-perfopt_batch_updating(PG_FUNCTION_ARGS)
-{
-	if (progress == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s can only be called by perfopt.batch_insert()", "perfopt.batch_updating()")));
-	progress->updating = true;
 	PG_RETURN_BOOL(true);
 }
 
@@ -271,7 +265,7 @@ append_conflict(StringInfo buf, BatchRun *run, BatchStatement *statement)
 	foreach(cell, update)
 		appendStringInfo(buf, "%s%s = excluded.%s", cell == list_head(update) ? "" : ", ",
 						 quote_identifier(lfirst(cell)), quote_identifier(lfirst(cell)));
-	appendStringInfoString(buf, " WHERE perfopt.batch_updating()");
+	appendStringInfo(buf, " WHERE perfopt.batch_row(%d)", ROW_UPDATES);
 }
 
 /* RETURNING the row's key as jsonb, or something */
@@ -461,7 +455,7 @@ batch_statement_end_store(BatchStatement *statement, Tuplestorestate *store)
 
 	memset(isnull, true, statement->desc->natts);
 	isnull[statement->num_columns] = false;
-	values[statement->num_columns] = Int64GetDatum(0);
+	values[statement->num_columns] = Int64GetDatum(NO_ROW);
 	tuplestore_putvalues(store, statement->desc, values, isnull);
 	pfree(values);
 	pfree(isnull);
