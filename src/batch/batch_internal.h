@@ -35,13 +35,20 @@ typedef struct BatchVerdict
 
 /*
  * Insert rows, given as jsonb objects, into the target as the current user, in
- * the current transaction.  A row that fails harms no other: it is rejected,
+ * the current transaction, under an active snapshot.  A row that fails harms no
+ * other: it is rejected,
  * and noted in perfopt.rejected_rows.  Fills verdicts[num_rows].  Raises an
  * error only for what concerns the target as a whole (it is gone, may not be
  * written ...), and for cancel and the like.
  */
 extern void batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows,
 									BatchVerdict *verdicts);
+
+/*
+ * Note in perfopt.rejected_rows, in the current transaction and as the current
+ * user, a row that was not inserted for this reason.
+ */
+extern void batch_note_rejected(Oid target, Jsonb *row, const BatchVerdict *verdict);
 
 /* What each part has to set up while the library is preloaded. */
 extern void batch_insert_init(void);

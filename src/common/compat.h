@@ -35,6 +35,7 @@
 #include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
+#include "utils/relcache.h"
 #if PG_VERSION_NUM < 160000
 #include "utils/queryjumble.h"
 #endif
@@ -388,6 +389,46 @@ perfopt_result_relation(PlannedStmt *plan)
 	return plan->resultRelations == NIL ? 0 : linitial_int(plan->resultRelations);
 #endif
 }
+
+/* 19 wants to know when a tuple descriptor is complete. */
+static inline void
+perfopt_tuple_desc_complete(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(desc);
+#endif
+}
+
+/* Make of an INSERT's planned statement one that writes nothing. */
+static inline void
+perfopt_clear_result_relations(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 190000
+	plan->resultRelationRelids = NULL;
+#else
+	plan->resultRelations = NIL;
+#endif
+}
+
+/* Index entries of a row that is new.  16 can leave some kinds of indexes out. */
+static inline List *
+perfopt_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 190000
+	return ExecInsertIndexTuples(target, estate, 0, slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* 18 can tell deferrable primary keys from others. */
+#if PG_VERSION_NUM >= 180000
+#define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, true)
+#else
+#define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
+#endif
 
 /* 19 knows only standard strings. */
 #if PG_VERSION_NUM >= 190000

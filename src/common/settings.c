@@ -40,6 +40,11 @@ int			perfopt_cache_write_interval = 10 * 1000;
 int			perfopt_cache_job_timeout = 10 * 1000;
 double		perfopt_memoize_ttl = 3600.0;
 
+int			perfopt_batch_size = 100;
+int			perfopt_batch_max_wait = 1000;
+int			perfopt_buffer_size = 16 * 1024;
+int			perfopt_buffer_timeout = 10 * 1000;
+
 static const struct config_enum_entry track_options[] =
 {
 	{"none", PERFOPT_TRACK_NONE, false},
@@ -197,6 +202,26 @@ define_cache_settings(void)
 static void
 define_batch_settings(void)
 {
+	DefineCustomIntVariable("perfopt.batch_size",
+							"Buffered rows of a role for a table that are inserted without waiting for more.",
+							"At most 1,000 are inserted by one statement.",
+							&perfopt_batch_size, 100, 1, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.batch_max_wait",
+							"Time after which buffered rows are inserted also when there are few.",
+							"Rows that a session waits for do not wait for others.",
+							&perfopt_batch_max_wait, 1000, 1, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.buffer_size",
+							"Shared memory for rows that are to be inserted.",
+							"One role can have half of it.",
+							&perfopt_buffer_size, 16 * 1024, 256, 16 * 1024 * 1024,
+							at_start(), GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.buffer_timeout",
+							"Time to wait for a place in the insert buffer, or for a process that inserts the row.",
+							NULL,
+							&perfopt_buffer_timeout, 10 * 1000, 0, 3600 * 1000,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 void

@@ -46,6 +46,12 @@ extern int	perfopt_cache_write_interval;	/* ms */
 extern int	perfopt_cache_job_timeout;	/* ms */
 extern double perfopt_memoize_ttl;	/* s; read from the function's own settings */
 
+/* batch */
+extern int	perfopt_batch_size;
+extern int	perfopt_batch_max_wait; /* ms */
+extern int	perfopt_buffer_size;	/* kB */
+extern int	perfopt_buffer_timeout; /* ms */
+
 extern void perfopt_settings_define(void);
 
 #endif							/* PERFOPT_SETTINGS_H */

@@ -16,7 +16,11 @@ my %config_row = (
 		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},
 	'perfopt.cache_writes' => q{(key, statement, parameter_types, parameters, settings, failed_at)
-		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())});
+		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())},
+	'perfopt.insert_spool' => q{(role, target, payload, next_attempt_at)
+		VALUES (current_user::regrole, 'pg_class', '{"a": 1}', 'infinity')},
+	'perfopt.rejected_rows' => q{(batch, target, ordinal, sqlstate, message, payload)
+		VALUES (1, 'public.t', 7, '23505', 'it''s there', '{"a": "it''s \"quoted\""}')});
 
 sub new_node
 {

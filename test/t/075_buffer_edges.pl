@@ -1,0 +1,197 @@
+# Buffered inserts: a load in which rows are bad in every way there is, roles
+# and databases that go while rows wait, dumps, prepared transactions, standbys.
+use strict;
+use warnings;
+use IPC::Run qw(start);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf', "autovacuum = off\nperfopt.batch_max_wait = '1h'\n");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
+$node->safe_psql('postgres', slurp_file("$root/test/tools/stop_points.sql"));
+my $scratch = PostgreSQL::Test::Utils::tempdir;
+
+sub sql { my ($sql, $database) = @_; return $node->safe_psql($database || 'postgres', $sql); }
+sub wait_until
+{
+	my ($sql, $name) = @_;
+	ok($node->poll_query_until('postgres', $sql), $name);
+}
+
+# A thousand rows, six of them bad
+my $table = q{
+	CREATE TABLE parent (id int PRIMARY KEY);
+	INSERT INTO parent VALUES (1);
+	CREATE TABLE load (id int PRIMARY KEY, checked int CONSTRAINT below_ten CHECK (checked < 10),
+		parent int CONSTRAINT has_parent REFERENCES parent, needed text NOT NULL, number int);
+	CREATE FUNCTION no_13() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF new.number = 13 THEN RAISE EXCEPTION 'thirteen' USING ERRCODE = 'P1313'; END IF;
+		RETURN new; END $$;
+	CREATE TRIGGER no_13 BEFORE INSERT ON load FOR EACH ROW EXECUTE FUNCTION no_13();
+	CREATE TABLE verdicts (id int, sqlstate text, constraint_name text)};
+# row i of 1,000, in SQL
+my $row = q{'{"id": 0, "checked": 1, "parent": 1, "needed": "x", "number": 1}'::jsonb || jsonb_build_object('id', i) || CASE i
+	WHEN 100 THEN '{"id": 1}'::jsonb WHEN 200 THEN '{"checked": 10}' WHEN 300 THEN '{"parent": 2}'
+	WHEN 400 THEN '{"needed": null}' WHEN 500 THEN '{"number": 13}' WHEN 600 THEN '{"number": "many"}' ELSE '{}' END};
+my $expected = "23502|\n23503|has_parent\n23505|load_pkey\n23514|below_ten\n22P02|\nP1313|";
+sort_lines($expected);
+sub sort_lines { $_[0] = join "\n", sort split /\n/, $_[0]; }
+sql($table);
+
+foreach my $mode ('lossy', 'durable')
+{
+	sql('TRUNCATE load; SELECT perfopt.delete_rejected_rows()');
+	sql("SELECT count(perfopt.buffer_insert('load', $row, '$mode')) FROM generate_series(1, 1000) i");
+	sql('SELECT perfopt.flush()');
+	is(sql('SELECT count(*) FROM load'), '994', "$mode: 994 of 1,000 rows are stored");
+	my $rejected = sql('SELECT sqlstate, constraint_name FROM perfopt.rejected_rows');
+	sort_lines($rejected);
+	is($rejected, $expected, '... and six reports kept, each with its reason');
+	is(sql(qq{SELECT inserted, rejected, lost FROM perfopt.insert_buffers WHERE target = 'load' AND mode = '$mode'}), '994|6|0', '... and counted');
+}
+
+# The same from 16 clients, each of which gets its own verdict
+sql('TRUNCATE load; SELECT perfopt.delete_rejected_rows()');
+sql(q{INSERT INTO load VALUES (1, 1, 1, 'x')});
+my $script = "$scratch/ack.sql";
+open my $file, '>', $script or die $!;
+print $file <<"SQL";
+\\set n :n + 1
+DO \$\$
+	DECLARE i int := :client_id * 250 + :n; state text; name text;
+	BEGIN
+		IF i = 1 THEN RETURN; END IF;
+		BEGIN
+			PERFORM perfopt.buffer_insert('load', $row);
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, name = CONSTRAINT_NAME;
+			INSERT INTO verdicts VALUES (i, state, name);
+		END;
+	END \$\$;
+SQL
+close $file;
+$node->command_ok([ 'pgbench', '-n', '-c', 4, '-j', 2, '-t', 250, '-D', 'n=0', '-f', $script, '-h', $node->host, '-p', $node->port, 'postgres' ], 'four clients');
+is(sql('SELECT count(*) FROM load'), '994', 'ack: 994 of 1,000 rows are stored');
+is(sql('SELECT id, sqlstate, constraint_name FROM verdicts ORDER BY id'),
+	"100|23505|load_pkey\n200|23514|below_ten\n300|23503|has_parent\n400|23502|\n500|P1313|\n600|22P02|", '... and who put a bad one gets its error');
+my $rejected = sql('SELECT sqlstate, constraint_name FROM perfopt.rejected_rows');
+sort_lines($rejected);
+is($rejected, $expected, '... which is kept, too');
+
+# A prepared transaction
+sql('TRUNCATE load');
+sql(q{BEGIN; SELECT perfopt.buffer_insert('load', '{"id": 1, "needed": "x"}', 'durable'); PREPARE TRANSACTION 'put'});
+is(sql('SELECT perfopt.flush()'), '0', 'a row of a prepared transaction is not there yet');
+sql(q{COMMIT PREPARED 'put'});
+is(sql('SELECT perfopt.flush()'), '1', '... and is when that has committed');
+
+# Savepoints
+sql(q{BEGIN; SAVEPOINT a; SELECT perfopt.buffer_insert('load', '{"id": 2, "needed": "x"}', 'durable'); ROLLBACK TO a;
+	SELECT perfopt.buffer_insert('load', '{"id": 3, "needed": "x"}', 'durable'); COMMIT});
+sql('SELECT perfopt.flush()');
+is(sql('SELECT string_agg(id::text, \',\' ORDER BY id) FROM load'), '1,3', 'what a savepoint took back');
+
+# Rows for tables that refer to each other, in the order they were put
+sql(q{
+	CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a);
+	SELECT perfopt.delete_rejected_rows()});
+sql(q{SELECT count(perfopt.buffer_insert('a', jsonb_build_object('id', i), 'durable')), count(perfopt.buffer_insert('b', jsonb_build_object('id', i, 'a', i), 'durable')) FROM generate_series(1, 200) i});
+sql('SELECT perfopt.flush()');
+is(sql('SELECT count(*) FROM b; SELECT count(*) FROM perfopt.rejected_rows'), "200\n0", 'durable rows keep their order over tables');
+
+# Names, views, partitions
+sql(q{
+	CREATE SCHEMA "Odd ""Schema"; CREATE TABLE "Odd ""Schema"."Odd Table" ("Odd ""Column" int, "select" text);
+	CREATE VIEW simple AS SELECT "Odd ""Column" AS n FROM "Odd ""Schema"."Odd Table";
+	CREATE TABLE parts (id int) PARTITION BY RANGE (id);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)});
+is(sql(q{SELECT perfopt.buffer_insert('"Odd ""Schema"."Odd Table"', '{"Odd \"Column": 1, "select": "x"}'), perfopt.buffer_insert('simple', '{"n": 2}'), perfopt.buffer_insert('parts', '{"id": 3}')}),
+	'inserted|inserted|inserted', 'names with quotes, a view, a partitioned table');
+is(sql(q{SELECT * FROM "Odd ""Schema"."Odd Table"; SELECT tableoid::regclass FROM parts}), "1|x\n2|\nparts_1", '... are in');
+
+# A trigger that leaves rows out
+sql(q{
+	CREATE TABLE picky (id int);
+	CREATE FUNCTION even() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN CASE WHEN new.id % 2 = 0 THEN new END; END';
+	CREATE TRIGGER even BEFORE INSERT ON picky FOR EACH ROW EXECUTE FUNCTION even()});
+is(sql(q{SELECT perfopt.buffer_insert('picky', '{"id": 1}'), perfopt.buffer_insert('picky', '{"id": 2}')}), 'skipped|inserted', 'a row that a trigger leaves out');
+
+# Only the right to insert, also into some columns
+sql(q{
+	CREATE ROLE writer LOGIN; CREATE TABLE written (id int PRIMARY KEY, note text);
+	GRANT INSERT (id) ON written TO writer});
+is($node->safe_psql('postgres', q{SELECT perfopt.buffer_insert('written', '{"id": 1}')}, extra_params => [ '-U', 'writer' ]), 'inserted', 'a role that may only insert, into one column');
+my ($code, $out, $err) = $node->psql('postgres', q{SELECT perfopt.buffer_insert('written', '{"id": 2, "note": "x"}')}, extra_params => [ '-U', 'writer' ]);
+like($err, qr/permission denied/, '... not into the other one');
+
+# Row level security
+sql(q{
+	CREATE TABLE guarded (id int, owner text); GRANT INSERT ON guarded TO writer;
+	ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON guarded WITH CHECK (owner = current_user)});
+($code, $out, $err) = $node->psql('postgres', q{SELECT perfopt.buffer_insert('guarded', '{"id": 1, "owner": "writer"}'); SELECT perfopt.buffer_insert('guarded', '{"id": 2, "owner": "postgres"}')}, extra_params => [ '-U', 'writer' ]);
+is($out, 'inserted', 'a row that a policy allows');
+like($err, qr/row-level security/, '... and one that it does not');
+
+# A role that is dropped while rows wait
+sql(q{CREATE ROLE leaving LOGIN; CREATE TABLE left_by (id int); GRANT INSERT ON left_by TO leaving});
+sql(q{SELECT stop_point_set('buffer-spool-taken', 'wait')});
+$node->safe_psql('postgres', q{SELECT perfopt.buffer_insert('left_by', '{"id": 1}', 'lossy'), perfopt.buffer_insert('left_by', '{"id": 2}', 'durable')}, extra_params => [ '-U', 'leaving' ]);
+wait_until(q{SELECT stop_point_waiters('buffer-spool-taken') = 1}, 'a role that has put rows');
+# told to go twice
+wait_until(q{SELECT count(pg_terminate_backend(flusher_pid)) = 0 FROM perfopt.insert_buffers WHERE rolname = 'leaving' AND flusher_pid IS NOT NULL}, '... whose process ends');
+sql('REVOKE INSERT ON left_by FROM leaving; DROP ROLE leaving');
+sql(q{SELECT stop_point_clear('buffer-spool-taken')});
+wait_until(q{SELECT count(*) = 0 FROM perfopt.insert_spool}, 'rows of a role that was dropped go');
+wait_until(q{SELECT coalesce(sum(waiting), 0) = 0 AND sum(lost) = 1 FROM perfopt.insert_buffers}, '... from memory, too, and are counted as lost');
+is(sql('SELECT count(*) FROM left_by'), '0', '... and none was inserted');
+
+# Spooled rows are dumped and restored
+sql(q{SELECT stop_point_set('buffer-spool-inserted', 'wait')});
+sql(q{SELECT perfopt.buffer_insert('a', jsonb_build_object('id', 1000), 'durable')});
+my $flushing = start([ 'psql', '-X', '-q', '-p', $node->port, '-h', $node->host, '-c', 'SELECT perfopt.flush()', 'postgres' ], '>', \my $flushed);
+wait_until(q{SELECT stop_point_waiters('buffer-spool-inserted') = 1}, 'a row that is about to be moved');
+my $dump = "$scratch/dump.sql";
+$node->command_ok([ 'pg_dump', '-p', $node->port, '-h', $node->host, '-f', $dump, 'postgres' ], 'dumped');
+sql(q{SELECT stop_point_clear('buffer-spool-inserted')});
+$flushing->finish;
+is(sql('SELECT count(*) FROM a WHERE id = 1000; SELECT count(*) FROM perfopt.insert_spool'), "1\n0", 'it has been moved');
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-p', $node->port, '-h', $node->host, '-f', $dump, 'restored' ], 'restored');
+sql('SELECT perfopt.flush()', 'restored');
+is(sql('SELECT count(*) FROM a WHERE id = 1000', 'restored'), '1', 'with the spool, which is written there');
+
+# DROP EXTENSION and DROP DATABASE while rows wait
+sql(q{CREATE TABLE t (id int); SELECT perfopt.buffer_insert('t', '{"id": 1}', 'lossy')}, 'restored');
+$node->poll_query_until('restored', q{SELECT flusher_pid IS NOT NULL FROM perfopt.insert_buffers WHERE datname = current_database() AND waiting > 0});
+sql('DROP EXTENSION perfopt', 'restored');
+sql('CREATE EXTENSION perfopt', 'restored');
+is(sql(q{SELECT perfopt.buffer_insert('t', '{"id": 2}'); SELECT perfopt.flush() < 2}, 'restored'), "inserted\nt", 'DROP and CREATE EXTENSION: it works again');
+is(sql('SELECT count(*) FROM t', 'restored'), '2', '... and has kept what was buffered');
+sql(q{SELECT perfopt.buffer_insert('t', jsonb_build_object('id', i), 'lossy') FROM generate_series(1, 50) i}, 'restored');
+sql('DROP DATABASE restored');
+wait_until(q{SELECT count(*) = 0 FROM perfopt.list_insert_buffers() WHERE waiting > 0}, 'DROP DATABASE is not held up, and leaves nothing behind');
+
+# A standby
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->start;
+foreach my $mode ('ack', 'lossy', 'durable')
+{
+	($code, $out, $err) = $standby->psql('postgres', "SELECT perfopt.buffer_insert('a', '{\"id\": 2000}', '$mode')");
+	like($err, qr/cannot buffer inserts during recovery/, "a standby refuses mode $mode");
+}
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM perfopt.insert_buffers WHERE waiting > 0'), '0', '... and shows what there is');
+$standby->promote;
+ok($standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), 'promoted');
+is($standby->safe_psql('postgres', q{SELECT perfopt.buffer_insert('a', '{"id": 2000}')}), 'inserted', '... it takes them');
+
+$standby->stop;
+$node->stop;
+done_testing();
