@@ -46,6 +46,9 @@ extern int	perfopt_cache_write_interval;	/* ms */
 extern int	perfopt_cache_job_timeout;	/* ms */
 extern double perfopt_memoize_ttl;	/* s; read from the function's own settings */
 
+/* batch */
+extern int	perfopt_batch_job_interval; /* ms */
+
 extern void perfopt_settings_define(void);
 
 #endif							/* PERFOPT_SETTINGS_H */
