@@ -62,7 +62,7 @@ CREATE TABLE perfopt.batch_chunk (
     finished_at timestamptz,
     sqlstate text,
     message text,
-    xid xid
+    xid xid8
 );
 CREATE INDEX batch_chunk_job_state ON perfopt.batch_chunk (job, state, id);
 COMMENT ON TABLE perfopt.batch_chunk IS

@@ -186,7 +186,7 @@ update_statement(const ChunkKey *key, const char *set_list, const char *where_cl
 		appendStringInfo(&buf, " AND (%s\n)", where_clause);
 	if (key->ctid)
 		appendStringInfo(&buf, " AND NOT %s.xmin OPERATOR(pg_catalog.=) ANY"
-						 " (SELECT c.xid FROM perfopt.batch_chunk c"
+						 " (SELECT c.xid::pg_catalog.xid FROM perfopt.batch_chunk c"
 						 " WHERE c.job OPERATOR(pg_catalog.=) $3 AND c.xid IS NOT NULL)",
 						 key->short_name);
 	return buf.data;

@@ -42,6 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
+#include "utils/xid8.h"
 #include "worker/worker.h"
 
 /* A chunk has at least so many rows, if batch_size has; and at most so many times batch_size. */
@@ -278,7 +279,7 @@ run_chunk(Work *work)
 	ChunkKey   *key;
 	Oid		   *types;
 	Datum	   *values;
-	Oid			done_types[] = {INT8OID, INT8OID, FLOAT8OID, XIDOID};
+	Oid			done_types[] = {INT8OID, INT8OID, FLOAT8OID, XID8OID};
 	Datum		done_values[4];
 	int			num;
 	int			level;
@@ -314,7 +315,7 @@ run_chunk(Work *work)
 	done_values[0] = Int64GetDatum(work->chunk.id);
 	done_values[1] = Int64GetDatum((int64) SPI_processed);
 	done_values[2] = Float8GetDatum((GetCurrentTimestamp() - start) / 1000.0);
-	done_values[3] = TransactionIdGetDatum(GetCurrentTransactionId());
+	done_values[3] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
 	update_row("UPDATE perfopt.batch_chunk SET state = 'done', rows = $2, duration_ms = $3,"
 			   " finished_at = clock_timestamp(), xid = $4 WHERE id = $1",
 			   4, done_types, done_values, key->ctid ? NULL : "   n");
