@@ -8,7 +8,7 @@ use Restarted;
 use Test::More;
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
-my $rows = 20_000;
+my $rows = 5_000;
 my $node = PostgreSQL::Test::Cluster->new('chunks_crash');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
@@ -25,8 +25,8 @@ $node->safe_psql('postgres', qq{
 	CREATE TABLE audit (a int, n int);
 	CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN
 		INSERT INTO audit VALUES (NEW.a, NEW.n);
-		PERFORM pg_sleep(0.0002);
-		IF NEW.a IN (1234, 15000) AND current_setting('app.strict', true) = 'yes' THEN
+		PERFORM pg_sleep(0.0002);	-- a millisecond, at the least
+		IF NEW.a IN (1234, 4900) AND current_setting('app.strict', true) = 'yes' THEN
 			RAISE EXCEPTION 'not %', NEW.a;
 		END IF;
 		RETURN NULL;
@@ -63,7 +63,7 @@ sub all_is_done
 		($rows - $failed) . '|' . ($rows - $failed), "$what: also by the audit");
 	is(as_alice("SELECT count(*) FROM t WHERE a <= $rows"), $rows, "$what: all are there");
 }
-my $start = q{CALL perfopt.run_in_batches('t', set_list => 'n = n + 1', batch_size => 100, workers => 3, chunk_duration => '1 ms', };
+my $start = q{CALL perfopt.run_in_batches('t', set_list => 'n = n + 1', batch_size => 50, workers => 3, chunk_duration => '1 ms', };
 
 # At each point of a chunk's way, in the background
 my $job = as_alice("SET app.strict = 'yes'; $start wait => false)");
@@ -85,8 +85,8 @@ $node->stop('immediate');
 $node->start;
 all_is_done('in the background', 2, $job);
 is(as_alice("SELECT lower_bound, upper_bound, message FROM perfopt.batch_failed_chunks WHERE job = $job ORDER BY 1"),
-	"{k0,15000}|{k0,15000}|not 15000\n{k34,1234}|{k34,1234}|not 1234", 'the failing rows are set aside, exactly');
-as_alice('UPDATE t SET n = (SELECT max(n) FROM t); TRUNCATE audit');
+	"{k0,4900}|{k0,4900}|not 4900\n{k34,1234}|{k34,1234}|not 1234", 'the failing rows are set aside, exactly');
+as_alice('ALTER TABLE t DISABLE TRIGGER audit; UPDATE t SET n = (SELECT max(n) FROM t); ALTER TABLE t ENABLE TRIGGER audit; TRUNCATE audit');
 
 # The session that called is killed, with helpers and alone
 foreach my $workers (3, 1)
