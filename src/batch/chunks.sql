@@ -52,10 +52,11 @@ CREATE TABLE perfopt.batch_chunk (
     lower_bound text[] NOT NULL,
     upper_bound text[] NOT NULL,
     keys bigint NOT NULL,
-    attempts integer NOT NULL DEFAULT 0,
     -- what changes
     state text NOT NULL DEFAULT 'pending'
         CHECK (state IN ('pending', 'done', 'failed', 'split')),
+    attempts integer NOT NULL DEFAULT 0,
+    begun integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     rows bigint,
     duration_ms float8,
@@ -71,6 +72,7 @@ COMMENT ON COLUMN perfopt.batch_chunk.lower_bound IS 'the first key of the chunk
 COMMENT ON COLUMN perfopt.batch_chunk.keys IS 'rows of the table within the bounds when the chunk was cut; of tables cut by ctid, an estimate';
 COMMENT ON COLUMN perfopt.batch_chunk.attempts IS 'how often it has failed';
 COMMENT ON COLUMN perfopt.batch_chunk.state IS 'pending, done, failed (set aside), or split: two others have its rows';
+COMMENT ON COLUMN perfopt.batch_chunk.begun IS 'how often it was taken by another process than the one that cut it: when this is three more than attempts, processes have died at it, and it is set aside';
 COMMENT ON COLUMN perfopt.batch_chunk.rows IS 'rows the statement has processed';
 COMMENT ON COLUMN perfopt.batch_chunk.duration_ms IS 'how long the statement took';
 COMMENT ON COLUMN perfopt.batch_chunk.sqlstate IS 'SQLSTATE of the last failure; message has its message';
@@ -97,8 +99,8 @@ GRANT SELECT,
       UPDATE (state, resumed_at, finished_at, position, exhausted, chunk_size, sqlstate, message, origin)
     ON perfopt.batch_job TO PUBLIC;
 GRANT SELECT,
-      INSERT (job, lower_bound, upper_bound, keys, attempts),
-      UPDATE (state, attempts, next_attempt_at, rows, duration_ms, finished_at, sqlstate, message, xid)
+      INSERT (job, lower_bound, upper_bound, keys, next_attempt_at),
+      UPDATE (state, attempts, begun, next_attempt_at, rows, duration_ms, finished_at, sqlstate, message, xid)
     ON perfopt.batch_chunk TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('perfopt.batch_job', '');
 SELECT pg_catalog.pg_extension_config_dump('perfopt.batch_job_id_seq', '');

@@ -642,7 +642,7 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	if (retry_failed && strcmp(job->state, "cancelled") != 0)
 	{
 		chunks_execute(SPI_OK_UPDATE,
-					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0,"
+					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0, begun = 0,"
 					   " next_attempt_at = clock_timestamp()"
 					   " WHERE job = $1 AND state = 'failed'", 1, types, values, NULL);
 		retried = SPI_processed;

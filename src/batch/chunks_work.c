@@ -56,13 +56,20 @@
 #define FIRST_NOTICE_MS		2000
 #define NOTICE_MS			5000
 
+/* Who has cut or chosen a chunk has it for himself so long, and then takes it. */
+#define RESERVED			"clock_timestamp() + interval '2 s'"
+
+/* A chunk at which so many processes have died is set aside. */
+#define MAX_DEATHS			3
+
 /* Then a helper makes way for other jobs, if some wait. */
 #define HELPER_MS			10000
 
 typedef enum StepResult
 {
 	STEP_OVER,					/* the job is not, or no longer, running */
-	STEP_RAN,					/* a chunk, or cut one */
+	STEP_RAN,					/* a chunk */
+	STEP_CHOSEN,				/* a chunk to be run next */
 	STEP_NO_CHUNK,
 	STEP_NO_SEAT,
 	STEP_LAGGING,				/* a standby is behind */
@@ -76,6 +83,7 @@ typedef struct Chunk
 	ChunkBound	upper;
 	int64		keys;
 	int			attempts;
+	int			begun;
 } Chunk;
 
 typedef struct Work
@@ -85,6 +93,7 @@ typedef struct Work
 	bool		nested;			/* called by another procedure */
 	MemoryContext context;		/* of a step and what follows from it */
 	int			seat;			/* the last one had */
+	int64		reserved;		/* the chunk to be taken next; 0: whichever is due */
 	/* of the last step, in context: */
 	StepResult	result;
 	ChunkJob   *job;			/* NULL: there is none */
@@ -212,23 +221,36 @@ take_seat(Work *work)
 	return false;
 }
 
-/* Lock a chunk that is due and not at work, if there is one. */
+static void
+update_row(const char *sql, int num_args, Oid *types, Datum *values, const char *nulls)
+{
+	int			level = chunks_enter();
+
+	chunks_execute(SPI_OK_UPDATE, sql, num_args, types, values, nulls);
+	chunks_leave(level);
+}
+
+/* Lock the chunk that is reserved, or one that is due; unless others have. */
 static bool
 take_chunk(Work *work)
 {
 	MemoryContext old_context;
-	Oid			types[] = {INT8OID, REGROLEOID};
-	Datum		values[] = {Int64GetDatum(work->job_id), ObjectIdGetDatum(GetUserId())};
-	Datum		column[5];
+	Oid			types[] = {INT8OID, REGROLEOID, INT8OID};
+	Datum		values[] = {
+		Int64GetDatum(work->job_id), ObjectIdGetDatum(GetUserId()), Int64GetDatum(work->reserved)
+	};
+	Datum		column[6];
 	bool		isnull;
 	int			level = chunks_enter();
 	bool		found;
 
 	chunks_execute(SPI_OK_SELECT,
-				   "SELECT id, lower_bound, upper_bound, keys, attempts FROM perfopt.batch_chunk"
-				   " WHERE job = $1 AND role = $2 AND state = 'pending'"
-				   "   AND next_attempt_at <= clock_timestamp()"
-				   " ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED", 2, types, values, NULL);
+				   psprintf("SELECT id, lower_bound, upper_bound, keys, attempts, begun"
+							" FROM perfopt.batch_chunk"
+							" WHERE job = $1 AND role = $2 AND state = 'pending' AND %s"
+							" ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+							work->reserved != 0 ? "id = $3" : "next_attempt_at <= clock_timestamp()"),
+				   3, types, values, NULL);
 	found = SPI_processed > 0;
 	if (found)
 	{
@@ -239,12 +261,36 @@ take_chunk(Work *work)
 		work->chunk.upper = chunk_bound_from_array(DatumGetArrayTypeP(column[2]));
 		work->chunk.keys = DatumGetInt64(column[3]);
 		work->chunk.attempts = DatumGetInt32(column[4]);
+		work->chunk.begun = DatumGetInt32(column[5]);
 		work->chunk.id = DatumGetInt64(column[0]);
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	chunks_leave(level);
 	return found;
+}
+
+/*
+ * Others have cut the chunk: did they die at it, once more?  Then it may kill
+ * us, too, and is set aside in time.  Else it is noted that we begin, and the
+ * next step runs it.
+ */
+static void
+choose_chunk(Work *work)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {
+		Int64GetDatum(work->chunk.id),
+		CStringGetTextDatum(psprintf("%d processes have died at work on it", MAX_DEATHS))
+	};
+
+	if (work->chunk.begun - work->chunk.attempts >= MAX_DEATHS - 1)
+		update_row("UPDATE perfopt.batch_chunk SET state = 'failed', sqlstate = '58000', message = $2,"
+				   " finished_at = clock_timestamp() WHERE id = $1", 2, types, values, NULL);
+	else
+		update_row("UPDATE perfopt.batch_chunk SET begun = begun + 1, next_attempt_at = " RESERVED
+				   " WHERE id = $1", 1, types, values, NULL);
+	work->result = STEP_CHOSEN;
 }
 
 /* The job's settings, table and key; the table stays locked. */
@@ -261,15 +307,6 @@ enter_job(ChunkJob *job)
 	key = chunk_key_make(rel, job->key_names);
 	relation_close(rel, NoLock);
 	return key;
-}
-
-static void
-update_row(const char *sql, int num_args, Oid *types, Datum *values, const char *nulls)
-{
-	int			level = chunks_enter();
-
-	chunks_execute(SPI_OK_UPDATE, sql, num_args, types, values, nulls);
-	chunks_leave(level);
 }
 
 /* Take a chunk, run it, and mark it done. */
@@ -297,6 +334,11 @@ run_chunk(Work *work)
 	work->result = STEP_NO_CHUNK;
 	if (!take_chunk(work))
 		return;
+	if (work->reserved == 0)
+	{
+		choose_chunk(work);
+		return;
+	}
 	PERFOPT_STOP_POINT("batch-chunk-taken");
 
 	key = enter_job(work->job);
@@ -363,6 +405,7 @@ cut_chunk(Work *work)
 	int64		keys;
 	int			size;
 	int			level;
+	bool		isnull;
 	Oid			types[] = {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID};
 	Datum		values[5];
 
@@ -394,14 +437,15 @@ cut_chunk(Work *work)
 	values[3] = Int64GetDatum(keys);
 	values[4] = Int32GetDatum(size);
 	level = chunks_enter();
-	chunks_execute(SPI_OK_INSERT,
-				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys)"
-				   " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
+	chunks_execute(SPI_OK_INSERT_RETURNING,
+				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys, next_attempt_at)"
+				   " VALUES ($1, $2, $3, $4, " RESERVED ") RETURNING id", 4, types, values, NULL);
+	work->chunk.id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	chunks_leave(level);
 	update_row("UPDATE perfopt.batch_job SET position = $3, chunk_size = $5 WHERE id = $1",
 			   5, types, values, NULL);
 	PERFOPT_STOP_POINT("batch-chunk-cut");
-	work->result = STEP_RAN;
+	work->result = STEP_CHOSEN;
 }
 
 /* All is cut: is all done? */
@@ -711,12 +755,19 @@ wake_duty(Work *work)
 static bool
 do_something(Work *work, int *job_errors)
 {
+	bool		running;
+
 	MemoryContextReset(work->context);
 	work->job = NULL;
 	work->chunk.id = 0;
 	work->error = in_transaction(work, run_chunk);
+	running = work->reserved != 0 && work->chunk.id != 0;
+	if (work->result != STEP_LAGGING && work->result != STEP_NO_SEAT)
+		work->reserved = 0;
 	if (work->error == NULL && work->result == STEP_NO_CHUNK)
 		work->error = in_transaction(work, cut_chunk);
+	if (work->error == NULL && work->result == STEP_CHOSEN)
+		work->reserved = work->chunk.id;
 	if (work->error == NULL && work->result == STEP_ALL_CUT)
 		work->error = in_transaction(work, finish_job);
 
@@ -724,11 +775,11 @@ do_something(Work *work, int *job_errors)
 	{
 		if (work->result == STEP_RAN)
 			*job_errors = 0;
-		return work->result == STEP_RAN;
+		return work->result == STEP_RAN || work->result == STEP_CHOSEN;
 	}
 	if (work->error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		cancelled(work);
-	if (work->chunk.id != 0)
+	if (running)
 		chunk_failed(work);
 	else if (is_transient(work->error->sqlerrcode) && ++*job_errors < MAX_JOB_ERRORS)
 		return false;
@@ -762,12 +813,14 @@ chunks_work(int64 job_id, bool helper)
 	{
 		bool		busy = do_something(&work, &job_errors);
 
-		if (work.job == NULL || (helper && work.job->role != GetUserId()))
+		if (work.error == NULL &&
+			(work.job == NULL || (helper && work.job->role != GetUserId())))
 			chunk_no_such_job(job_id);
-		if (work.result == STEP_OVER && strcmp(work.job->state, "running") != 0)
+		if (work.error == NULL && work.result == STEP_OVER && strcmp(work.job->state, "running") != 0)
 			break;
 		chunks_lag_note();
-		if (helper && (work.result == STEP_NO_SEAT || should_leave(start, !busy)))
+		if (helper && work.reserved == 0 &&
+			(work.result == STEP_NO_SEAT || should_leave(start, !busy)))
 			break;
 		if (!busy)
 			wait_a_little();

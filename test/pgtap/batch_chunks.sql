@@ -135,8 +135,8 @@ SELECT max(id) AS job FROM perfopt.batch_jobs \gset
 CALL perfopt.run_in_batches('chunks_bad', set_list => 'n = chunks_raise(n)', max_failed => 3);
 SELECT is(:'SQLSTATE', '54000'::text, 'too many fail: the call fails');
 \set ON_ERROR_STOP 1
-SELECT results_eq(format('SELECT state, chunks_failed, last_sqlstate, last_error FROM perfopt.batch_jobs WHERE id > %s', :job),
-    $$VALUES ('failed', 4::bigint, '54000', 'more than 3 chunks have failed')$$, 'too many fail');
+SELECT results_eq(format('SELECT state, chunks_failed >= 4, last_sqlstate, last_error FROM perfopt.batch_jobs WHERE id > %s', :job),
+    $$VALUES ('failed', true, '54000', 'more than 3 chunks have failed')$$, 'too many fail');
 SELECT results_eq('SELECT DISTINCT n FROM chunks_bad', 'VALUES (1)', '... and nothing was done');
 
 -- wait => false, also in a transaction block

@@ -47,7 +47,7 @@ my $go_on = "$writer.go_on";
 append_to_file($go_on, '');
 my $writers = IPC::Run::start(
 	[ 'sh', '-c', "while [ -e $go_on ]; do pgbench -n -h " . $node->host . ' -p ' . $node->port .
-		" -U alice -c 2 -T 2 -f $writer postgres; sleep 0.2; done" ],
+		" -U alice -c 2 -T 2 -f $writer postgres; sleep 0.2; done" ],	# while there is no server
 	'>', \my $writers_out, '2>', \my $writers_err, IPC::Run::timeout(600));
 
 # A process at work on the job
@@ -110,6 +110,21 @@ foreach my $workers (3, 1)
 	eval { $session->quit };
 	all_is_done("session with $workers workers", 0, $job);
 }
+
+# A chunk that kills whoever works at it is set aside
+as_alice('CREATE TABLE poison (id int PRIMARY KEY, n int); INSERT INTO poison SELECT i, 0 FROM generate_series(1, 10) i');
+for (1 .. 3)
+{
+	my $background = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'perfopt launcher'});
+	$node->safe_psql('postgres', q{SELECT stop_point_set('batch-chunk-taken', 'kill')});
+	$job = as_alice(q{CALL perfopt.run_in_batches('poison', set_list => 'n = n + 1', workers => 2, wait => false)}) if $_ == 1;
+	ok(wait_for_restart($node, $background), "killed for the $_. time");
+}
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'it is over');
+is(as_alice("SELECT lower_bound, upper_bound, sqlstate, message FROM perfopt.batch_failed_chunks WHERE job = $job"),
+	'{1}|{10}|58000|3 processes have died at work on it', '... and the chunk is set aside');
+as_alice("SELECT perfopt.batch_resume($job, true); CALL perfopt.batch_wait($job)");
+is(as_alice('SELECT n, count(*) FROM poison GROUP BY 1'), '1|10', '... and can be tried again');
 
 unlink $go_on;
 $writers->finish;
