@@ -30,7 +30,8 @@ CREATE TABLE perfopt.batch_job (
     exhausted boolean NOT NULL DEFAULT false,
     chunk_size integer NOT NULL,
     sqlstate text,
-    message text
+    message text,
+    UNIQUE (id, role)
 );
 CREATE INDEX batch_job_running ON perfopt.batch_job (id) WHERE state = 'running';
 COMMENT ON TABLE perfopt.batch_job IS
@@ -47,8 +48,10 @@ COMMENT ON COLUMN perfopt.batch_job.chunk_size IS 'rows of the next chunk';
 
 CREATE TABLE perfopt.batch_chunk (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    job bigint NOT NULL REFERENCES perfopt.batch_job ON DELETE CASCADE,
+    job bigint NOT NULL,
     role regrole NOT NULL DEFAULT pg_catalog.quote_ident(CURRENT_USER)::pg_catalog.regrole,
+    -- nobody has a chunk in another's job
+    FOREIGN KEY (job, role) REFERENCES perfopt.batch_job (id, role) ON DELETE CASCADE,
     lower_bound text[] NOT NULL,
     upper_bound text[] NOT NULL,
     keys bigint NOT NULL,

@@ -8,15 +8,14 @@
  * session has died, or the server was restarted.  Besides it forgets what ended
  * a week ago, and what belongs to roles that are no more.
  *
- * Seats that are taken are counted by trying them: who works has one, who waits
- * has none.  A helper too many finds no seat, and ends.
+ * Who runs a chunk has a seat, a lock that can be counted; who is between two of
+ * them has none.  A helper too many finds no seat, and ends.
  */
 #include "postgres.h"
 
 #include "batch/batch_internal.h"
 #include "batch/chunks_internal.h"
 #include "catalog/pg_type.h"
-#include "common/compat.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -36,7 +35,8 @@ typedef struct Wanted
 {
 	int64		id;
 	Oid			role;
-	int			workers;
+	int			workers;		/* it wants */
+	int			at_work;		/* and has, that run a chunk just now */
 } Wanted;
 
 static void
@@ -46,9 +46,12 @@ connect_spi(void)
 		elog(ERROR, "SPI_connect failed");
 }
 
-/* The job fails, as nobody can work at it. */
+/*
+ * Say why there is no helper.  A session may be at work all the same, and the
+ * next helper may have more luck: so the job goes on.
+ */
 static void
-fail_job(int64 id, int sqlerrcode, const char *message)
+note_error(int64 id, int sqlerrcode, const char *message)
 {
 	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
 	Datum		values[] = {
@@ -58,20 +61,11 @@ fail_job(int64 id, int sqlerrcode, const char *message)
 
 	connect_spi();
 	chunks_execute(SPI_OK_UPDATE,
-				   "UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
-				   " sqlstate = $2, message = $3 WHERE id ="
+				   "UPDATE perfopt.batch_job SET sqlstate = $2, message = $3 WHERE id ="
 				   " (SELECT id FROM perfopt.batch_job WHERE id = $1 AND state = 'running'"
 				   "   FOR NO KEY UPDATE SKIP LOCKED)",
 				   3, types, values, NULL);
 	SPI_finish();
-}
-
-/* Those that cannot connect will not be able to the next time. */
-static bool
-is_refusal(PerfoptJobOutcome *outcome)
-{
-	return ERRCODE_TO_CATEGORY(outcome->sqlerrcode) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ||
-		outcome->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE;
 }
 
 static void
@@ -88,8 +82,8 @@ release_ended(void)
 		if (state != PERFOPT_JOB_NONE && !PERFOPT_JOB_ENDED(state))
 			continue;
 		perfopt_job_release(helper->job);
-		if (state == PERFOPT_JOB_FAILED && is_refusal(&outcome))
-			fail_job(helper->job_id, outcome.sqlerrcode, outcome.message);
+		if (state == PERFOPT_JOB_FAILED)
+			note_error(helper->job_id, outcome.sqlerrcode, outcome.message);
 		helpers = foreach_delete_current(helpers, lc);
 		pfree(helper);
 	}
@@ -133,7 +127,11 @@ running_jobs(void)
 
 	connect_spi();
 	chunks_execute(SPI_OK_SELECT,
-				   "SELECT id, role::oid, workers FROM perfopt.batch_job WHERE state = 'running' ORDER BY id",
+				   "SELECT id, role::oid, workers, (SELECT count(*)::int FROM pg_locks l"
+				   "  WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::regclass"
+				   "    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+				   "    AND l.objid = (id % 4294967296)::text::oid)"
+				   " FROM perfopt.batch_job WHERE state = 'running' ORDER BY id",
 				   0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -144,29 +142,12 @@ running_jobs(void)
 		wanted->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		wanted->role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 		wanted->workers = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+		wanted->at_work = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
 		jobs = lappend(jobs, wanted);
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_finish();
 	return jobs;
-}
-
-static int
-seats_taken(const Wanted *wanted)
-{
-	int			taken = 0;
-
-	for (int seat = 0; seat < wanted->workers; seat++)
-	{
-		LOCKTAG		tag;
-
-		chunks_set_seat(&tag, wanted->id, seat);
-		if (perfopt_lock_acquire(&tag, ExclusiveLock, true))
-			LockRelease(&tag, ExclusiveLock, false);
-		else
-			taken++;
-	}
-	return taken;
 }
 
 static int
@@ -199,10 +180,9 @@ submit(const Wanted *wanted)
 
 	if (error)
 	{
-		/* when the queue is full, there is place later; a session may work on */
-		if (error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED &&
-			error->sqlerrcode != ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
-			fail_job(wanted->id, error->sqlerrcode, error->message);
+		/* when the queue is full, there is place later */
+		if (error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+			note_error(wanted->id, error->sqlerrcode, error->message);
 		return false;
 	}
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
@@ -229,7 +209,7 @@ look_after_jobs(void)
 		Wanted	   *wanted = lfirst(lc);
 		int			most = Min(wanted->workers, Max(perfopt_max_workers / 2, 1));
 		int			more = Min(most - helpers_of(wanted->id),
-							   wanted->workers - Max(seats_taken(wanted), helpers_of(wanted->id)));
+							   wanted->workers - Max(wanted->at_work, helpers_of(wanted->id)));
 
 		while (more-- > 0 && submit(wanted))
 			;

@@ -11,9 +11,9 @@ ALTER TABLE chunks_rows ADD PRIMARY KEY (id);
 CALL perfopt.run_in_batches('chunks_rows', 'UPDATE chunks_rows SET n = n + 1 WHERE id BETWEEN $1 AND $2',
     batch_size => 700, workers => 1) \gset
 SELECT results_eq('SELECT n, count(*) FROM chunks_rows GROUP BY 1', $$VALUES (1, 5000::bigint)$$, 'a statement: each row once');
-SELECT results_eq(format('SELECT target, state, rows_done, keys_done, keys_estimated, percent, chunks_done, chunks_pending,
+SELECT results_eq(format('SELECT target, state, rows_done, keys_done, keys_estimated, percent, chunks_done > 2, chunks_pending,
         chunks_failed, errors, workers, last_error, finished_at > started_at FROM perfopt.batch_jobs WHERE id = %s', :job),
-    $$VALUES ('public.chunks_rows', 'done', 5000::bigint, 5000::bigint, 5000::bigint, 100::numeric, 4::bigint, 0::bigint,
+    $$VALUES ('public.chunks_rows', 'done', 5000::bigint, 5000::bigint, 5000::bigint, 100::numeric, true, 0::bigint,
         0::bigint, 0::bigint, 0::bigint, NULL, true)$$, 'the job tells');
 SELECT is(sum(keys), 5000::numeric, 'chunks cover the table') FROM perfopt.batch_chunk WHERE job = :job;
 SELECT is_empty(format('SELECT lower_bound FROM (SELECT *, lag(upper_bound) OVER (ORDER BY id) AS before FROM perfopt.batch_chunk WHERE job = %s) c
@@ -99,17 +99,19 @@ CALL perfopt.run_in_batches('chunks_empty', set_list => 'n = n + 1');
 SELECT results_eq('SELECT n FROM chunks_empty', 'VALUES (1)', 'a single row');
 
 -- Without a key
-CREATE TABLE chunks_keyless (i int, n int, note text) WITH (fillfactor = 50);
-INSERT INTO chunks_keyless SELECT i, 0, repeat('x', 200) FROM generate_series(1, 3000) i;
-DELETE FROM chunks_keyless WHERE i % 3 = 0;
-VACUUM chunks_keyless;
+CREATE TABLE chunks_keyless (i int, n int, note text);
+INSERT INTO chunks_keyless SELECT i, 0, repeat('x', 200) FROM generate_series(1, 4000) i;
+-- the first half's pages are full, those of the second half have room
+DELETE FROM chunks_keyless WHERE i > 2000;
+INSERT INTO chunks_keyless VALUES (0, 0, '');
+VACUUM (TRUNCATE off) chunks_keyless;
 CALL perfopt.run_in_batches('chunks_keyless', set_list => 'n = n + 1, note = note || ''xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx''', batch_size => 50, workers => 1) \gset
-SELECT results_eq('SELECT n, count(*) FROM chunks_keyless GROUP BY 1', 'VALUES (1, 2000::bigint)', 'ctid ranges: rows that move into later chunks are not done again');
+SELECT results_eq('SELECT n, count(*) FROM chunks_keyless GROUP BY 1', 'VALUES (1, 2001::bigint)', 'ctid ranges: rows that move into later chunks are not done again');
 SELECT cmp_ok(chunks_done, '>', 5::bigint, '... of several chunks') FROM perfopt.batch_jobs WHERE id = :job;
 CALL perfopt.run_in_batches('chunks_rows', set_list => 'n = 100', key => '{ctid}', batch_size => 500);
 SELECT results_eq('SELECT DISTINCT n FROM chunks_rows', 'VALUES (100)', 'ctid ranges where there is a key, when asked for');
 CALL perfopt.run_in_batches('chunks_keyless', 'DELETE FROM chunks_keyless WHERE ctid BETWEEN $1 AND $2 AND i > 100', batch_size => 500);
-SELECT is(count(*), 67::bigint, 'a statement about ctid') FROM chunks_keyless;
+SELECT is(count(*), 101::bigint, 'a statement about ctid') FROM chunks_keyless;
 
 -- Failing rows are set aside, the others are done
 CREATE TABLE chunks_bad (id int PRIMARY KEY, n int, CHECK (n <> 1 OR id NOT IN (1, 500, 501, 999)));
