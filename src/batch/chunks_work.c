@@ -7,6 +7,11 @@
  * (in_transaction()).  As no step knows more than what was committed before,
  * nothing has to be put right after a crash.
  *
+ * Who cuts a chunk has it reserved for two seconds, and runs it in the next
+ * step.  Before a chunk that somebody else has cut is run, it is noted that it
+ * was begun: so it shows when processes die at it, whatever of theirs was
+ * rolled back.
+ *
  * Where the procedure was called by a client, transactions are ended as VACUUM
  * does it, and statistics are reported in between: otherwise autovacuum would
  * learn of the rows only when the whole job is done.  Where it was called by
@@ -833,8 +838,8 @@ chunks_work(int64 job_id, bool helper)
 
 	if (!helper)
 		report_end(&work);
-	else
-		must(&work, wake_duty);
+	else if (work.result != STEP_OVER && work.result != STEP_NO_SEAT)
+		must(&work, wake_duty); /* we made way: queue for another turn */
 	if (work.nested)
 		SPI_finish();
 	MemoryContextSwitchTo(caller);
