@@ -437,4 +437,17 @@ perfopt_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState 
 #define PERFOPT_STANDARD_CONFORMING_STRINGS	standard_conforming_strings
 #endif
 
+/* 16 tells the number with the settings. */
+#include "utils/guc_tables.h"
+static inline struct config_generic **
+perfopt_guc_variables(int *num)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(num);
+#else
+	*num = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
+
 #endif							/* PERFOPT_COMPAT_H */

@@ -40,10 +40,12 @@ int			perfopt_cache_write_interval = 10 * 1000;
 int			perfopt_cache_job_timeout = 10 * 1000;
 double		perfopt_memoize_ttl = 3600.0;
 
+/* batch */
 int			perfopt_batch_size = 100;
 int			perfopt_batch_max_wait = 1000;
 int			perfopt_buffer_size = 16 * 1024;
 int			perfopt_buffer_timeout = 10 * 1000;
+int			perfopt_batch_job_interval = 10 * 1000;
 
 static const struct config_enum_entry track_options[] =
 {
@@ -222,6 +224,11 @@ define_batch_settings(void)
 							NULL,
 							&perfopt_buffer_timeout, 10 * 1000, 0, 3600 * 1000,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.batch_job_interval",
+							"Time between two looks for jobs of perfopt.run_in_batches() that lack background workers.",
+							"A commit that begins or resumes one has the worker look at once; this is for those whose session or workers have died. Zero turns it off.",
+							&perfopt_batch_job_interval, 10 * 1000, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 void

@@ -51,6 +51,7 @@ extern int	perfopt_batch_size;
 extern int	perfopt_batch_max_wait; /* ms */
 extern int	perfopt_buffer_size;	/* kB */
 extern int	perfopt_buffer_timeout; /* ms */
+extern int	perfopt_batch_job_interval; /* ms */
 
 extern void perfopt_settings_define(void);
 

@@ -15,6 +15,10 @@ my %config_row = (
 		estimated_bytes, status, requested_by)
 		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},
+	'perfopt.batch_job' => q{(target, target_name, key, statement, settings, batch_size, workers, chunk_ms, lock_ms,
+		max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size, state)
+		VALUES ('pg_class', 'pg_catalog.pg_class', '{oid}', 'SELECT $1, $2', '', 1, 1, 1, 1, 1, 1, '{1}', 1, '', 1, 'done')},
+	'perfopt.batch_chunk' => q{(job, lower_bound, upper_bound, keys) VALUES (1, '{1}', '{2}', 1)},
 	'perfopt.cache_writes' => q{(key, statement, parameter_types, parameters, settings, failed_at)
 		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())},
 	'perfopt.insert_spool' => q{(role, target, payload, next_attempt_at)
@@ -86,7 +90,7 @@ my @config_sequences = split /\n/, $node->safe_psql('source',
 	q{SELECT c.oid::regclass FROM pg_extension, unnest(extconfig) t JOIN pg_class c ON c.oid = t
 	WHERE extname = 'perfopt' AND c.relkind = 'S' ORDER BY 1});
 is_deeply([ sort keys %config_row ], [ sort @config_tables ], 'this test has a row for each configuration table');
-$node->safe_psql('source', "INSERT INTO $_ $config_row{$_}") foreach keys %config_row;
+$node->safe_psql('source', "INSERT INTO $_ $config_row{$_}") foreach reverse sort keys %config_row;
 
 my $dump = "$PostgreSQL::Test::Utils::tmp_check/dump_$$.sql";
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('source'), '-f', $dump ], 'pg_dump');

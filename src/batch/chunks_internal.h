@@ -1,0 +1,157 @@
+/*
+ * chunks_internal.h
+ *		What the files of chunked work share.
+ */
+#ifndef PERFOPT_CHUNKS_INTERNAL_H
+#define PERFOPT_CHUNKS_INTERNAL_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "executor/spi.h"
+#include "storage/lock.h"
+#include "utils/array.h"
+#include "utils/rel.h"
+
+/* ---------------------------------------------------------------------
+ * chunks.c
+ */
+
+/*
+ * Around SQL on our own tables: the user's search_path and the like do not
+ * reach it, and values are written as text, and read, in one way.
+ */
+extern int	chunks_enter(void);
+extern void chunks_leave(int level);
+
+/* SPI_execute_with_args(), which must return this. */
+extern void chunks_execute(int expected, const char *sql, int num_args, Oid *types,
+						   Datum *values, const char *nulls);
+
+/* The settings of this session that a statement's meaning depends on. */
+extern char *chunks_capture_settings(void);
+
+/* They hold until the end of the transaction. */
+extern void chunks_apply_settings(const char *settings);
+
+/* One of the places for a process at work on the job, and who is asked. */
+extern void chunks_set_seat(LOCKTAG *tag, int64 job, int seat);
+
+/* This server and database; a dump restored elsewhere finds another one. */
+extern char *chunks_origin(void);
+
+/* ---------------------------------------------------------------------
+ * chunks_key.c: the order in which a table is cut
+ */
+typedef struct ChunkKey
+{
+	int			num;			/* columns */
+	bool		ctid;
+	Oid			relid;
+	char	   *table;			/* quoted, with schema */
+	char	   *short_name;		/* quoted, without */
+	char	  **names;
+	AttrNumber *attnums;
+	Oid		   *types;
+	char	   *operators;		/* the schema of the key's operators, quoted */
+} ChunkKey;
+
+/* A key's value as text, num strings; or NULL: none. */
+typedef char **ChunkBound;
+
+/* Raises errors for columns that cannot be a key; names NULL: choose one. */
+extern ChunkKey *chunk_key_make(Relation rel, ArrayType *names);
+
+extern ArrayType *chunk_key_names(const ChunkKey *key);
+extern ArrayType *chunk_bound_to_array(const ChunkKey *key, ChunkBound bound);
+extern ChunkBound chunk_bound_from_array(ArrayType *array);
+
+/* "the row's key is within bounds", which are parameters 1 to 2 * num. */
+extern char *chunk_key_condition(const ChunkKey *key);
+
+/*
+ * Types and values of the parameters: the bounds, then the job's id.  Call
+ * within chunks_enter().
+ */
+extern int	chunk_key_params(const ChunkKey *key, ChunkBound lower, ChunkBound upper, int64 job,
+							 Oid **types, Datum **values);
+
+/* The first and the last key of the table; false when it is empty. */
+extern bool chunk_key_ends(const ChunkKey *key, ChunkBound *first, ChunkBound *last);
+
+/*
+ * The next rows, so many, after a key (NULL: from the first) and up to last.
+ * False when there are none.
+ */
+extern bool chunk_key_next(const ChunkKey *key, ChunkBound after, ChunkBound last, int rows,
+						   double estimated_rows,
+						   ChunkBound *lower, ChunkBound *upper, int64 *keys);
+
+/* Cut in half: the end of the one and the begin of the other.  False: one row. */
+extern bool chunk_key_halve(const ChunkKey *key, ChunkBound lower, ChunkBound upper,
+							ChunkBound *middle, ChunkBound *next,
+							int64 *keys_before, int64 *keys_after);
+
+/* ---------------------------------------------------------------------
+ * chunks_job.c: a job as a row of perfopt.batch_job
+ */
+typedef struct ChunkJob
+{
+	int64		id;
+	Oid			role;
+	char	   *state;
+	char	   *sqlstate;
+	char	   *message;
+	Oid			target;
+	Oid			target_file;	/* of one cut by ctid */
+	ArrayType  *key_names;
+	char	   *statement;
+	char	   *settings;
+	int			batch_size;
+	int			workers;
+	double		chunk_ms;
+	int			lock_ms;
+	double		lag_ms;			/* negative: as it likes */
+	int			max_attempts;
+	int			max_failed;
+	double		estimated_rows;
+	ChunkBound	last;			/* NULL: the table was empty */
+	ChunkBound	position;
+	int			chunk_size;
+	bool		exhausted;
+	char	   *origin;
+} ChunkJob;
+
+/*
+ * Read the job, and lock it if asked to.  NULL when there is none that the
+ * role sees.
+ */
+extern ChunkJob *chunk_job_read(int64 id, bool lock);
+extern void chunk_no_such_job(int64 id);
+
+/* Its table, locked; raises errors when it is gone or no longer what it was. */
+extern Relation chunk_job_open(const ChunkJob *job);
+
+/* Raise what the statement fails with before it sees a row. */
+extern void chunk_explain(const ChunkKey *key, const char *statement,
+						  ChunkBound lower, ChunkBound upper);
+
+/* ---------------------------------------------------------------------
+ * chunks_work.c: a process at work on a job
+ */
+
+/*
+ * In a procedure that may end transactions, not connected to SPI: commit, work
+ * at the job until it is over, or as a helper until there is nothing to do.
+ */
+extern void chunks_work(int64 job, bool helper);
+
+/* chunks_lag.c: is a standby behind what was written max_ms ago? */
+extern void chunks_lag_note(void);
+extern bool chunks_lag_exceeds(double max_ms);
+
+/* chunks_duty.c */
+#define CHUNKS_DUTY "batch_jobs"
+extern void chunks_duty_init(void);
+
+#endif							/* PERFOPT_CHUNKS_INTERNAL_H */

@@ -1,0 +1,570 @@
+/*
+ * chunks_key.c
+ *		The order in which a table is cut into chunks, and where it is cut.
+ *
+ * A key is columns that are NOT NULL and lead a btree index in their default
+ * order.  It need not be unique: all rows of one value are in one chunk.  A
+ * chunk is all rows between its first and its last key, both included.  Cuts
+ * are found along the index, by queries that run as the user and see what the
+ * statement will see.
+ *
+ * A table without such columns is cut into ranges of ctid, that is of blocks,
+ * as many as it had when the job began.  There, two halves of a chunk are
+ * halves of its blocks, and within one block of its line pointers.
+ *
+ * Operators are named with their schema: those of the key's type, whatever
+ * the search_path.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/sysattr.h"
+#include "batch/batch_internal.h"
+#include "batch/chunks_internal.h"
+#include "catalog/index.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "storage/bufmgr.h"
+#include "storage/itemptr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+/* ---------------------------------------------------------------------
+ * Which columns
+ */
+
+/* Does the index begin with so many usable columns, and which? */
+static bool
+index_serves(Relation rel, Relation index, int num)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid ||
+		num > form->indnkeyatts || RelationGetIndexPredicate(index) != NIL)
+		return false;
+	for (int i = 0; i < num; i++)
+	{
+		AttrNumber	attnum = form->indkey.values[i];
+		Form_pg_attribute attribute;
+		Oid			opclass;
+
+		if (attnum <= 0)
+			return false;
+		attribute = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+		opclass = GetDefaultOpClass(getBaseType(attribute->atttypid), BTREE_AM_OID);
+		if (!attribute->attnotnull || !OidIsValid(opclass) ||
+			index->rd_opfamily[i] != get_opclass_family(opclass) ||
+			index->rd_indcollation[i] != attribute->attcollation ||
+			(index->rd_indoption[i] & INDOPTION_DESC) != (index->rd_indoption[0] & INDOPTION_DESC))
+			return false;
+	}
+	return true;
+}
+
+/* The key of the primary key, or of the shortest unique index; NIL. */
+static List *
+choose_columns(Relation rel)
+{
+	List	   *columns = NIL;
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		primary = false;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisunique && !primary &&
+			(columns == NIL || form->indisprimary || form->indnkeyatts < list_length(columns)) &&
+			index_serves(rel, index, form->indnkeyatts))
+		{
+			columns = NIL;
+			for (int i = 0; i < form->indnkeyatts; i++)
+				columns = lappend_int(columns, form->indkey.values[i]);
+			primary = form->indisprimary;
+		}
+		index_close(index, AccessShareLock);
+	}
+	return columns;
+}
+
+/* The columns named, if they can be a key. */
+static List *
+named_columns(Relation rel, ArrayType *names)
+{
+	List	   *columns = NIL;
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			num;
+	bool		served = false;
+
+	deconstruct_array(names, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &num);
+	if (num == 0 || num > INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the key must have 1 to %d columns", INDEX_MAX_KEYS)));
+	for (int i = 0; i < num; i++)
+	{
+		AttrNumber	attnum;
+
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a column of the key is null")));
+		attnum = get_attnum(RelationGetRelid(rel), NameStr(*DatumGetName(elements[i])));
+		if (attnum == SelfItemPointerAttributeNumber && num == 1)
+			return NIL;
+		if (attnum <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of relation \"%s\" does not exist",
+							NameStr(*DatumGetName(elements[i])), RelationGetRelationName(rel))));
+		if (!TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attnotnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" cannot be part of a key, as it is not declared NOT NULL",
+							NameStr(*DatumGetName(elements[i])))));
+		columns = lappend_int(columns, attnum);
+	}
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		int			i = 0;
+
+		if (index_serves(rel, index, num))
+			for (; i < num; i++)
+				if (index->rd_index->indkey.values[i] != list_nth_int(columns, i))
+					break;
+		served |= i == num;
+		index_close(index, AccessShareLock);
+	}
+	if (!served)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no index of \"%s\" has the columns of the key as its first ones",
+						RelationGetRelationName(rel)),
+				 errhint("Create a btree index on them, with the default operator classes, without WHERE.")));
+	return columns;
+}
+
+static void
+set_operators(ChunkKey *key)
+{
+	for (int i = 0; i < key->num; i++)
+	{
+		Oid			opclass = GetDefaultOpClass(key->types[i], BTREE_AM_OID);
+		Oid			type = get_opclass_input_type(opclass);
+		Oid			operator = get_opfamily_member(get_opclass_family(opclass), type, type,
+												   BTLessStrategyNumber);
+		HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+		Form_pg_operator form;
+		char	   *schema;
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "there is no operator to compare type %u", key->types[i]);
+		form = (Form_pg_operator) GETSTRUCT(tuple);
+		schema = (char *) quote_identifier(get_namespace_name(form->oprnamespace));
+		if (strcmp(NameStr(form->oprname), "<") != 0 ||
+			(key->operators && strcmp(key->operators, schema) != 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("the columns of the key are not compared by operators of one schema")));
+		key->operators = schema;
+		ReleaseSysCache(tuple);
+	}
+}
+
+ChunkKey *
+chunk_key_make(Relation rel, ArrayType *names)
+{
+	ChunkKey   *key = palloc0(sizeof(ChunkKey));
+	List	   *columns = names ? named_columns(rel, names) : choose_columns(rel);
+
+	key->relid = RelationGetRelid(rel);
+	key->short_name = pstrdup(quote_identifier(RelationGetRelationName(rel)));
+	key->table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											RelationGetRelationName(rel));
+	key->ctid = columns == NIL;
+	key->num = Max(list_length(columns), 1);
+	key->names = palloc(sizeof(char *) * key->num);
+	key->attnums = palloc(sizeof(AttrNumber) * key->num);
+	key->types = palloc(sizeof(Oid) * key->num);
+	if (key->ctid)
+	{
+		if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhassubclass)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("\"%s\" has no key to be cut by", RelationGetRelationName(rel)),
+					 errdetail("It has partitions or children, and no unique index on columns that are NOT NULL."),
+					 errhint("Name columns that are NOT NULL and lead an index as the key.")));
+		key->names[0] = "ctid";
+		key->attnums[0] = SelfItemPointerAttributeNumber;
+		key->types[0] = TIDOID;
+	}
+	for (int i = 0; i < list_length(columns); i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel),
+													list_nth_int(columns, i) - 1);
+
+		key->names[i] = pstrdup(NameStr(attribute->attname));
+		key->attnums[i] = attribute->attnum;
+		key->types[i] = getBaseType(attribute->atttypid);
+	}
+	set_operators(key);
+	return key;
+}
+
+ArrayType *
+chunk_key_names(const ChunkKey *key)
+{
+	Datum	   *names = palloc(sizeof(Datum) * key->num);
+
+	for (int i = 0; i < key->num; i++)
+	{
+		Name		name = palloc0(NAMEDATALEN);
+
+		namestrcpy(name, key->names[i]);
+		names[i] = NameGetDatum(name);
+	}
+	return construct_array(names, key->num, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR);
+}
+
+/* ---------------------------------------------------------------------
+ * Values and conditions
+ */
+ArrayType *
+chunk_bound_to_array(const ChunkKey *key, ChunkBound bound)
+{
+	Datum	   *texts = palloc(sizeof(Datum) * key->num);
+
+	for (int i = 0; i < key->num; i++)
+		texts[i] = CStringGetTextDatum(bound[i]);
+	return construct_array(texts, key->num, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+ChunkBound
+chunk_bound_from_array(ArrayType *array)
+{
+	Datum	   *texts;
+	bool	   *nulls;
+	int			num;
+	ChunkBound	bound;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &num);
+	bound = palloc(sizeof(char *) * Max(num, 1));
+	for (int i = 0; i < num; i++)
+		bound[i] = nulls[i] ? "" : TextDatumGetCString(texts[i]);
+	return bound;
+}
+
+/* "t.a, t.b", or with a suffix after each */
+static char *
+column_list(const ChunkKey *key, const char *alias, const char *suffix)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < key->num; i++)
+		appendStringInfo(&buf, "%s%s.%s%s", i > 0 ? ", " : "", alias,
+						 quote_identifier(key->names[i]), suffix);
+	return buf.data;
+}
+
+/* "ROW(t.a, t.b) OPERATOR(s.<=) ROW($3, $4)" */
+static char *
+comparison(const ChunkKey *key, const char *alias, const char *operator, int first_param)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "ROW(%s) OPERATOR(%s.%s) ROW(", column_list(key, alias, ""),
+					 key->operators, operator);
+	for (int i = 0; i < key->num; i++)
+		appendStringInfo(&buf, "%s$%d", i > 0 ? ", " : "", first_param + i);
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+char *
+chunk_key_condition(const ChunkKey *key)
+{
+	return psprintf("%s AND %s", comparison(key, key->short_name, ">=", 1),
+					comparison(key, key->short_name, "<=", key->num + 1));
+}
+
+int
+chunk_key_params(const ChunkKey *key, ChunkBound lower, ChunkBound upper, int64 job,
+				 Oid **types, Datum **values)
+{
+	int			num = 2 * key->num;
+
+	*types = palloc(sizeof(Oid) * (num + 1));
+	*values = palloc(sizeof(Datum) * (num + 1));
+	for (int i = 0; i < num; i++)
+	{
+		Oid			type = key->types[i % key->num];
+		char	   *text = i < key->num ? lower[i] : upper[i - key->num];
+		Oid			input;
+		Oid			io_param;
+
+		getTypeInputInfo(type, &input, &io_param);
+		(*types)[i] = type;
+		(*values)[i] = OidInputFunctionCall(input, text, io_param, -1);
+	}
+	(*types)[num] = INT8OID;
+	(*values)[num] = Int64GetDatum(job);
+	return num + 1;
+}
+
+/*
+ * Run a query for keys, whose parameters are the bounds, with what settings
+ * the user has.  Returns them, at most two, or NULL in their place.
+ */
+static void
+query_keys(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound upper,
+		   ChunkBound result[2])
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			num = 0;
+	Oid		   *types = NULL;
+	Datum	   *values = NULL;
+	int			level = chunks_enter();
+
+	if (lower)
+		num = chunk_key_params(key, lower, upper, 0, &types, &values);
+	chunks_leave(level);
+	chunks_execute(SPI_OK_SELECT, sql, num, types, values, NULL);
+
+	level = chunks_enter();
+	for (uint64 row = 0; row < 2; row++)
+	{
+		MemoryContext old_context;
+
+		result[row] = NULL;
+		if (row >= SPI_processed)
+			continue;
+		old_context = MemoryContextSwitchTo(context);
+		result[row] = palloc(sizeof(char *) * key->num);
+		for (int i = 0; i < key->num; i++)
+		{
+			char	   *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, i + 1);
+
+			if (text == NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("column \"%s\" of the key is null in table %s",
+								key->names[i], key->table)));
+			result[row][i] = text;
+		}
+		MemoryContextSwitchTo(old_context);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	chunks_leave(level);
+}
+
+static int64
+query_count(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound upper)
+{
+	Oid		   *types;
+	Datum	   *values;
+	bool		isnull;
+	int			level = chunks_enter();
+	int			num = chunk_key_params(key, lower, upper, 0, &types, &values);
+	int64		result;
+
+	chunks_leave(level);
+	chunks_execute(SPI_OK_SELECT, sql, num, types, values, NULL);
+	result = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	return result;
+}
+
+/* ---------------------------------------------------------------------
+ * Ranges of ctid
+ */
+static ChunkBound
+ctid_bound(BlockNumber block, OffsetNumber offset)
+{
+	ChunkBound	bound = palloc(sizeof(char *));
+
+	bound[0] = psprintf("(%u,%u)", block, offset);
+	return bound;
+}
+
+static void
+read_ctid(ChunkBound bound, BlockNumber *block, OffsetNumber *offset)
+{
+	unsigned int b;
+	unsigned int o;
+
+	if (sscanf(bound[0], "(%u,%u)", &b, &o) != 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("\"%s\" is no ctid", bound[0])));
+	*block = b;
+	*offset = o;
+}
+
+static bool
+ctid_next(ChunkBound after, ChunkBound last, int rows, double estimated_rows,
+		  ChunkBound *lower, ChunkBound *upper, int64 *keys)
+{
+	BlockNumber last_block;
+	BlockNumber first = 0;
+	BlockNumber end;
+	OffsetNumber offset;
+	double		rows_a_block;
+	double		blocks;
+
+	read_ctid(last, &last_block, &offset);
+	if (after)
+	{
+		read_ctid(after, &first, &offset);
+		first++;
+	}
+	if (first > last_block)
+		return false;
+	rows_a_block = Max(estimated_rows / ((double) last_block + 1), 1.0 / 1024);
+	blocks = Max(rows / rows_a_block, 1);
+	end = blocks >= last_block - first ? last_block : first + (BlockNumber) blocks - 1;
+	*lower = ctid_bound(first, 0);
+	*upper = ctid_bound(end, PG_UINT16_MAX);
+	*keys = (int64) ((end - first + 1) * rows_a_block);
+	return true;
+}
+
+static bool
+ctid_halve(ChunkBound lower, ChunkBound upper, ChunkBound *middle, ChunkBound *next)
+{
+	BlockNumber first;
+	BlockNumber last;
+	OffsetNumber begin;
+	OffsetNumber end;
+
+	read_ctid(lower, &first, &begin);
+	read_ctid(upper, &last, &end);
+	if (first < last)
+	{
+		BlockNumber block = first + (last - first) / 2;
+
+		*middle = ctid_bound(block, PG_UINT16_MAX);
+		*next = ctid_bound(block + 1, 0);
+		return true;
+	}
+	if (begin >= end)
+		return false;
+	begin = begin + (end - begin) / 2;
+	*middle = ctid_bound(first, begin);
+	*next = ctid_bound(first, begin + 1);
+	return true;
+}
+
+/* ---------------------------------------------------------------------
+ * Cuts
+ */
+bool
+chunk_key_ends(const ChunkKey *key, ChunkBound *first, ChunkBound *last)
+{
+	ChunkBound	found[2];
+
+	if (key->ctid)
+	{
+		Relation	rel = relation_open(key->relid, AccessShareLock);
+		BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+		relation_close(rel, NoLock);
+		if (blocks == 0)
+			return false;
+		*first = ctid_bound(0, 0);
+		*last = ctid_bound(blocks - 1, PG_UINT16_MAX);
+		return true;
+	}
+	query_keys(key, psprintf("SELECT %s FROM %s AS t ORDER BY %s LIMIT 1", column_list(key, "t", ""),
+							 key->table, column_list(key, "t", "")), NULL, NULL, found);
+	*first = found[0];
+	query_keys(key, psprintf("SELECT %s FROM %s AS t ORDER BY %s LIMIT 1", column_list(key, "t", ""),
+							 key->table, column_list(key, "t", " DESC")), NULL, NULL, found);
+	*last = found[0];
+	return *first && *last;
+}
+
+bool
+chunk_key_next(const ChunkKey *key, ChunkBound after, ChunkBound last, int rows,
+			   double estimated_rows,
+			   ChunkBound *lower, ChunkBound *upper, int64 *keys)
+{
+	char	   *columns;
+	ChunkBound	found[2];
+
+	if (key->ctid)
+		return ctid_next(after, last, rows, estimated_rows, lower, upper, keys);
+
+	columns = column_list(key, "t", "");
+	query_keys(key, psprintf("SELECT %s FROM %s AS t WHERE %s%s%s ORDER BY %s LIMIT 1",
+							 columns, key->table,
+							 after ? comparison(key, "t", ">", 1) : "", after ? " AND " : "",
+							 comparison(key, "t", "<=", key->num + 1), columns),
+			   after ? after : last, last, found);
+	if (found[0] == NULL)
+		return false;
+	*lower = found[0];
+	query_keys(key, psprintf("SELECT %s FROM %s AS t WHERE %s AND %s ORDER BY %s LIMIT 1 OFFSET %d",
+							 columns, key->table, comparison(key, "t", ">=", 1),
+							 comparison(key, "t", "<=", key->num + 1), columns, rows - 1),
+			   *lower, last, found);
+	*upper = found[0];
+	*keys = rows;
+	if (*upper == NULL)
+	{
+		/* the rest */
+		*upper = last;
+		*keys = query_count(key, psprintf("SELECT pg_catalog.count(*) FROM %s AS t WHERE %s AND %s",
+										  key->table, comparison(key, "t", ">=", 1),
+										  comparison(key, "t", "<=", key->num + 1)),
+							*lower, last);
+	}
+	return true;
+}
+
+bool
+chunk_key_halve(const ChunkKey *key, ChunkBound lower, ChunkBound upper,
+				ChunkBound *middle, ChunkBound *next,
+				int64 *keys_before, int64 *keys_after)
+{
+	char	   *columns;
+	char	   *values;
+	int64		num_values;
+	ChunkBound	found[2];
+
+	if (key->ctid)
+		return ctid_halve(lower, upper, middle, next);
+
+	columns = column_list(key, "t", "");
+	values = psprintf("SELECT DISTINCT %s FROM %s AS t WHERE %s AND %s", columns, key->table,
+					  comparison(key, "t", ">=", 1), comparison(key, "t", "<=", key->num + 1));
+	num_values = query_count(key, psprintf("SELECT pg_catalog.count(*) FROM (%s) AS t", values),
+							 lower, upper);
+	if (num_values < 2)
+		return false;
+	query_keys(key, psprintf("SELECT %s FROM (%s) AS t ORDER BY %s LIMIT 2 OFFSET " INT64_FORMAT,
+							 columns, values, columns, num_values / 2 - 1), lower, upper, found);
+	if (found[0] == NULL || found[1] == NULL)
+		return false;
+	*middle = found[0];
+	*next = found[1];
+	*keys_before = num_values / 2;
+	*keys_after = num_values - num_values / 2;
+	return true;
+}
