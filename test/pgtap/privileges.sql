@@ -67,9 +67,9 @@ SELECT is_empty('SELECT 1 FROM perfopt.workers WHERE last_error IS NOT NULL OR r
     '... without messages and roles');
 SELECT is_empty('SELECT 1 FROM perfopt.list_workers() WHERE last_error IS NOT NULL OR role IS NOT NULL',
     '... also of list_workers()');
-SELECT results_eq($$SELECT capability, state, rolname IS NULL, job IS NULL, message IS NULL, sqlstate IS NULL FROM perfopt.jobs$$,
+SELECT results_eq($$SELECT capability, state, rolname IS NULL, job IS NULL, message IS NULL, sqlstate IS NULL FROM perfopt.jobs WHERE capability = 'test'$$,
     $$VALUES ('test', 'done', true, true, true, true)$$, 'jobs are seen without statement, role and message');
-SELECT results_eq($$SELECT role IS NULL, job IS NULL, message IS NULL, sqlstate IS NULL FROM perfopt.list_jobs()$$,
+SELECT results_eq($$SELECT role IS NULL, job IS NULL, message IS NULL, sqlstate IS NULL FROM perfopt.list_jobs() WHERE capability = 'test'$$,
     $$VALUES (true, true, true, true)$$, '... also of list_jobs()');
 SELECT throws_ok(statement, '42501', NULL, 'ordinary role refused: ' || statement)
   FROM unnest(ARRAY[
@@ -86,7 +86,7 @@ RESET ROLE;
 CREATE FUNCTION pg_temp.reader(OUT what text, OUT seen boolean) RETURNS SETOF record LANGUAGE sql AS $$
     SELECT 'query_latency', count(DISTINCT rolname) >= 3 FROM perfopt.query_latency WHERE rolname ~ '^perfopt_' OR rolname = session_user
     UNION ALL SELECT 'texts', count(DISTINCT query) >= 2 FROM perfopt.query_latency WHERE query LIKE '%privileges\_of%'
-    UNION ALL SELECT 'jobs', count(job) = 1 AND count(rolname) = 1 FROM perfopt.jobs
+    UNION ALL SELECT 'jobs', count(job) = 1 AND count(rolname) = 1 FROM perfopt.jobs WHERE capability = 'test'
     UNION ALL SELECT 'latency_history', count(*) >= 0 FROM perfopt.latency_history
     UNION ALL SELECT 'advice', count(*) = 1 FROM perfopt.advice WHERE relation = 'public.perfopt_privileges'
     UNION ALL SELECT 'index_advice', count(*) > 0 FROM perfopt.index_advice
