@@ -79,7 +79,8 @@ typedef struct BatchStatement
 typedef struct BatchRow
 {
 	MinimalTuple tuple;			/* NULL when it could not be made */
-	JsonbValue	source;			/* what it was made from; jbvNull: nothing */
+	bool		has_source;		/* it was made from jsonb: */
+	JsonbValue	source;
 	BatchAction action;
 	Jsonb	   *key;			/* or NULL */
 	ErrorData  *error;			/* of BATCH_REJECTED */

@@ -498,6 +498,7 @@ batch_run_add(BatchRun *run, BatchStatement *statement, Datum *values, bool *isn
 		MemoryContext old_context = MemoryContextSwitchTo(run->batch_context);
 
 		row->tuple = perfopt_form_minimal_tuple(statement->desc, values, isnull);
+		row->has_source = source != NULL;
 		if (source)
 			row->source = *source;
 		MemoryContextSwitchTo(old_context);
@@ -528,6 +529,7 @@ batch_run_reject(BatchRun *run, ErrorData *error, const JsonbValue *source)
 	BatchRow   *row = keep_row(run);
 
 	Assert(run->options.skip);
+	row->has_source = true;
 	row->source = *source;
 	reject(row, error);
 	run->num_pending++;
