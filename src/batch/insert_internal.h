@@ -115,6 +115,7 @@ struct BatchRun
 	int			max_rows;
 	Tuplestorestate *store;
 	BatchDirect *direct;
+	bool		has_failed;		/* a statement over them */
 
 	BatchProgress progress;
 	int64		counts[BATCH_REJECTED + 1];
@@ -136,6 +137,7 @@ extern void batch_run_reject(BatchRun *run, ErrorData *error, const JsonbValue *
 extern void batch_run_flush(BatchRun *run);
 extern void batch_run_end(BatchRun *run);
 extern bool batch_is_of_a_row(int sqlerrcode);
+extern ErrorData *batch_try(BatchRun *run, void (*action) (BatchRun *run, void *arg), void *arg);
 extern void batch_row_written(BatchRun *run, Datum key, bool key_isnull);
 
 /* insert_statement.c */

@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(147);
+SELECT plan(151);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -197,6 +197,17 @@ DROP TRIGGER closed ON without_key;
 CREATE TRIGGER closed AFTER INSERT ON without_key FOR EACH STATEMENT EXECUTE FUNCTION closed();
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('without_key', '[{"a":1},{"a":2}]', on_error => 'skip')$$, 'VALUES (0::bigint, 2::bigint)', 'one that fires after them rejects them');
 DROP TRIGGER closed ON without_key;
+
+-- Many of them bad: what is not stored does not fill the table either
+CREATE TABLE once (id int PRIMARY KEY);
+INSERT INTO once VALUES (1);
+SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('once', '{id}', ARRAY(SELECT 1 FROM generate_series(1, 10000)), perfopt.insert_options(on_error => 'skip'))$$,
+    'VALUES (0::bigint, 10000::bigint)', 'nothing but duplicates');
+SELECT cmp_ok(pg_relation_size('once'), '<', 2000000::bigint, '... leave little behind');
+SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('once', '{id}', ARRAY(SELECT i / 2 FROM generate_series(0, 9999) i), perfopt.insert_options(on_error => 'skip'))$$,
+    'VALUES (4999::bigint, 5001::bigint)', 'every other one');
+SELECT results_eq('SELECT count(*) FILTER (WHERE ordinal % 2 = 0), count(*) FILTER (WHERE ordinal % 2 = 1) FROM perfopt.rejected_rows WHERE target = ''batch_insert.once'' AND batch = (SELECT max(batch) FROM perfopt.rejected_rows)',
+    'VALUES (5000::bigint, 1::bigint)', '... and which');
 
 -- Identity and generated columns, domains
 CREATE DOMAIN positive AS int CHECK (value > 0);
