@@ -122,11 +122,8 @@ struct BatchRun
 	int64		batch;			/* in perfopt.rejected_rows; 0: none */
 };
 
-/* insert.c */
-extern List *batch_names_from_array(Datum array);
-
 /* insert_run.c */
-extern void batch_target_describe(BatchTarget *target, Oid relid);
+extern void batch_target_describe(BatchTarget *target, Oid relid, const char *function);
 extern AttrNumber batch_target_column(const BatchTarget *target, const char *name);
 extern void batch_check_insertable(const BatchTarget *target, AttrNumber attnum);
 extern void batch_run_begin(BatchRun *run);

@@ -76,23 +76,46 @@ index_columns(Oid index, TupleDesc desc)
 	return names;
 }
 
-/* Look at the table, in the current memory context, under an INSERT's lock. */
+/*
+ * May the current user insert into it?  Statements check what they need; this
+ * is for the lock, also without rows, and for the schema, which is not looked
+ * up again when a plan is kept.
+ */
+static void
+check_privileges(Oid relid)
+{
+	Oid			schema = get_rel_namespace(relid);
+	AclResult	result;
+
+	if (!OidIsValid(schema))
+		return;
+	result = perfopt_schema_aclcheck(schema, GetUserId());
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/*
+ * Look at the table for an SQL function, in the current memory context, under
+ * an INSERT's lock.
+ */
 void
-batch_target_describe(BatchTarget *target, Oid relid)
+batch_target_describe(BatchTarget *target, Oid relid, const char *function)
 {
 	Relation	rel;
 
-	PreventCommandDuringRecovery("perfopt.batch_insert()");
+	PreventCommandDuringRecovery(function);
+	/* the direct way would not notice */
+	PreventCommandIfParallelMode(function);
+	check_privileges(relid);
 	rel = try_table_open(relid, RowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
-	/* statements check what they need; this is for the lock, also without rows */
-	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
-		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(rel->rd_rel->relkind),
-					   RelationGetRelationName(rel));
 	target->relid = relid;
 	target->name = pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 													  RelationGetRelationName(rel)));
@@ -220,6 +243,7 @@ batch_is_of_a_row(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):	/* connections */
 		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlocks ... */
 		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancel, shutdown */

@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(151);
+SELECT plan(158);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -70,6 +70,10 @@ SELECT throws_ok($$SELECT perfopt.batch_insert('users', jsonb_build_array(jsonb_
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb, on_conflict => 'replace')$$, '22023', NULL, 'on_conflict');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb, on_error => 'ignore')$$, '22023', NULL, 'on_error');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb, batch_size => 0)$$, '22023', NULL, 'batch_size');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"id":1,"name":"a"}]', columns => '{id,nosuch}')$$, '42703', NULL, 'columns that are not there');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"id":1}]', on_conflict => 'update', update_columns => '{}')$$, '22023', 'update_columns must not be empty', 'an empty list is not one that is not given');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"id":1}]', columns => '{}')$$, '22023', 'columns must not be empty', '... of none');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{}', '{1}'::int[])$$, '22023', 'columns must not be empty', '... also before arrays');
 SELECT throws_ok($$SELECT perfopt.batch_insert(4294967295::regclass, '[]'::jsonb)$$, '42P01', NULL, 'no table');
 SELECT throws_ok($$SELECT perfopt.batch_row(1)$$, '55000', NULL, 'batch_row() is for the statements only');
 
@@ -197,6 +201,11 @@ DROP TRIGGER closed ON without_key;
 CREATE TRIGGER closed AFTER INSERT ON without_key FOR EACH STATEMENT EXECUTE FUNCTION closed();
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('without_key', '[{"a":1},{"a":2}]', on_error => 'skip')$$, 'VALUES (0::bigint, 2::bigint)', 'one that fires after them rejects them');
 DROP TRIGGER closed ON without_key;
+
+CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'lost' USING ERRCODE = 'connection_failure'; END $$;
+CREATE TRIGGER lost BEFORE INSERT ON without_key FOR EACH ROW EXECUTE FUNCTION lost();
+SELECT throws_ok($$SELECT perfopt.batch_insert('without_key', '[{"a":1}]', on_error => 'skip')$$, '08006', 'lost', 'a lost connection fails the call');
+DROP TRIGGER lost ON without_key;
 
 -- Many of them bad: what is not stored does not fill the table either
 CREATE TABLE once (id int PRIMARY KEY);
@@ -388,6 +397,14 @@ SET row_security = off;
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('mine', '[{"id":4},{"id":0}]', on_error => 'skip')$$, 'VALUES (1::bigint, 1::bigint)', 'row_security off is for the target');
 SELECT is(current_setting('row_security'), 'off', '... and stays so');
 RESET row_security;
+RESET ROLE;
+CREATE SCHEMA batch_hidden;
+CREATE TABLE batch_hidden.t (a int);
+GRANT INSERT ON batch_hidden.t TO batch_one;
+SELECT 'batch_hidden.t'::regclass::oid AS hidden \gset
+SELECT is((perfopt.batch_insert(:hidden::regclass, '[{"a":1}]')).inserted, 1::bigint, 'a table in a schema');
+SET ROLE batch_one;
+SELECT throws_ok(format('SELECT perfopt.batch_insert(%s::regclass, $$[{"a":1}]$$)', :hidden), '42501', 'permission denied for schema batch_hidden', '... which others may not use');
 RESET ROLE;
 
 SET TRANSACTION READ ONLY;
