@@ -251,6 +251,7 @@ batch_is_of_a_row(int sqlerrcode)
 			return false;
 	}
 	return sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		sqlerrcode != ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION &&
 		sqlerrcode != ERRCODE_READ_ONLY_SQL_TRANSACTION &&
 		sqlerrcode != ERRCODE_ASSERT_FAILURE &&
 		sqlerrcode != ERRCODE_DATA_CORRUPTED &&

@@ -114,7 +114,7 @@ batch_note_rejects(BatchRun *run)
 		if (plan == NULL)
 		{
 			set_sources(run);
-			/* off is what the caller wants of his tables, and fails the policy's */
+			/* off is meant for the target, and fails what has a policy */
 			nest_level = NewGUCNestLevel();
 			(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
@@ -128,7 +128,7 @@ batch_note_rejects(BatchRun *run)
 		if (run->batch == 0)
 			run->batch = nextval_internal(get_relname_relid("rejected_rows_id_seq",
 															get_namespace_oid("perfopt", false)), false);
-		/* SPI leaves its own, which lasts as long as the call, as the current one */
+		/* SPI leaves its own context, which stays, as the current one */
 		MemoryContextReset(run->row_context);
 		MemoryContextSwitchTo(run->row_context);
 		memset(nulls, ' ', sizeof(nulls));
