@@ -43,9 +43,9 @@ batch_insert_init(void)
  * Arguments
  */
 
-/* The elements of a name[]. */
-List *
-batch_names_from_array(Datum array)
+/* The elements of a name[], of which there is one at least. */
+static List *
+names_from_array(Datum array, const char *what)
 {
 	ArrayType  *names = DatumGetArrayTypeP(array);
 	Datum	   *elements;
@@ -55,6 +55,10 @@ batch_names_from_array(Datum array)
 
 	deconstruct_array(names, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
 					  &elements, &nulls, &num_elements);
+	if (num_elements == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be empty", what)));
 	for (int i = 0; i < num_elements; i++)
 	{
 		if (nulls[i])
@@ -97,9 +101,11 @@ set_options(BatchOptions *options, const NullableDatum *values)
 					 errmsg("on_conflict must be \"error\", \"nothing\" or \"update\", not \"%s\"", word)));
 	}
 	if (!values[OPTION_CONFLICT_COLUMNS].isnull)
-		options->conflict_columns = batch_names_from_array(values[OPTION_CONFLICT_COLUMNS].value);
+		options->conflict_columns = names_from_array(values[OPTION_CONFLICT_COLUMNS].value,
+													 "conflict_columns");
 	if (!values[OPTION_UPDATE_COLUMNS].isnull)
-		options->update_columns = batch_names_from_array(values[OPTION_UPDATE_COLUMNS].value);
+		options->update_columns = names_from_array(values[OPTION_UPDATE_COLUMNS].value,
+												   "update_columns");
 	if (!values[OPTION_ON_ERROR].isnull)
 	{
 		char	   *word = TextDatumGetCString(values[OPTION_ON_ERROR].value);
@@ -120,7 +126,7 @@ set_options(BatchOptions *options, const NullableDatum *values)
 					 errmsg("batch_size must be greater than zero")));
 	}
 	if (!values[OPTION_KEY_COLUMNS].isnull)
-		options->key_columns = batch_names_from_array(values[OPTION_KEY_COLUMNS].value);
+		options->key_columns = names_from_array(values[OPTION_KEY_COLUMNS].value, "key_columns");
 	if (options->on_conflict == BATCH_CONFLICT_ERROR && options->conflict_columns)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -139,15 +145,19 @@ argument(FunctionCallInfo fcinfo, int n)
 	return n < PG_NARGS() ? fcinfo->args[n] : none;
 }
 
-/* Open the target in the first argument. */
+/* Open the target in the first argument, for the function. */
 static void
-begin(FunctionCallInfo fcinfo, BatchRun *run)
+begin(FunctionCallInfo fcinfo, BatchRun *run, const char *function)
 {
+	ListCell   *cell;
+
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the target must not be null")));
-	batch_target_describe(&run->target, PG_GETARG_OID(0));
+	batch_target_describe(&run->target, PG_GETARG_OID(0), function);
+	foreach(cell, run->options.columns)
+		(void) batch_target_column(&run->target, lfirst(cell));
 	batch_run_begin(run);
 }
 
@@ -165,10 +175,10 @@ insert_rows(FunctionCallInfo fcinfo, BatchRun *run)
 	options[OPTION_KEY_COLUMNS] = argument(fcinfo, 8);
 	set_options(&run->options, options);
 	if (!argument(fcinfo, 7).isnull)
-		run->options.columns = batch_names_from_array(fcinfo->args[7].value);
+		run->options.columns = names_from_array(fcinfo->args[7].value, "columns");
 	if (!OidIsValid(type))
 		elog(ERROR, "could not determine the type of the rows");
-	begin(fcinfo, run);
+	begin(fcinfo, run, "perfopt.batch_insert()");
 	if (PG_ARGISNULL(1))
 		return;
 
@@ -239,7 +249,7 @@ insert_columns(FunctionCallInfo fcinfo, BatchRun *run)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the columns must not be null")));
-	names = batch_names_from_array(PG_GETARG_DATUM(1));
+	names = names_from_array(PG_GETARG_DATUM(1), "columns");
 	arrays = palloc(sizeof(Datum) * Max(num_arrays, 1));
 	types = palloc(sizeof(Oid) * Max(num_arrays, 1));
 	for (int i = 0; i < num_arrays; i++)
@@ -251,7 +261,7 @@ insert_columns(FunctionCallInfo fcinfo, BatchRun *run)
 		arrays[i] = PG_GETARG_DATUM(2 + i);
 		types[i] = get_fn_expr_argtype(fcinfo->flinfo, 2 + i);
 	}
-	begin(fcinfo, run);
+	begin(fcinfo, run, "perfopt.batch_insert()");
 	batch_read_columns(run, names, num_arrays, arrays, types);
 }
 
@@ -309,7 +319,7 @@ emit_key(BatchRun *run, int64 ordinal, const BatchRow *row)
 	if (row->error)
 	{
 		values[3] = CStringGetTextDatum(unpack_sql_state(row->error->sqlerrcode));
-		values[4] = CStringGetTextDatum(row->error->message);
+		values[4] = CStringGetTextDatum(row->error->message ? row->error->message : "");
 	}
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	pfree(DatumGetPointer(values[1]));
@@ -363,7 +373,7 @@ perfopt_batch_insert_path(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	begin(fcinfo, &run);
+	begin(fcinfo, &run, "perfopt.batch_insert_path()");
 	columns = palloc(sizeof(AttrNumber) * run.target.desc->natts);
 	types = palloc(sizeof(Oid) * run.target.desc->natts);
 	typmods = palloc(sizeof(int32) * run.target.desc->natts);
@@ -428,7 +438,7 @@ batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows, BatchVerdict *ve
 	result.context = CurrentMemoryContext;
 	run.emit_arg = &result;
 	run.options.skip = true;
-	batch_target_describe(&run.target, target);
+	batch_target_describe(&run.target, target, "perfopt.batch_insert()");
 	batch_run_begin(&run);
 	batch_read_jsonb_rows(&run, rows, num_rows);
 	batch_run_end(&run);

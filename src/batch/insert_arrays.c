@@ -120,7 +120,6 @@ batch_read_composites(BatchRun *run, Datum datum, Oid array_type)
 	{
 		bool		found = false;
 
-		(void) batch_target_column(&run->target, lfirst(cell));
 		for (int i = 0; i < desc->natts && !found; i++)
 			found = !TupleDescAttr(desc, i)->attisdropped &&
 				strcmp(NameStr(TupleDescAttr(desc, i)->attname), lfirst(cell)) == 0;
@@ -209,10 +208,6 @@ batch_read_columns(BatchRun *run, List *names, int num_arrays, const Datum *arra
 	bool	   *isnull = palloc(sizeof(bool) * (num_columns + 1));
 	BatchStatement *statement;
 
-	if (num_columns == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("no columns are named")));
 	if (num_columns != num_arrays)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

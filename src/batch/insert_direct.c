@@ -92,6 +92,39 @@ domain_is_volatile(Oid type)
 	return result;
 }
 
+/*
+ * Does what makes a value of the type, a cast for example, call a volatile
+ * function?  A domain's constraint does, also within another type.
+ */
+static bool
+type_is_volatile(Oid type)
+{
+	Oid			element;
+	TupleDesc	desc;
+	bool		result = false;
+
+	check_stack_depth();
+	switch (get_typtype(type))
+	{
+		case TYPTYPE_DOMAIN:
+			return domain_is_volatile(type) || type_is_volatile(getBaseType(type));
+		case TYPTYPE_RANGE:
+			return type_is_volatile(get_range_subtype(type));
+		case TYPTYPE_MULTIRANGE:
+			return type_is_volatile(get_multirange_range(type));
+		case TYPTYPE_COMPOSITE:
+			desc = lookup_rowtype_tupdesc_copy(type, -1);
+			for (int i = 0; i < desc->natts && !result; i++)
+				result = !TupleDescAttr(desc, i)->attisdropped &&
+					type_is_volatile(TupleDescAttr(desc, i)->atttypid);
+			FreeTupleDesc(desc);
+			return result;
+		default:
+			element = get_element_type(type);
+			return OidIsValid(element) && type_is_volatile(element);
+	}
+}
+
 static const char *
 objection_of_table(Relation rel)
 {
@@ -120,8 +153,7 @@ objection_of_table(Relation rel)
 	{
 		Form_pg_attribute column = TupleDescAttr(RelationGetDescr(rel), i);
 
-		if (!column->attisdropped && get_typtype(column->atttypid) == TYPTYPE_DOMAIN &&
-			domain_is_volatile(column->atttypid))
+		if (!column->attisdropped && type_is_volatile(column->atttypid))
 			return "a domain's constraint calls a volatile function";
 	}
 	return NULL;

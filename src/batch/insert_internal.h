@@ -79,7 +79,8 @@ typedef struct BatchStatement
 typedef struct BatchRow
 {
 	MinimalTuple tuple;			/* NULL when it could not be made */
-	JsonbValue	source;			/* what it was made from; jbvNull: nothing */
+	bool		has_source;		/* it was made from jsonb: */
+	JsonbValue	source;
 	BatchAction action;
 	Jsonb	   *key;			/* or NULL */
 	ErrorData  *error;			/* of BATCH_REJECTED */
@@ -114,17 +115,15 @@ struct BatchRun
 	int			max_rows;
 	Tuplestorestate *store;
 	BatchDirect *direct;
+	bool		has_failed;		/* a statement over them */
 
 	BatchProgress progress;
 	int64		counts[BATCH_REJECTED + 1];
 	int64		batch;			/* in perfopt.rejected_rows; 0: none */
 };
 
-/* insert.c */
-extern List *batch_names_from_array(Datum array);
-
 /* insert_run.c */
-extern void batch_target_describe(BatchTarget *target, Oid relid);
+extern void batch_target_describe(BatchTarget *target, Oid relid, const char *function);
 extern AttrNumber batch_target_column(const BatchTarget *target, const char *name);
 extern void batch_check_insertable(const BatchTarget *target, AttrNumber attnum);
 extern void batch_run_begin(BatchRun *run);
@@ -135,6 +134,7 @@ extern void batch_run_reject(BatchRun *run, ErrorData *error, const JsonbValue *
 extern void batch_run_flush(BatchRun *run);
 extern void batch_run_end(BatchRun *run);
 extern bool batch_is_of_a_row(int sqlerrcode);
+extern ErrorData *batch_try(BatchRun *run, void (*action) (BatchRun *run, void *arg), void *arg);
 extern void batch_row_written(BatchRun *run, Datum key, bool key_isnull);
 
 /* insert_statement.c */

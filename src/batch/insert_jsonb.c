@@ -13,23 +13,10 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/xact.h"
 #include "batch/insert_internal.h"
-#include "catalog/pg_attribute.h"
-#include "catalog/pg_type.h"
-#include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
-#include "utils/resowner.h"
 
 /* How many shapes a run remembers. */
 #define MAX_SHAPES	16
@@ -75,6 +62,7 @@ typedef struct JsonbReader
 	bool		has_last_shape;
 
 	Shape	   *shape;			/* of the last row */
+	Shape	   *new_shape;		/* of the row in hand */
 	Shape	   *shapes[MAX_SHAPES];
 	int			num_shapes;
 } JsonbReader;
@@ -310,13 +298,13 @@ finish_shape(JsonbReader *reader, Shape *shape)
 }
 
 /*
- * Make rows until there are no more or they do not fit the pending ones.
- * Returns a new shape when the row in hand has one.
+ * Make rows until there are no more, they do not fit the pending ones, or the
+ * row in hand has a shape that is new.
  */
-static Shape *
-make_rows(JsonbReader *reader)
+static void
+make_rows(BatchRun *run, void *arg)
 {
-	BatchRun   *run = reader->run;
+	JsonbReader *reader = arg;
 
 	while (take_row(reader))
 	{
@@ -329,9 +317,9 @@ make_rows(JsonbReader *reader)
 		open_row(reader);
 		if (!find_shape(reader))
 		{
-			shape = make_shape(reader);
+			reader->new_shape = make_shape(reader);
 			MemoryContextSwitchTo(old_context);
-			return shape;
+			return;
 		}
 		shape = reader->shape;
 		if (!batch_run_has_room(run, shape->statement))
@@ -353,7 +341,6 @@ make_rows(JsonbReader *reader)
 		reader->has_row = false;
 		batch_run_add(run, shape->statement, shape->values, shape->isnull, &reader->row);
 	}
-	return NULL;
 }
 
 static void
@@ -366,55 +353,30 @@ row_context_callback(void *arg)
 }
 
 /* The same; a row that cannot be made is rejected, if that is asked for. */
-static Shape *
-try_make_rows(JsonbReader *reader)
+static void
+make_rows_or_reject(JsonbReader *reader)
 {
 	BatchRun   *run = reader->run;
-	MemoryContext old_context = CurrentMemoryContext;
-	ResourceOwner old_owner = CurrentResourceOwner;
 	ErrorContextCallback callback;
-	Shape	   *volatile shape = NULL;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error = NULL;
 
 	callback.callback = row_context_callback;
 	callback.arg = reader;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-
-	if (!run->options.skip)
-		shape = make_rows(reader);
+	if (run->options.skip)
+		error = batch_try(run, make_rows, reader);
 	else
-	{
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(old_context);
-		PG_TRY();
-		{
-			shape = make_rows(reader);
-			ReleaseCurrentSubTransaction();
-			MemoryContextSwitchTo(old_context);
-			CurrentResourceOwner = old_owner;
-		}
-		PG_CATCH();
-		{
-			MemoryContextSwitchTo(run->batch_context);
-			error = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-			MemoryContextSwitchTo(old_context);
-			CurrentResourceOwner = old_owner;
-		}
-		PG_END_TRY();
-	}
+		make_rows(run, reader);
 	error_context_stack = callback.previous;
 
 	if (error)
 	{
-		if (!reader->has_row || !batch_is_of_a_row(error->sqlerrcode))
+		if (!reader->has_row)
 			ReThrowError(error);
 		batch_run_reject(run, error, &reader->row);
 		reader->has_row = false;
 	}
-	return shape;
 }
 
 static void
@@ -424,8 +386,11 @@ read_rows(JsonbReader *reader)
 
 	while (take_row(reader))
 	{
-		Shape	   *shape = try_make_rows(reader);
+		Shape	   *shape;
 
+		reader->new_shape = NULL;
+		make_rows_or_reject(reader);
+		shape = reader->new_shape;
 		if (shape || !batch_run_has_room(run, reader->has_row ? reader->shape->statement : NULL))
 			batch_run_flush(run);
 		if (shape)

@@ -9,10 +9,10 @@
  * When bad rows are to be rejected, up to batch_size rows are kept as they are
  * made, and the statement runs over them in a subtransaction.  When it fails
  * while row r is in work, it is rolled back, the rows before r are run again,
- * and then those from r on.  When it fails with the first of its rows in work,
- * that row has failed on its own, and is rejected.  When it fails after its
- * last row, which is where foreign keys and AFTER triggers are, each eighth of
- * the rows is run for itself.  So a row is rejected only if a statement failed
+ * and then those from r on, in steps of 1, 2, 4 and so on.  When it fails with
+ * the first of its rows in work, that row has failed on its own, and is
+ * rejected.  When it fails after its last row, which is where foreign keys and
+ * AFTER triggers are, each eighth of the rows is run for itself.  So a row is rejected only if a statement failed
  * that had done nothing but this row, and whatever an ordinal that was noted
  * may be wrong about, in a foreign table for example that is sent rows in
  * batches of its own, is found in the next run.  Rows stay in their order.
@@ -76,23 +76,46 @@ index_columns(Oid index, TupleDesc desc)
 	return names;
 }
 
-/* Look at the table, in the current memory context, under an INSERT's lock. */
+/*
+ * May the current user insert into it?  Statements check what they need; this
+ * is for the lock, also without rows, and for the schema, which is not looked
+ * up again when a plan is kept.
+ */
+static void
+check_privileges(Oid relid)
+{
+	Oid			schema = get_rel_namespace(relid);
+	AclResult	result;
+
+	if (!OidIsValid(schema))
+		return;
+	result = perfopt_schema_aclcheck(schema, GetUserId());
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/*
+ * Look at the table for an SQL function, in the current memory context, under
+ * an INSERT's lock.
+ */
 void
-batch_target_describe(BatchTarget *target, Oid relid)
+batch_target_describe(BatchTarget *target, Oid relid, const char *function)
 {
 	Relation	rel;
 
-	PreventCommandDuringRecovery("perfopt.batch_insert()");
+	PreventCommandDuringRecovery(function);
+	/* the direct way would not notice */
+	PreventCommandIfParallelMode(function);
+	check_privileges(relid);
 	rel = try_table_open(relid, RowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
-	/* statements check what they need; this is for the lock */
-	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
-		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(rel->rd_rel->relkind),
-					   RelationGetRelationName(rel));
 	target->relid = relid;
 	target->name = pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 													  RelationGetRelationName(rel)));
@@ -220,6 +243,7 @@ batch_is_of_a_row(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):	/* connections */
 		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlocks ... */
 		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancel, shutdown */
@@ -227,6 +251,7 @@ batch_is_of_a_row(int sqlerrcode)
 			return false;
 	}
 	return sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		sqlerrcode != ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION &&
 		sqlerrcode != ERRCODE_READ_ONLY_SQL_TRANSACTION &&
 		sqlerrcode != ERRCODE_ASSERT_FAILURE &&
 		sqlerrcode != ERRCODE_DATA_CORRUPTED &&
@@ -298,7 +323,8 @@ run_rows(BatchRun *run, int first, int last)
 		run->rows[i].action = BATCH_SKIPPED;
 		run->rows[i].key = NULL;
 	}
-	if (batch_statement_begin_direct(run, run->statement))
+	/* which finds a bad row late, with many before it written in vain */
+	if (!run->has_failed && batch_statement_begin_direct(run, run->statement))
 		processed = run_directly(run, first, last, slot);
 	else
 		processed = run_by_statement(run, first, last, slot);
@@ -318,26 +344,26 @@ run_rows(BatchRun *run, int first, int last)
 	}
 }
 
-/* The same in a subtransaction.  Returns why it failed, or NULL. */
-static ErrorData *
-try_rows(BatchRun *run, int first, int last)
+/*
+ * Do something in a subtransaction, and in a memory context of its own, which
+ * leave nothing behind when it fails.  Returns the error, if a row may be the
+ * reason for it, or NULL.
+ */
+ErrorData *
+batch_try(BatchRun *run, void (*action) (BatchRun *run, void *arg), void *arg)
 {
 	MemoryContext old_context = CurrentMemoryContext;
-	MemoryContext try_context = AllocSetContextCreate(run->batch_context, "perfopt batch try",
-													  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(run->batch_context, "perfopt batch try",
+												  ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner old_owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
-	run->progress.row = 0;
-	run->progress.done = false;
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(try_context);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		run_rows(run, first, last);
+		action(run, arg);
 		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old_context);
-		CurrentResourceOwner = old_owner;
 	}
 	PG_CATCH();
 	{
@@ -345,62 +371,106 @@ try_rows(BatchRun *run, int first, int last)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old_context);
-		CurrentResourceOwner = old_owner;
 		run->direct = NULL;
 	}
 	PG_END_TRY();
-	MemoryContextDelete(try_context);
+	MemoryContextSwitchTo(old_context);
+	CurrentResourceOwner = old_owner;
+	MemoryContextDelete(context);
 
-	if (error && (!batch_is_of_a_row(error->sqlerrcode) ||
-				  (run->progress.row == 0 && !run->progress.done)))
+	if (error && !batch_is_of_a_row(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
 }
 
-/* Run the rows from first to last, and reject those that fail. */
+typedef struct Range
+{
+	int			first;
+	int			last;
+} Range;
+
 static void
-run_range(BatchRun *run, int first, int last)
+run_range(BatchRun *run, void *arg)
+{
+	const Range *range = arg;
+
+	run_rows(run, range->first, range->last);
+}
+
+/* Run rows in a subtransaction.  Returns why they failed, or NULL. */
+static ErrorData *
+try_rows(BatchRun *run, int first, int last)
+{
+	Range		range = {first, last};
+	ErrorData  *error;
+
+	run->progress.row = 0;
+	run->progress.done = false;
+	error = batch_try(run, run_range, &range);
+	if (error == NULL)
+		return NULL;
+	run->has_failed = true;
+	if (run->progress.row == 0 && !run->progress.done)
+		ReThrowError(error);
+	return error;
+}
+
+/*
+ * Run the rows from first to last, and reject those that fail.  After a bad
+ * one they are run in steps that start small and grow, so that what has been
+ * done in vain when the next is found is no more than was done to some purpose.
+ */
+static void
+run_or_reject(BatchRun *run, int first, int last)
 {
 	int64		first_ordinal = run->num_read - run->num_pending + 1;
+	int			step = last - first + 1;
 
 	check_stack_depth();
-	for (;;)
+	while (first <= last)
 	{
 		ErrorData  *error;
+		int			end;
 		int			failed;
 
 		CHECK_FOR_INTERRUPTS();
-		while (first <= last && !is_pending(&run->rows[first]))
+		if (!is_pending(&run->rows[first]))
+		{
 			first++;
-		while (first <= last && !is_pending(&run->rows[last]))
-			last--;
-		if (first > last)
-			return;
+			continue;
+		}
+		end = first + Min(step, last - first + 1) - 1;
+		while (!is_pending(&run->rows[end]))
+			end--;
 
-		error = try_rows(run, first, last);
-		if (error == NULL)
-			return;
+		error = try_rows(run, first, end);
 		failed = (int) (run->progress.row - first_ordinal);
-		if (first == last || (!run->progress.done && failed <= first))
+		if (error == NULL)
+		{
+			first = end + 1;
+			step = Min(step, INT_MAX / 2) * 2;
+		}
+		else if (first == end || (!run->progress.done && failed == first))
 		{
 			reject(&run->rows[first], error);
 			first++;
+			step = 1;
 		}
 		else if (run->progress.done)
 		{
-			int			size = (last - first) / PARTS + 1;
+			int			size = (end - first) / PARTS + 1;
 
 			FreeErrorData(error);
-			for (int i = first; i <= last; i += size)
-				run_range(run, i, Min(i + size - 1, last));
-			return;
+			for (; first <= end; first += size)
+				run_or_reject(run, first, Min(first + size - 1, end));
+			first = end + 1;
 		}
-		else if (failed <= last)
+		else if (failed > first && failed <= end)
 		{
 			FreeErrorData(error);
-			run_range(run, first, failed - 1);
+			run_or_reject(run, first, failed - 1);
 			first = failed;
+			step = 1;
 		}
 		else
 			elog(ERROR, "a batched insert has lost its place");
@@ -498,6 +568,7 @@ batch_run_add(BatchRun *run, BatchStatement *statement, Datum *values, bool *isn
 		MemoryContext old_context = MemoryContextSwitchTo(run->batch_context);
 
 		row->tuple = perfopt_form_minimal_tuple(statement->desc, values, isnull);
+		row->has_source = source != NULL;
 		if (source)
 			row->source = *source;
 		MemoryContextSwitchTo(old_context);
@@ -528,6 +599,7 @@ batch_run_reject(BatchRun *run, ErrorData *error, const JsonbValue *source)
 	BatchRow   *row = keep_row(run);
 
 	Assert(run->options.skip);
+	row->has_source = true;
 	row->source = *source;
 	reject(row, error);
 	run->num_pending++;
@@ -593,7 +665,7 @@ batch_run_flush(BatchRun *run)
 		for (int i = 0; i < run->num_pending; i += step)
 		{
 			if (run->options.skip)
-				run_range(run, i, i + step - 1);
+				run_or_reject(run, i, i + step - 1);
 			else
 				run_rows(run, i, i + step - 1);
 		}
@@ -602,6 +674,7 @@ batch_run_flush(BatchRun *run)
 			emit_row(run, run->num_emitted + 1, &run->rows[i]);
 	}
 	run->num_pending = 0;
+	run->has_failed = false;
 	run->statement = NULL;
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(run->batch_context);

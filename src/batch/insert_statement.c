@@ -110,6 +110,7 @@ get_plan(BatchStatement *statement)
 	StringInfoData key;
 	SPIPlanPtr	plan;
 	KeptPlan   *victim = NULL;
+	MemoryContext old_context = CurrentMemoryContext;
 
 	Assert(plans_in_use > 0);
 	if (statement->plan)
@@ -133,6 +134,8 @@ get_plan(BatchStatement *statement)
 	}
 
 	plan = SPI_prepare(statement->text, 0, NULL);
+	/* SPI leaves its own, which lasts as long as the call, as the current one */
+	MemoryContextSwitchTo(old_context);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a batched insert: %s",
 			 SPI_result_code_string(SPI_result));
@@ -323,7 +326,17 @@ assigned_expression(const char *expression, Oid type, Form_pg_attribute column)
 static CachedPlan *
 current_plan(BatchStatement *statement)
 {
-	return SPI_plan_get_cached_plan(get_plan(statement));
+	SPIPlanPtr	plan = get_plan(statement);
+
+	/* what the planner leaves behind */
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "perfopt batch plan",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
+
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(context);
+	return cached;
 }
 
 static void
@@ -526,11 +539,13 @@ execute(BatchRun *run, BatchStatement *statement)
 		.run = run
 	};
 	SPIExecuteOptions options = {0};
+	MemoryContext old_context = CurrentMemoryContext;
 	int			result;
 
 	if (statement->returning)
 		options.dest = &receiver.pub;
 	result = SPI_execute_plan_extended(get_plan(statement), &options);
+	MemoryContextSwitchTo(old_context);
 	if (result < 0)
 		elog(ERROR, "could not run a batched insert: %s", SPI_result_code_string(result));
 	return SPI_processed;

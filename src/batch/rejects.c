@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "batch/insert_internal.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -18,11 +19,19 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "access/table.h"
 
 PG_FUNCTION_INFO_V1(perfopt_delete_rejected_rows);
+
+/* Is it a rejected row that was not made from jsonb? */
+static inline bool
+lacks_source(const BatchRow *row)
+{
+	return row->action == BATCH_REJECTED && !row->has_source;
+}
 
 /* An object of the columns of each row, as the statement would be given them. */
 static void
@@ -34,9 +43,10 @@ set_sources(BatchRun *run)
 	StringInfoData text;
 	int			num_rows = 0;
 	int			next = 0;
+	MemoryContext old_context = CurrentMemoryContext;
 
 	for (int i = 0; i < run->num_pending; i++)
-		if (run->rows[i].error && run->rows[i].source.type == jbvNull)
+		if (lacks_source(&run->rows[i]))
 			num_rows++;
 	if (num_rows == 0)
 		return;
@@ -45,7 +55,7 @@ set_sources(BatchRun *run)
 	slot = MakeSingleTupleTableSlot(statement->desc, &TTSOpsMinimalTuple);
 	for (int i = 0; i < run->num_pending; i++)
 	{
-		if (run->rows[i].error == NULL || run->rows[i].source.type != jbvNull)
+		if (!lacks_source(&run->rows[i]))
 			continue;
 		ExecStoreMinimalTuple(run->rows[i].tuple, slot, false);
 		tuplestore_puttupleslot(store, slot);
@@ -63,22 +73,22 @@ set_sources(BatchRun *run)
 	appendStringInfoString(&text, " FROM " BATCH_RELATION ") AS r");
 	if (SPI_execute(text.data, false, 0) != SPI_OK_SELECT || SPI_processed != num_rows)
 		elog(ERROR, "could not read rejected rows");
+	MemoryContextSwitchTo(run->batch_context);
 	for (int i = 0; i < run->num_pending; i++)
 	{
 		bool		isnull;
 		Jsonb	   *payload;
-		MemoryContext old_context;
 
-		if (run->rows[i].error == NULL || run->rows[i].source.type != jbvNull)
+		if (!lacks_source(&run->rows[i]))
 			continue;
-		old_context = MemoryContextSwitchTo(run->batch_context);
 		payload = DatumGetJsonbPCopy(SPI_getbinval(SPI_tuptable->vals[next++],
 												   SPI_tuptable->tupdesc, 1, &isnull));
-		MemoryContextSwitchTo(old_context);
+		run->rows[i].has_source = true;
 		run->rows[i].source.type = jbvBinary;
 		run->rows[i].source.val.binary.data = &payload->root;
 		run->rows[i].source.val.binary.len = VARSIZE_ANY_EXHDR(payload);
 	}
+	MemoryContextSwitchTo(old_context);
 	SPI_freetuptable(SPI_tuptable);
 	tuplestore_end(store);
 }
@@ -90,6 +100,8 @@ batch_note_rejects(BatchRun *run)
 	Oid			types[] = {INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID};
 	SPIPlanPtr	plan = NULL;
 	int64		first = run->num_read - run->num_pending + 1;
+	int			nest_level = 0;
+	MemoryContext old_context = CurrentMemoryContext;
 
 	for (int i = 0; i < run->num_pending; i++)
 	{
@@ -102,6 +114,10 @@ batch_note_rejects(BatchRun *run)
 		if (plan == NULL)
 		{
 			set_sources(run);
+			/* off is meant for the target, and fails what has a policy */
+			nest_level = NewGUCNestLevel();
+			(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
 			plan = SPI_prepare("INSERT INTO perfopt.rejected_rows (batch, target, ordinal, sqlstate,"
 							   " message, detail, constraint_name, column_name, payload)"
 							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -112,12 +128,15 @@ batch_note_rejects(BatchRun *run)
 		if (run->batch == 0)
 			run->batch = nextval_internal(get_relname_relid("rejected_rows_id_seq",
 															get_namespace_oid("perfopt", false)), false);
+		/* SPI leaves its own context, which stays, as the current one */
+		MemoryContextReset(run->row_context);
+		MemoryContextSwitchTo(run->row_context);
 		memset(nulls, ' ', sizeof(nulls));
 		values[0] = Int64GetDatum(run->batch);
 		values[1] = CStringGetTextDatum(run->target.name);
 		values[2] = Int64GetDatum(first + i);
 		values[3] = CStringGetTextDatum(unpack_sql_state(row->error->sqlerrcode));
-		values[4] = CStringGetTextDatum(row->error->message);
+		values[4] = CStringGetTextDatum(row->error->message ? row->error->message : "");
 		if (row->error->detail)
 			values[5] = CStringGetTextDatum(row->error->detail);
 		else
@@ -135,7 +154,11 @@ batch_note_rejects(BatchRun *run)
 			elog(ERROR, "could not note a rejected row");
 	}
 	if (plan)
+	{
 		SPI_freeplan(plan);
+		AtEOXact_GUC(true, nest_level);
+	}
+	MemoryContextSwitchTo(old_context);
 }
 
 /* A row of a flush that was not inserted for a reason of its target, say. */

@@ -17,6 +17,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
@@ -179,6 +180,16 @@ perfopt_function_aclcheck(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+static inline AclResult
+perfopt_schema_aclcheck(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE);
+#else
+	return pg_namespace_aclcheck(schema, role, ACL_USAGE);
 #endif
 }
 

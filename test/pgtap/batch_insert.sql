@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(140);
+SELECT plan(158);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -70,6 +70,10 @@ SELECT throws_ok($$SELECT perfopt.batch_insert('users', jsonb_build_array(jsonb_
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb, on_conflict => 'replace')$$, '22023', NULL, 'on_conflict');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb, on_error => 'ignore')$$, '22023', NULL, 'on_error');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[]'::jsonb, batch_size => 0)$$, '22023', NULL, 'batch_size');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"id":1,"name":"a"}]', columns => '{id,nosuch}')$$, '42703', NULL, 'columns that are not there');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"id":1}]', on_conflict => 'update', update_columns => '{}')$$, '22023', 'update_columns must not be empty', 'an empty list is not one that is not given');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"id":1}]', columns => '{}')$$, '22023', 'columns must not be empty', '... of none');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{}', '{1}'::int[])$$, '22023', 'columns must not be empty', '... also before arrays');
 SELECT throws_ok($$SELECT perfopt.batch_insert(4294967295::regclass, '[]'::jsonb)$$, '42P01', NULL, 'no table');
 SELECT throws_ok($$SELECT perfopt.batch_row(1)$$, '55000', NULL, 'batch_row() is for the statements only');
 
@@ -179,6 +183,14 @@ DROP TRIGGER skip_odd ON users;
 SELECT throws_ok($$SELECT * FROM rows_for_buffer(4294967295::regclass, '{"{}"}')$$, '42P01', NULL, 'no table is no fault of rows');
 SELECT perfopt.delete_rejected_rows() \g /dev/null
 
+-- Elements that are null
+CREATE TABLE positives (id int CHECK (id > 0));
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[null]')$$, '22023', 'row 1 of the batch is not a JSON object', 'null is no row');
+SELECT results_eq($$SELECT ordinal, action, error_sqlstate FROM perfopt.batch_insert_keys('positives', '[null,{"id":1},null,{"id":0},5,{"id":2}]', on_error => 'skip')$$,
+    $$VALUES (1::bigint, 'rejected', '22023'), (2, 'inserted', NULL), (3, 'rejected', '22023'), (4, 'rejected', '23514'), (5, 'rejected', '22023'), (6, 'inserted', NULL)$$, '... and is rejected as one');
+SELECT is((SELECT array_agg(payload ORDER BY ordinal) FROM perfopt.rejected_rows WHERE batch = (SELECT max(batch) FROM perfopt.rejected_rows)),
+    ARRAY['null', 'null', '{"id": 0}', '5']::jsonb[], '... as which it is noted');
+
 -- All of them bad, and what is wrong with the statement itself
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('players', '{id,name,team}', ARRAY(SELECT generate_series(2001, 2100)), ARRAY(SELECT 'x' FROM generate_series(1, 100)), ARRAY(SELECT 99 FROM generate_series(1, 100)), perfopt.insert_options(on_error => 'skip'))$$,
     'VALUES (0::bigint, 100::bigint)', 'all rejected');
@@ -189,6 +201,22 @@ DROP TRIGGER closed ON without_key;
 CREATE TRIGGER closed AFTER INSERT ON without_key FOR EACH STATEMENT EXECUTE FUNCTION closed();
 SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('without_key', '[{"a":1},{"a":2}]', on_error => 'skip')$$, 'VALUES (0::bigint, 2::bigint)', 'one that fires after them rejects them');
 DROP TRIGGER closed ON without_key;
+
+CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'lost' USING ERRCODE = 'connection_failure'; END $$;
+CREATE TRIGGER lost BEFORE INSERT ON without_key FOR EACH ROW EXECUTE FUNCTION lost();
+SELECT throws_ok($$SELECT perfopt.batch_insert('without_key', '[{"a":1}]', on_error => 'skip')$$, '08006', 'lost', 'a lost connection fails the call');
+DROP TRIGGER lost ON without_key;
+
+-- Many of them bad: what is not stored does not fill the table either
+CREATE TABLE once (id int PRIMARY KEY);
+INSERT INTO once VALUES (1);
+SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('once', '{id}', ARRAY(SELECT 1 FROM generate_series(1, 10000)), perfopt.insert_options(on_error => 'skip'))$$,
+    'VALUES (0::bigint, 10000::bigint)', 'nothing but duplicates');
+SELECT cmp_ok(pg_relation_size('once'), '<', 2000000::bigint, '... leave little behind');
+SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('once', '{id}', ARRAY(SELECT i / 2 FROM generate_series(0, 9999) i), perfopt.insert_options(on_error => 'skip'))$$,
+    'VALUES (4999::bigint, 5001::bigint)', 'every other one');
+SELECT results_eq('SELECT count(*) FILTER (WHERE ordinal % 2 = 0), count(*) FILTER (WHERE ordinal % 2 = 1) FROM perfopt.rejected_rows WHERE target = ''batch_insert.once'' AND batch = (SELECT max(batch) FROM perfopt.rejected_rows)',
+    'VALUES (5000::bigint, 1::bigint)', '... and which');
 
 -- Identity and generated columns, domains
 CREATE DOMAIN positive AS int CHECK (value > 0);
@@ -329,10 +357,18 @@ END $$;
 SELECT is((perfopt.batch_insert('wide', (SELECT jsonb_agg(jsonb_build_object('c' || 1 + i % 40, i)) FROM generate_series(0, 199) i))).inserted, 200::bigint, 'many sets of keys');
 SELECT is((SELECT count(*) FROM wide WHERE c40 IS NOT NULL AND c1 IS NULL), 5::bigint, 'each to its column');
 
+CREATE TABLE memory (what text, bytes bigint);
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO memory SELECT name, total_bytes FROM pg_backend_memory_contexts; RETURN NULL; END $$;
+CREATE TRIGGER look AFTER INSERT ON wide FOR EACH ROW WHEN (new.c1 = 4000) EXECUTE FUNCTION look();
+SELECT is((perfopt.batch_insert('wide', (SELECT jsonb_agg(jsonb_build_object('c' || 1 + i % 40, i) ORDER BY i) FROM generate_series(1, 4000) i))).inserted, 4000::bigint, 'many times many sets of keys');
+SELECT cmp_ok((SELECT max(bytes) FROM memory WHERE what = 'SPI Proc'), '<', 1000000::bigint, '... leave no memory behind');
+
 -- Privileges, row level security, and whose rejected rows are whose
 CREATE TABLE private (id int PRIMARY KEY, open text, closed text DEFAULT 'c', owner name DEFAULT current_user);
 GRANT INSERT (id, open), SELECT (id) ON private TO batch_one, batch_two;
 ALTER TABLE private ENABLE ROW LEVEL SECURITY;
+CREATE TABLE mine (id int CHECK (id > 0));
+GRANT INSERT ON mine TO batch_one;
 CREATE POLICY own ON private USING (owner = current_user) WITH CHECK (owner = current_user AND id > 0);
 SET ROLE batch_one;
 SELECT is((perfopt.batch_insert('private', '[{"id":1,"open":"x"}]')).inserted, 1::bigint, 'a role with privileges for the columns');
@@ -355,6 +391,20 @@ SELECT is_empty('SELECT 1 FROM perfopt.rejected_rows', 'not those of others');
 SELECT is(perfopt.delete_rejected_rows(), 0::bigint, 'nor are they deleted by others');
 SET ROLE batch_one;
 SELECT is(perfopt.delete_rejected_rows(), 1::bigint, 'but by itself');
+RESET ROLE;
+SET ROLE batch_one;
+SET row_security = off;
+SELECT results_eq($$SELECT inserted, rejected FROM perfopt.batch_insert('mine', '[{"id":4},{"id":0}]', on_error => 'skip')$$, 'VALUES (1::bigint, 1::bigint)', 'row_security off is for the target');
+SELECT is(current_setting('row_security'), 'off', '... and stays so');
+RESET row_security;
+RESET ROLE;
+CREATE SCHEMA batch_hidden;
+CREATE TABLE batch_hidden.t (a int);
+GRANT INSERT ON batch_hidden.t TO batch_one;
+SELECT 'batch_hidden.t'::regclass::oid AS hidden \gset
+SELECT is((perfopt.batch_insert(:hidden::regclass, '[{"a":1}]')).inserted, 1::bigint, 'a table in a schema');
+SET ROLE batch_one;
+SELECT throws_ok(format('SELECT perfopt.batch_insert(%s::regclass, $$[{"a":1}]$$)', :hidden), '42501', 'permission denied for schema batch_hidden', '... which others may not use');
 RESET ROLE;
 
 SET TRANSACTION READ ONLY;

@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(52);
+SELECT plan(57);
 
 CREATE ROLE batch_direct;
 CREATE SCHEMA batch_direct;
@@ -44,6 +44,15 @@ SELECT is(way('volatile_check'), 'statement: a CHECK constraint calls a volatile
 CREATE DOMAIN volatile_domain AS int CHECK (volatile_true(value));
 CREATE TABLE with_domain (a volatile_domain);
 SELECT is(way('with_domain'), 'statement: a domain''s constraint calls a volatile function', 'a volatile domain');
+CREATE TYPE volatile_pair AS (x int, y volatile_domain);
+CREATE TYPE volatile_range AS RANGE (subtype = volatile_domain);
+CREATE DOMAIN over_volatile AS volatile_domain[];
+CREATE TABLE within_array (a volatile_domain[]);
+CREATE TABLE within_pair (a volatile_pair);
+CREATE TABLE within_range (a volatile_multirange);
+CREATE TABLE within_domain (a over_volatile);
+SELECT is(way(t::regclass), 'statement: a domain''s constraint calls a volatile function', 'a volatile domain ' || t)
+    FROM unnest('{within_array,within_pair,within_range,within_domain}'::text[]) t;
 CREATE DOMAIN positive AS int CHECK (value > 0);
 CREATE TABLE with_positive (a positive);
 SELECT is(way('with_positive'), 'direct', 'another domain');
@@ -79,6 +88,10 @@ CREATE TABLE parent (a int);
 CREATE TABLE child () INHERITS (parent);
 SELECT is((perfopt.batch_insert('parent', '{a}', '{1}'::int[])).inserted, 1::bigint, 'a parent');
 SELECT is((SELECT count(*) FROM ONLY parent), 1::bigint, '... gets its own rows');
+CREATE FUNCTION said_to_be_safe() RETURNS bigint LANGUAGE sql PARALLEL SAFE AS $$SELECT inserted FROM perfopt.batch_insert('unlogged', '{a}', '{1}'::int[])$$;
+SELECT set_config(name, 'on', true) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \g /dev/null
+SELECT throws_ok('SELECT said_to_be_safe()', '25000', 'cannot execute perfopt.batch_insert() during a parallel operation', 'not in parallel');
+SELECT set_config(name, 'off', true) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \g /dev/null
 
 -- What it does
 TRUNCATE plain RESTART IDENTITY;

@@ -103,6 +103,8 @@ for my $on_error ('abort', 'skip')
 	($code, $out, $err) = $standby->psql('postgres', qq{SELECT perfopt.batch_insert('t', '[{"id":7,"a":7}]', on_error => '$on_error')});
 	like($err, qr/cannot execute perfopt\.batch_insert\(\) during recovery/, "not on a standby, $on_error");
 }
+($code, $out, $err) = $standby->psql('postgres', q{SELECT * FROM perfopt.batch_insert_path('t')});
+like($err, qr/cannot execute perfopt\.batch_insert_path\(\) during recovery/, 'nor is there a way there');
 $standby->stop;
 
 # Killed in the middle, nothing is there
