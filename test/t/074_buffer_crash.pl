@@ -111,7 +111,8 @@ foreach my $mode ('ack', 'durable', 'lossy')
 	{
 		my $load = begin_load($mode);
 		my $postmaster = postmaster_pid();
-		sql("SELECT stop_point_set('$step', 'kill')");
+		# who sets it may go with the server before he is answered
+		$node->psql('postgres', undef, extra_params => [ '-c', "SELECT stop_point_set('$step', 'kill')" ], on_error_die => 0);
 		my $acknowledged = end_load($load);
 		ok(wait_for_server(), "$mode: kill -9 at $step");
 		is(postmaster_pid(), $postmaster, '... of which the server recovers');
