@@ -256,6 +256,12 @@ wait_until(q{SELECT count(*) = 1 FROM perfopt.rejected_rows WHERE payload->>'id'
 is(sql('SELECT count(*) FROM perfopt.insert_spool'), '0', 'the spool is empty');
 like(sql(q{SELECT last_error FROM perfopt.insert_buffers WHERE target = 'deadly' AND mode = 'durable'}), qr/ended/, '... its error is shown');
 
+# In mode lossy, too
+sql(q{SELECT perfopt.delete_rejected_rows(); TRUNCATE deadly;
+	SELECT perfopt.buffer_insert('deadly', jsonb_build_object('id', i), 'lossy') FROM generate_series(12, 14) i});
+is(sql('SELECT perfopt.flush(); SELECT string_agg(id::text, \',\' ORDER BY id) FROM deadly'), "3\n12,14", 'rows in memory around one that ends its process');
+is(sql(q{SELECT payload->>'id', message FROM perfopt.rejected_rows WHERE target = 'public.deadly'}), '13|the processes that inserted the row have ended', '... which is tried three times');
+
 # A table that is locked does not keep the rows of others
 sql(q{CREATE TABLE locked (id int); CREATE TABLE free (id int);
 	SELECT perfopt.buffer_insert('locked', jsonb_build_object('id', i), 'durable') FROM generate_series(1, 20) i;
@@ -299,6 +305,24 @@ sql('REVOKE INSERT ON free FROM gone; DROP ROLE gone');
 sql(q{SELECT stop_point_clear('job-starting')});
 is($node->psql('postgres', 'SELECT perfopt.flush()'), 0, 'flush() goes on without a role that was dropped');
 wait_until(q{SELECT coalesce(sum(waiting), 0) = 0 FROM perfopt.insert_buffers}, '... whose rows go');
+
+# Rows that take long do not keep the only process from others
+sql(q{
+	CREATE TABLE slow (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+	CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN new; END';
+	CREATE TRIGGER sleeps BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION sleep();
+	ALTER SYSTEM SET perfopt.max_workers = 1});
+$node->restart;
+sql(q{SELECT perfopt.buffer_insert('slow', jsonb_build_object('id', i % 8), 'lossy') FROM generate_series(1, 9) i});
+my $slow = start([ 'psql', '-X', '-At', '-p', $node->port, '-h', $node->host, '-c', 'SELECT perfopt.flush()', 'postgres' ], '>', \my $slow_out);
+wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'PgSleep'}, 'rows that take long');
+is(as('writer', q{SELECT perfopt.buffer_insert('written', '{"id": 10}')}), 'inserted', '... another role gets its turn');
+cmp_ok(sql('SELECT count(*) FROM slow'), '<', 8, '... before they are done');
+$slow->finish;
+is($slow_out, "9\n", '... they are, after that');
+is(sql(q{SELECT count(*) FROM slow; SELECT inserted, rejected, lost FROM perfopt.insert_buffers WHERE target = 'slow'}), "8\n8|1|0", '... each once');
+sql('ALTER SYSTEM RESET perfopt.max_workers');
+$node->restart;
 
 # A standby
 $node->backup('backup');
