@@ -636,8 +636,10 @@ perfopt_flush(PG_FUNCTION_ARGS)
 		ListCell   *lc;
 
 		foreach(lc, buffer_spool_roles())
+		{
 			if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(lfirst_oid(lc))))
 				(void) buffer_find_owner(MyDatabaseId, lfirst_oid(lc), true, &place);
+		}
 	}
 	for (int i = 0; all && i < BUFFER_MAX_OWNERS; i++)
 	{

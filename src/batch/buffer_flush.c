@@ -285,7 +285,7 @@ post_at_commit(XactEvent event, void *arg)
 
 	if (event == XACT_EVENT_PRE_COMMIT)
 	{
-		/* triggers are over: neither the limit nor a cancel may end what follows */
+		/* triggers are over: no limit and no cancel ends what follows */
 		in_commit = true;
 		perfopt_job_limit(0);
 		CHECK_FOR_INTERRUPTS();
