@@ -48,6 +48,8 @@ PG_FUNCTION_INFO_V1(perfopt_flush);
 /* A job that has no process yet may come to nothing: a closer look. */
 #define LOOK_STARTING_MS	50
 
+#define FLUSH_HINT		"Call perfopt.flush() in a transaction of its own."
+
 static const char *const mode_names[] = {
 	[BUFFER_ACK] = "ack",
 	[BUFFER_LOSSY] = "lossy",
@@ -525,15 +527,34 @@ reached_goal(FlushGoal *goal)
 	return reached;
 }
 
-static int64
-flush_owner(const BufferPlace *place, Oid target)
+/* The end of a job that was to flush, as an error.  NULL: it has not failed. */
+static ErrorData *
+job_error(PerfoptJob job)
+{
+	PerfoptJobOutcome outcome;
+	ErrorData  *error;
+
+	if (job.slot < 0 || perfopt_job_poll(job, &outcome) != PERFOPT_JOB_FAILED)
+		return NULL;
+	error = palloc0(sizeof(ErrorData));
+	error->elevel = ERROR;
+	error->sqlerrcode = outcome.sqlerrcode;
+	error->message = pstrdup(outcome.message);
+	error->detail = "A background process could not insert the buffered rows.";
+	return error;
+}
+
+/* Adds to *rows.  Returns the error that prevents it, or NULL. */
+static ErrorData *
+flush_owner(const BufferPlace *place, Oid target, int64 *rows)
 {
 	FlushGoal	goal = {.place = *place};
 	PerfoptJob	job = {.slot = -1};
 	ConditionVariable *flushed = &buffer_owner(place->owner)->flushed;
+	ErrorData  *error = NULL;
 
 	if (!set_goal(&goal, target))
-		return 0;
+		return NULL;
 	ConditionVariablePrepareToSleep(flushed);
 	while (!reached_goal(&goal))
 	{
@@ -541,17 +562,13 @@ flush_owner(const BufferPlace *place, Oid target)
 
 		if (!at_work)
 		{
-			PerfoptJobOutcome outcome;
-			ErrorData  *error;
-
-			if (job.slot >= 0 && perfopt_job_poll(job, &outcome) == PERFOPT_JOB_FAILED)
-				ereport(ERROR,
-						(errcode(outcome.sqlerrcode),
-						 errmsg_internal("%s", outcome.message),
-						 errdetail("A background process could not insert the buffered rows.")));
+			error = job_error(job);
+			if (error)
+				break;
 			error = buffer_need_flusher(place, &job);
 			if (error && error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-				ReThrowError(error);
+				break;
+			error = NULL;
 		}
 		(void) ConditionVariableTimedSleep(flushed, at_work ? LOOK_MS : LOOK_STARTING_MS,
 										   PG_WAIT_EXTENSION);
@@ -559,7 +576,29 @@ flush_owner(const BufferPlace *place, Oid target)
 	ConditionVariableCancelSleep();
 	if (job.slot >= 0)
 		perfopt_job_release(job);
-	return goal.rows;
+	*rows += goal.rows;
+	return error;
+}
+
+/* The tables of an owner that a flush would write to must not be locked by us. */
+static void
+check_targets(int owner, Oid target)
+{
+	Oid			targets[BUFFER_MAX_QUEUES];
+	int			num = 0;
+
+	LWLockAcquire(buffer_owner_lock(owner), LW_SHARED);
+	for (int i = 0; i < BUFFER_MAX_QUEUES; i++)
+	{
+		BufferQueue *queue = &buffer_owner(owner)->queues[i];
+
+		if (OidIsValid(queue->target) && queue->done_number != queue->last_number)
+			targets[num++] = queue->target;
+	}
+	LWLockRelease(buffer_owner_lock(owner));
+	for (int i = 0; i < num; i++)
+		if (!OidIsValid(target) || targets[i] == target)
+			check_may_wait(targets[i], FLUSH_HINT);
 }
 
 /* Has the owner put rows for this table?  A look without a lock to rely on. */
@@ -580,21 +619,27 @@ perfopt_flush(PG_FUNCTION_ARGS)
 	Oid			target = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	bool		all;
 	BufferPlace place;
+	BufferPlace places[BUFFER_MAX_OWNERS];
+	int			num = 0;
+	ErrorData  *first_error = NULL;
 	int64		rows = 0;
 
 	check_session();
 	all = superuser() ||
 		(OidIsValid(target) && perfopt_table_ownercheck(target, GetUserId()));
-	check_may_wait(target, "Call perfopt.flush() in a transaction of its own.");
+	check_may_wait(target, FLUSH_HINT);
 	if (buffer_find_owner(MyDatabaseId, GetUserId(), true, &place))
-		rows += flush_owner(&place, target);
+		places[num++] = place;
 	if (superuser() && !OidIsValid(target))
 	{
 		/* also whose rows are from before the server was started */
 		ListCell   *lc;
 
 		foreach(lc, buffer_spool_roles())
-			(void) buffer_find_owner(MyDatabaseId, lfirst_oid(lc), true, &place);
+		{
+			if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(lfirst_oid(lc))))
+				(void) buffer_find_owner(MyDatabaseId, lfirst_oid(lc), true, &place);
+		}
 	}
 	for (int i = 0; all && i < BUFFER_MAX_OWNERS; i++)
 	{
@@ -605,10 +650,24 @@ perfopt_flush(PG_FUNCTION_ARGS)
 		place.database = owner->database;
 		place.role = owner->role;
 		LWLockRelease(buffer_owner_lock(i));
+		/* what a role has left that was dropped goes by the duty */
 		if (place.database == MyDatabaseId && place.role != GetUserId() &&
-			(!OidIsValid(target) || has_queue(i, target)))
-			rows += flush_owner(&place, target);
+			(!OidIsValid(target) || has_queue(i, target)) &&
+			SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(place.role)) &&
+			num < BUFFER_MAX_OWNERS)
+			places[num++] = place;
 	}
+	for (int i = 0; i < num; i++)
+		check_targets(places[i].owner, target);
+	for (int i = 0; i < num; i++)
+	{
+		ErrorData  *error = flush_owner(&places[i], target, &rows);
+
+		if (first_error == NULL)
+			first_error = error;
+	}
+	if (first_error)
+		ThrowErrorData(first_error);
 	PG_RETURN_INT64(rows);
 }
 

@@ -17,7 +17,7 @@ COMMENT ON TABLE perfopt.insert_spool IS
 COMMENT ON COLUMN perfopt.insert_spool.role IS 'who put the row, and as whom it is inserted';
 COMMENT ON COLUMN perfopt.insert_spool.target IS 'the table it is for';
 COMMENT ON COLUMN perfopt.insert_spool.payload IS 'the row, its columns by name';
-COMMENT ON COLUMN perfopt.insert_spool.attempts IS 'how often it has failed with an error that may pass, such as a lock that was not to be had';
+COMMENT ON COLUMN perfopt.insert_spool.attempts IS 'how often it has failed with an error that may pass, such as a lock that was not to be had, or may have ended its process';
 COMMENT ON COLUMN perfopt.insert_spool.sqlstate IS 'SQLSTATE of the last such failure; message has its message';
 ALTER TABLE perfopt.insert_spool ENABLE ROW LEVEL SECURITY;
 CREATE POLICY insert_spool_own ON perfopt.insert_spool
@@ -32,12 +32,12 @@ SELECT pg_catalog.pg_extension_config_dump('perfopt.insert_spool_id_seq', '');
 CREATE FUNCTION perfopt.buffer_insert(target regclass, "row" jsonb, mode text DEFAULT 'ack') RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_buffer_insert';
 COMMENT ON FUNCTION perfopt.buffer_insert(regclass, jsonb, text) IS
-'Has the row, a jsonb object with a value for each column that is not to have its default, inserted into the table or view together with rows of other sessions, by a background process, as the calling role and under the settings the role gets when it logs in. Mode "ack" waits until the transaction that inserts it has committed, returns "inserted", or "skipped" when a trigger left it out, and raises the row''s own error. Mode "durable" writes it to perfopt.insert_spool in the calling transaction and returns "spooled": from its commit on, whatever happens, it will be inserted once, or be in perfopt.rejected_rows. Mode "lossy" keeps it in shared memory only and returns "buffered": it is lost when the server crashes before it was inserted, and in perfopt.rejected_rows when it is rejected. In modes ack and lossy the row is not part of the calling transaction, and stays when that is rolled back. Rows that nobody waits for are inserted when there are perfopt.batch_size of them for the table, or after perfopt.batch_max_wait. Raises active_sql_transaction in mode ack when the calling transaction has written something or locked the table, transaction_resolution_unknown when it is cancelled while the row is being inserted, configuration_limit_exceeded when the buffer is full, or no background process is to be had, for longer than perfopt.buffer_timeout, insufficient_privilege without the right to insert, feature_not_supported for temporary tables, invalid_authorization_specification for a role without LOGIN before PostgreSQL 17, and read_only_sql_transaction on a standby.';
+'Has the row, a jsonb object with a value for each column that is not to have its default, inserted into the table or view together with rows of other sessions, by a background process, as the calling role and under the settings the role gets when it logs in. Mode "ack" waits until the transaction that inserts it has committed, returns "inserted", or "skipped" when a trigger left it out, and raises the row''s own error. Mode "durable" writes it to perfopt.insert_spool in the calling transaction and returns "spooled": from its commit on, whatever happens, it will be inserted once, or be in perfopt.rejected_rows. Mode "lossy" keeps it in shared memory only and returns "buffered": it is lost when the server crashes before it was inserted, and in perfopt.rejected_rows when it is rejected. In modes ack and lossy the row is not part of the calling transaction, and stays when that is rolled back. Rows that nobody waits for are inserted when there are perfopt.batch_size of them for the table, or after perfopt.batch_max_wait. Raises active_sql_transaction in mode ack when the calling transaction has written something or locked the table, transaction_resolution_unknown when it is cancelled while the row is being inserted, or the process that inserted it was ended while it waited for synchronous standbys, program_limit_exceeded when the row is too large for the buffer, or, in mode durable, has more than 64 MB, configuration_limit_exceeded when the buffer is full, or no background process is to be had, for longer than perfopt.buffer_timeout, insufficient_privilege without the right to insert, feature_not_supported for temporary tables, invalid_authorization_specification for a role without LOGIN before PostgreSQL 17, and read_only_sql_transaction on a standby.';
 
 CREATE FUNCTION perfopt.flush(target regclass DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_flush';
 COMMENT ON FUNCTION perfopt.flush(regclass) IS
-'Has the rows that the calling role has put by perfopt.buffer_insert() before, in all modes, inserted now, and waits until they are: those for the table, or all (null). For the owner of the table, and for superusers, also those of other roles. Returns how many rows that were, those rejected included. Rows of mode durable are taken for all tables. Raises active_sql_transaction when the calling transaction has written something or locked the table, and the errors of perfopt.buffer_insert() for roles that cannot have their rows inserted.';
+'Has the rows that the calling role has put by perfopt.buffer_insert() before, in all modes, inserted now, and waits until they are: those for the table, or all (null). For the owner of the table, and for superusers, also those of other roles. Returns how many rows that were, those rejected included. Rows of mode durable are taken for all tables. Raises active_sql_transaction when the calling transaction has written something or locked the table, and, when all other rows are in, the errors of perfopt.buffer_insert() for roles that cannot have their rows inserted.';
 
 CREATE FUNCTION perfopt.list_insert_buffers(
         OUT datid oid, OUT role oid, OUT target oid, OUT mode text, OUT waiting bigint,
@@ -49,7 +49,8 @@ CREATE FUNCTION perfopt.list_insert_buffers(
 COMMENT ON FUNCTION perfopt.list_insert_buffers() IS
 'What shared memory has of buffered inserts, by OIDs, as the view perfopt.insert_buffers shows it. Raises an error when perfopt is not preloaded.';
 
-CREATE VIEW perfopt.insert_buffers AS
+-- Read as its caller, whom the policy of the spool shows rows of his own.
+CREATE VIEW perfopt.insert_buffers WITH (security_invoker) AS
     SELECT d.datname, pg_catalog.pg_get_userbyid(b.role) AS rolname,
            CASE WHEN d.datname = pg_catalog.current_database()
                 THEN b.target::pg_catalog.regclass::text ELSE b.target::text END AS target,

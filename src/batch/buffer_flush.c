@@ -17,12 +17,17 @@
  * another one.
  *
  * The settings are those that the role gets when it logs in, but for
- * job_settings.  They are set anew after each flush, as triggers may have
- * changed them for the session; other things that a trigger can leave in a
- * session, such as temporary tables, go by DISCARD ALL when it pauses.
+ * job_settings.  They are set anew after each transaction, as triggers may have
+ * changed them for the session, its role among them; other things that a trigger
+ * can leave in a session, such as temporary tables, go by DISCARD ALL when it
+ * pauses.
+ *
+ * A transaction has LIMIT_MS until it commits.  From there on nothing but the end
+ * of the process keeps it from waiting for the standbys it is to wait for.
  *
  * Told to go by SIGTERM, as for a shutdown or DROP DATABASE, it first inserts
- * what there is, for at most LAST_MS; a SIGTERM after SECOND_MS ends it at once.
+ * what there is, for at most LAST_MS, whatever it is doing then; a SIGTERM after
+ * SECOND_MS ends it at once.
  *
  * Its capability, for the fairness of the pool, is one of its own: the long
  * jobs of run_in_batches() must not keep rows waiting.
@@ -39,6 +44,8 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -46,6 +53,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -74,6 +82,7 @@
 
 static const char *const job_settings[][2] = {
 	{"application_name", "perfopt buffer"},
+	{"role", "none"},
 	{"row_security", "on"},
 	{"lock_timeout", "1s"},
 	{"idle_in_transaction_session_timeout", "0"},
@@ -82,8 +91,8 @@ static const char *const job_settings[][2] = {
 	{"default_transaction_read_only", "off"}
 };
 
-/* The first wait took the time of all. */
-#define LATER_LOCK_TIMEOUT	"100ms"
+/* Between two looks whether a flush has to end. */
+#define LOOK_MS			250
 
 typedef enum Work
 {
@@ -96,9 +105,13 @@ static BufferPlace my_place = {.owner = BUFFER_NONE};
 static BufferBatch *committing = NULL;	/* posted when the transaction commits */
 static int	committing_first;
 static int	committing_count;
-static bool one_by_one = false;
+static int	trying = 0;			/* rows of the batch that are being inserted */
+static bool trying_spool = false;
+static bool marking_spool = false;	/* see flush_spool() */
 static volatile sig_atomic_t told_to_go = false;
+static volatile sig_atomic_t in_commit = false;
 static TimestampTz told_at = 0;
+static TimeoutId end_look = MAX_TIMEOUTS;
 
 bool
 buffer_in_flusher(void)
@@ -232,25 +245,99 @@ buffer_need_flusher(const BufferPlace *place, PerfoptJob *job)
  * In the flusher's process: transactions
  */
 
+/* Was the time of the one who told us to go up? */
+static bool
+out_of_time(void)
+{
+	return told_to_go && TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), LAST_MS);
+}
+
+/* Timeout handler: while a transaction runs nobody looks at told_to_go. */
+static void
+look_for_end(void)
+{
+	if (out_of_time())
+	{
+		InterruptPending = true;
+		ProcDiePending = true;
+		SetLatch(MyLatch);
+	}
+	else
+		enable_timeout_after(end_look, LOOK_MS);
+}
+
+/*
+ * It has committed here, but is it where it was to be waited for?  A wait for
+ * standbys ends early with the process only.
+ */
+static bool
+is_in_doubt(void)
+{
+	return ProcDiePending && SyncRepRequested() &&
+		SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
 /* Callback: post at the commit, when nothing can go wrong any more. */
 static void
 post_at_commit(XactEvent event, void *arg)
 {
 	BufferBatch *batch = committing;
 
-	if (batch == NULL || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+	if (event == XACT_EVENT_PRE_COMMIT)
+	{
+		/* triggers are over: no limit and no cancel ends what follows */
+		in_commit = true;
+		perfopt_job_limit(0);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
+	in_commit = false;
 	committing = NULL;
-	if (event == XACT_EVENT_ABORT)
+	if (batch == NULL || event == XACT_EVENT_ABORT)
 		return;
 	PERFOPT_STOP_POINT("buffer-verdict");
+	batch->in_doubt = is_in_doubt();
 	buffer_post(batch, committing_first, committing_count,
 				committing_first + committing_count == batch->num);
 }
 
 static void
+handle_sigint(SIGNAL_ARGS)
+{
+	if (!in_commit)
+		StatementCancelHandler(PERFOPT_SIGNAL_PASS);
+}
+
+/*
+ * What triggers have done to the session's settings, and to its role, is not for
+ * other rows.
+ */
+static void
+reset_settings(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	SetPGVariable("session_authorization", NIL, false);
+	ResetAllOptions();
+	for (int i = 0; i < lengthof(job_settings); i++)
+		SetConfigOption(job_settings[i][0], job_settings[i][1],
+						superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+static void
 begin_transaction(MemoryContext context)
 {
+	if (GetUserId() != my_place.role || GetSessionUserId() != my_place.role)
+		elog(FATAL, "buffered inserts of role with OID %u cannot be made by role with OID %u",
+			 my_place.role, GetUserId());
+	perfopt_job_limit(LIMIT_MS);
+	if (end_look == MAX_TIMEOUTS)
+		end_look = RegisterTimeout(USER_TIMEOUT, look_for_end);
+	enable_timeout_after(end_look, LOOK_MS);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
@@ -267,6 +354,7 @@ commit_transaction(MemoryContext context)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	disable_timeout(end_look, false);
 }
 
 /* In PG_CATCH: clean up, and return the error. */
@@ -281,20 +369,10 @@ abort_transaction(MemoryContext context)
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(context);
+	perfopt_job_limit(0);
+	disable_timeout(end_look, false);
 	RESUME_INTERRUPTS();
 	return error;
-}
-
-/* What triggers have done to the session's settings is not for other rows. */
-static void
-reset_settings(void)
-{
-	StartTransactionCommand();
-	ResetAllOptions();
-	for (int i = 0; i < lengthof(job_settings); i++)
-		SetConfigOption(job_settings[i][0], job_settings[i][1],
-						superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION);
-	CommitTransactionCommand();
 }
 
 /* Insert some rows of the batch in one transaction.  Returns its error, or NULL. */
@@ -304,7 +382,7 @@ insert_rows(BufferBatch *batch, int first, int count, const char *lock_timeout,
 {
 	ErrorData  *volatile error = NULL;
 
-	perfopt_job_limit(LIMIT_MS);
+	trying = count;
 	PG_TRY();
 	{
 		begin_transaction(context);
@@ -324,7 +402,8 @@ insert_rows(BufferBatch *batch, int first, int count, const char *lock_timeout,
 		error = abort_transaction(context);
 	}
 	PG_END_TRY();
-	perfopt_job_limit(0);
+	trying = 0;
+	reset_settings();
 	return error;
 }
 
@@ -345,7 +424,6 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 	verdict->constraint = error->constraint_name;
 	if (batch->modes[i] != BUFFER_ACK)
 	{
-		perfopt_job_limit(LIMIT_MS);
 		PG_TRY();
 		{
 			begin_transaction(context);
@@ -366,28 +444,34 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 			batch->lost = i;
 		}
 		PG_END_TRY();
-		perfopt_job_limit(0);
 	}
 	/* unless posted by the commit */
 	if (i >= batch->posted)
 		buffer_post(batch, i, 1, i + 1 == batch->num);
 }
 
-/* Each row in a transaction of its own. */
+/*
+ * Each row in a transaction of its own.  As that can take long, it ends with the
+ * process's turn; rows that are left go back.
+ */
 static void
 flush_one_by_one(BufferBatch *batch, MemoryContext context)
 {
 	const char *lock_timeout = NULL;
+	TimestampTz start = GetCurrentTimestamp();
 
-	one_by_one = true;
 	for (int i = 0; i < batch->num; i++)
 	{
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
-		/* the end of the process gives the others back */
-		if (told_to_go && TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), LAST_MS))
-			proc_exit(0);
+		if (out_of_time() ||
+			(i > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_MS) &&
+			 perfopt_jobs_waiting()))
+		{
+			buffer_give_back(my_place.owner, 0);
+			break;
+		}
 		if (buffer_row_attempts(batch, i) >= MAX_ATTEMPTS)
 		{
 			error = palloc0(sizeof(ErrorData));
@@ -399,16 +483,15 @@ flush_one_by_one(BufferBatch *batch, MemoryContext context)
 		if (i < batch->posted)
 			continue;			/* committed */
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-			lock_timeout = LATER_LOCK_TIMEOUT;
+			lock_timeout = BUFFER_LATER_LOCK_TIMEOUT;
 		reject_row(batch, i, error, context);
 	}
-	one_by_one = false;
 }
 
 static void
 flush_queue(int queue, MemoryContext context)
 {
-	BufferBatch *batch = buffer_take(my_place.owner, queue, BUFFER_MAX_FLUSH);
+	BufferBatch *batch = buffer_take(my_place.owner, queue);
 	char	   *name;
 
 	if (batch == NULL)
@@ -429,7 +512,6 @@ flush_queue(int queue, MemoryContext context)
 	PERFOPT_STOP_POINT("buffer-committed");
 
 	debug_query_string = NULL;
-	reset_settings();
 	(void) pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -444,6 +526,7 @@ count_spool_rows(const SpoolRow *rows, int num)
 {
 	BufferOwner *owner = buffer_owner(my_place.owner);
 	BufferQueue *queue = NULL;
+	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
 	for (int i = 0; i < num; i++)
@@ -453,53 +536,32 @@ count_spool_rows(const SpoolRow *rows, int num)
 			int			number = buffer_find_queue(owner, rows[i].target, true);
 
 			queue = number == BUFFER_NONE ? NULL : &owner->queues[number];
-			if (queue == NULL)
-				continue;
-			queue->used_at = queue->last_flush = GetCurrentTimestamp();
-			queue->flushes++;
 		}
-		if (rows[i].again)
+		if (!rows[i].again)
+			owner->spool_moved++;
+		if (queue == NULL)
 			continue;
-		owner->spool_moved++;
-		if (rows[i].action == BATCH_REJECTED)
-			queue->counters[BUFFER_DURABLE].rejected++;
-		else if (rows[i].action == BATCH_SKIPPED)
-			queue->counters[BUFFER_DURABLE].skipped++;
-		else
-			queue->counters[BUFFER_DURABLE].inserted++;
+		/* once for a transaction */
+		if (queue->last_flush != now)
+			queue->flushes++;
+		queue->used_at = queue->last_flush = now;
+		if (!rows[i].again)
+			buffer_count_verdict(queue, BUFFER_DURABLE, &rows[i].verdict);
 	}
 	LWLockRelease(buffer_owner_lock(my_place.owner));
 }
 
-/*
- * Move rows from the spool to their tables.  Where a transaction fails, for a
- * deferred constraint, say, rows get one each.
- */
-static void
-flush_spool(MemoryContext context)
+/* Move some in a transaction.  Returns its error, or NULL. */
+static ErrorData *
+move_spool_rows(SpoolTake take, SpoolRow *rows, int *num, MemoryContext context)
 {
-	static SpoolRow rows[BUFFER_MAX_FLUSH];
-	static int	singles = 0;	/* still to be taken one at a time */
-	BufferOwner *owner = buffer_owner(my_place.owner);
-	int			max_rows = singles > 0 ? 1 : BUFFER_MAX_FLUSH;
-	volatile int num = 0;
 	ErrorData  *volatile error = NULL;
-	int64		spooled;
-	uint64		request;
 
-	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
-	spooled = owner->spooled;
-	request = owner->spool_request;
-	LWLockRelease(buffer_owner_lock(my_place.owner));
-
-	rows[0].id = 0;
-	debug_query_string = "rows of perfopt.insert_spool";
-	pgstat_report_activity(STATE_RUNNING, debug_query_string);
-	perfopt_job_limit(LIMIT_MS);
+	trying_spool = take != SPOOL_MARK_ONE;
 	PG_TRY();
 	{
 		begin_transaction(context);
-		num = buffer_spool_move(GetSessionUserId(), max_rows, rows);
+		*num = buffer_spool_move(my_place.role, take, rows);
 		commit_transaction(context);
 	}
 	PG_CATCH();
@@ -507,31 +569,74 @@ flush_spool(MemoryContext context)
 		error = abort_transaction(context);
 	}
 	PG_END_TRY();
-	if (error && max_rows == 1 && rows[0].id != 0)
+	trying_spool = false;
+	reset_settings();
+	return error;
+}
+
+/*
+ * Move rows from the spool to their tables.  Where a transaction fails, for a
+ * deferred constraint, say, rows get one each.  Where the process has ended in
+ * one, each is marked as tried, in a transaction before, so that none can be
+ * the end of processes for ever.
+ */
+static void
+flush_spool(MemoryContext context)
+{
+	static SpoolRow rows[BUFFER_MAX_FLUSH];
+	static int	singles = 0;	/* still to be taken one at a time */
+	BufferOwner *owner = buffer_owner(my_place.owner);
+	int			num = 0;
+	ErrorData  *error;
+	int64		spooled;
+	uint64		request;
+	bool		more;
+
+	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
+	spooled = owner->spooled;
+	request = owner->spool_request;
+	if (owner->spool_suspect)
 	{
-		perfopt_job_limit(LIMIT_MS);
+		owner->spool_suspect = false;
+		marking_spool = true;
+		singles = BUFFER_MAX_FLUSH;
+	}
+	LWLockRelease(buffer_owner_lock(my_place.owner));
+	memset(&rows[0], 0, sizeof(SpoolRow));
+	debug_query_string = "rows of perfopt.insert_spool";
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	error = move_spool_rows(marking_spool ? SPOOL_MARK_ONE :
+							singles > 0 ? SPOOL_TAKE_ONE : SPOOL_TAKE_MANY,
+							rows, &num, context);
+	more = error || (singles > 0 ? num == 1 : rows[0].more);
+	/* one that has been tried too often is over with being marked */
+	if (error == NULL && num == 1 && rows[0].marked)
+		error = move_spool_rows(SPOOL_TAKE_MARKED, rows, &num, context);
+	if (error && rows[0].id == 0)
+		ReThrowError(error);	/* it could not even read them */
+	if (error && singles > 0)
+	{
 		begin_transaction(context);
-		buffer_spool_give_up(GetSessionUserId(), &rows[0], error);
+		buffer_spool_give_up(my_place.role, &rows[0], error);
 		commit_transaction(context);
 		num = 1;
 		error = NULL;
 	}
-	else if (error && rows[0].id != 0)
-		singles = BUFFER_MAX_FLUSH + 1;
-	else if (error)
-		ReThrowError(error);	/* it could not even read them */
-	perfopt_job_limit(0);
 	PERFOPT_STOP_POINT("buffer-spool-committed");
-	if (!error)
+	if (error)
+		singles = BUFFER_MAX_FLUSH;
+	else
+	{
 		count_spool_rows(rows, num);
-	singles = num == 0 && !error ? 0 : Max(singles - 1, 0);
+		singles = more ? Max(singles - 1, 0) : 0;
+	}
+	marking_spool = marking_spool && singles > 0;
 	debug_query_string = NULL;
-	reset_settings();
 	(void) pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	if (error || num == max_rows)
-		return;					/* there is more; after rows of a queue */
+	if (more)
+		return;					/* after rows of a queue */
 	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
 	owner->spooled -= spooled;
 	owner->spooled_at = GetCurrentTimestamp();
@@ -584,14 +689,15 @@ spool_is_due(const BufferOwner *owner, TimestampTz now, TimestampTz *due_at)
 static Work
 next_work(int *queue, long *wait_ms, bool leave, bool *left)
 {
-	BufferOwner *owner = buffer_owner(my_place.owner);
+	int			number = my_place.owner;
+	BufferOwner *owner = buffer_owner(number);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz due_at = TimestampTzPlusMilliseconds(now, 1000);
 	Work		work = WORK_WAIT;
 	bool		empty;
 	static bool spool_next = false;
 
-	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
+	LWLockAcquire(buffer_owner_lock(number), LW_EXCLUSIVE);
 	empty = owner->spool_promises == 0 && owner->spooled == 0;
 	for (int i = 1; i <= BUFFER_MAX_QUEUES && work == WORK_WAIT; i++)
 	{
@@ -611,11 +717,12 @@ next_work(int *queue, long *wait_ms, bool leave, bool *left)
 	spool_next = work == WORK_ROWS;
 	if (work == WORK_WAIT && leave && (empty || told_to_go))
 	{
-		owner->flusher = FLUSHER_NONE;
 		*left = true;
+		my_place.owner = BUFFER_NONE;
+		owner->flusher = FLUSHER_NONE;
 	}
 	owner->flusher_sleeps = work == WORK_WAIT;
-	LWLockRelease(buffer_owner_lock(my_place.owner));
+	LWLockRelease(buffer_owner_lock(number));
 	*wait_ms = Max(TimestampDifferenceMilliseconds(now, due_at), 1);
 	return work;
 }
@@ -628,7 +735,8 @@ flusher_exit(int code, Datum arg)
 {
 	if (my_place.owner == BUFFER_NONE)
 		return;
-	buffer_give_back(my_place.owner, one_by_one);
+	buffer_give_back(my_place.owner, trying);
+	buffer_flusher_gone(my_place.owner, trying_spool || marking_spool);
 	my_place.owner = BUFFER_NONE;
 }
 
@@ -680,23 +788,22 @@ attach(void)
 static bool
 make_way(void)
 {
-	BufferOwner *owner = buffer_owner(my_place.owner);
+	MemoryContext context = CurrentMemoryContext;
+	BufferPlace place = my_place;
+	BufferOwner *owner = buffer_owner(place.owner);
 	PerfoptJob	job = {.slot = -1};
 	ErrorData  *error;
 
-	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
+	LWLockAcquire(buffer_owner_lock(place.owner), LW_EXCLUSIVE);
+	my_place.owner = BUFFER_NONE;
 	owner->flusher = FLUSHER_NONE;
-	LWLockRelease(buffer_owner_lock(my_place.owner));
+	owner->spool_suspect = owner->spool_suspect || marking_spool;
+	LWLockRelease(buffer_owner_lock(place.owner));
 	StartTransactionCommand();
-	error = buffer_need_flusher(&my_place, &job);
+	error = buffer_need_flusher(&place, &job);
 	CommitTransactionCommand();
-	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
-	if (error && owner->flusher == FLUSHER_NONE)
-		owner->flusher = FLUSHER_RUNNING;
-	else
-		error = NULL;
-	LWLockRelease(buffer_owner_lock(my_place.owner));
-	return error == NULL;
+	MemoryContextSwitchTo(context);
+	return error == NULL || !attach();
 }
 
 static void
@@ -716,6 +823,7 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 	before_shmem_exit(flusher_exit, (Datum) 0);
 	RegisterXactCallback(post_at_commit, NULL);
 	pqsignal(SIGTERM, handle_sigterm);
+	pqsignal(SIGINT, handle_sigint);
 	if (!attach())
 		return;
 
@@ -726,6 +834,7 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 		bool		leave = told_to_go || idle || !perfopt_worker_enabled;
 		long		wait_ms;
 
+		MemoryContextSwitchTo(context);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
@@ -744,7 +853,7 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 			}
 			start = now;
 		}
-		if (told_to_go && TimestampDifferenceExceeds(told_at, now, LAST_MS))
+		if (out_of_time())
 			break;
 		switch (next_work(&queue, &wait_ms, leave, &left))
 		{
@@ -773,7 +882,6 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 		clean = false;
 		MemoryContextReset(context);
 	}
-	my_place.owner = left ? BUFFER_NONE : my_place.owner;
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }

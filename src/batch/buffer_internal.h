@@ -28,6 +28,12 @@ typedef enum BufferMode
 #define BUFFER_MAX_QUEUES	32	/* of one owner */
 #define BUFFER_MAX_FLUSH	1000	/* rows of one flush */
 
+/* Jsonb bytes of one flush; and always one row. */
+#define BUFFER_MAX_FLUSH_BYTES	(4 * 1024 * 1024)
+
+/* Of rows one by one: the first wait took the time of all. */
+#define BUFFER_LATER_LOCK_TIMEOUT	"100ms"
+
 #define BUFFER_DUTY_NAME	"insert_buffer"
 
 /* No row, block, owner or process. */
@@ -109,6 +115,7 @@ typedef struct BufferOwner
 	int64		spooled;		/* rows committed to the spool, roughly, that
 								 * the flusher has not moved yet */
 	TimestampTz spooled_at;		/* since when */
+	bool		spool_suspect;	/* a flusher has ended while moving some */
 	int			spool_promises; /* transactions about to commit some */
 	uint64		spool_request;	/* flushes of the spool asked for, numbered */
 	uint64		spool_served;
@@ -162,9 +169,19 @@ typedef struct BufferBatch
 	int		   *numbers;		/* of the rows' first blocks */
 	int			max_attempts;	/* of any of them */
 	int			posted;			/* these are done */
+	bool		in_doubt;		/* committed, but maybe not replicated */
 	int			lost;			/* this one could not be kept */
 	BatchVerdict *verdicts;
 } BufferBatch;
+
+/* Which rows of perfopt.insert_spool are taken. */
+typedef enum SpoolTake
+{
+	SPOOL_TAKE_MANY,
+	SPOOL_TAKE_ONE,
+	SPOOL_MARK_ONE,				/* only count that it is about to be tried */
+	SPOOL_TAKE_MARKED			/* the one in rows[0] */
+} SpoolTake;
 
 /* A row of perfopt.insert_spool. */
 typedef struct SpoolRow
@@ -172,8 +189,11 @@ typedef struct SpoolRow
 	int64		id;
 	Oid			target;
 	Jsonb	   *payload;
-	BatchAction action;
+	int			attempts;
+	BatchVerdict verdict;
+	bool		marked;			/* this attempt is counted */
 	bool		again;			/* it stays, to be tried again */
+	bool		more;			/* of the first one: others were left */
 } SpoolRow;
 
 /* buffer.c */
@@ -202,10 +222,11 @@ extern void buffer_forgotten(BufferCounters counters[BUFFER_NUM_MODES]);
 extern int	buffer_find_queue(BufferOwner *owner, Oid target, bool create);
 extern bool buffer_put(const BufferPlace *place, Oid target, Jsonb *row, BufferMode mode);
 extern BufferWaiterState buffer_withdraw(const BufferPlace *place, bool detach);
-extern bool buffer_owner_is_busy(const BufferOwner *owner);
-extern BufferBatch *buffer_take(int owner, int queue, int max_rows);
+extern BufferBatch *buffer_take(int owner, int queue);
+extern void buffer_count_verdict(BufferQueue *queue, BufferMode mode, const BatchVerdict *verdict);
 extern void buffer_post(BufferBatch *batch, int first, int count, bool done);
-extern void buffer_give_back(int owner, bool one_by_one);
+extern void buffer_give_back(int owner, int tried);
+extern void buffer_flusher_gone(int owner, bool spool_suspect);
 extern int	buffer_row_attempts(const BufferBatch *batch, int i);
 extern int64 buffer_discard(const BufferPlace *place);
 extern void buffer_set_latch(int proc);
@@ -221,7 +242,7 @@ extern bool buffer_flusher_at_work(int owner);
 extern void buffer_spool_init(void);
 extern List *buffer_spool_roles(void);
 extern void buffer_spool_put(Oid target, Jsonb *row);
-extern int	buffer_spool_move(Oid role, int max_rows, SpoolRow *rows);
+extern int	buffer_spool_move(Oid role, SpoolTake take, SpoolRow *rows);
 extern void buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error);
 
 #endif							/* PERFOPT_BUFFER_INTERNAL_H */

@@ -49,9 +49,6 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
-/* Jsonb bytes of one flush; and always one row. */
-#define MAX_FLUSH_BYTES	(4 * 1024 * 1024)
-
 typedef struct InsertBuffer
 {
 	int			num_waiters;
@@ -156,18 +153,23 @@ blocks_of_role(Oid role)
  */
 
 /* Is there anything the entry is needed for?  Owner locked. */
-bool
-buffer_owner_is_busy(const BufferOwner *owner)
+static bool
+is_busy(const BufferOwner *owner)
 {
 	return pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &owner->blocks)) > 0 ||
 		owner->flusher != FLUSHER_NONE || owner->spooled > 0 ||
 		owner->spool_promises > 0 || owner->spool_request > owner->spool_served;
 }
 
-/* The queue makes way for another one; its counters stay.  Owner locked. */
+/*
+ * The queue makes way for another one; its counters stay, and so do its numbers,
+ * which somebody may still look at.  Owner locked.
+ */
 static void
 forget_queue(BufferQueue *queue)
 {
+	uint64		number = queue->last_number;
+
 	SpinLockAcquire(&buffer->forgotten_lock);
 	for (int i = 0; i < BUFFER_NUM_MODES; i++)
 	{
@@ -179,6 +181,7 @@ forget_queue(BufferQueue *queue)
 	SpinLockRelease(&buffer->forgotten_lock);
 	memset(queue, 0, sizeof(BufferQueue));
 	queue->first = queue->last = BUFFER_NONE;
+	queue->last_number = queue->done_number = queue->flush_number = number;
 }
 
 void
@@ -211,7 +214,7 @@ make_owner(Oid database, Oid role)
 
 		owner = &buffer->owners[i];
 		LWLockAcquire(OWNER_LOCK(i), LW_SHARED);
-		busy = owner->database != InvalidOid && buffer_owner_is_busy(owner);
+		busy = owner->database != InvalidOid && is_busy(owner);
 		if (!busy && (best == BUFFER_NONE || owner->used_at < buffer->owners[best].used_at))
 			best = i;
 		LWLockRelease(OWNER_LOCK(i));
@@ -221,7 +224,7 @@ make_owner(Oid database, Oid role)
 
 	owner = &buffer->owners[best];
 	LWLockAcquire(OWNER_LOCK(best), LW_EXCLUSIVE);
-	if (owner->database != InvalidOid && buffer_owner_is_busy(owner))
+	if (owner->database != InvalidOid && is_busy(owner))
 		best = BUFFER_NONE;		/* by now */
 	else
 	{
@@ -231,8 +234,7 @@ make_owner(Oid database, Oid role)
 		owner->role = role;
 		owner->taken_first = BUFFER_NONE;
 		owner->spooled_at = 0;
-		owner->spool_request = owner->spool_served = 0;
-		owner->spool_moved = 0;
+		owner->spool_suspect = false;
 		owner->used_at = GetCurrentTimestamp();
 	}
 	LWLockRelease(OWNER_LOCK(best));
@@ -472,19 +474,20 @@ buffer_withdraw(const BufferPlace *place, bool detach)
 
 /* Take rows off the queue, and read them.  NULL when there are none. */
 BufferBatch *
-buffer_take(int owner_number, int queue_number, int max_rows)
+buffer_take(int owner_number, int queue_number)
 {
 	BufferOwner *owner = &buffer->owners[owner_number];
 	BufferQueue *queue = &owner->queues[queue_number];
 	BufferBatch *batch = palloc0(sizeof(BufferBatch));
 	Size		bytes = 0;
+	int			max_rows;
 	int			freed_blocks = 0;
 	int			withdrawn = BUFFER_NONE;
 	int			last = BUFFER_NONE;
 
 	/* rows put from here on can wait for the next one */
 	LWLockAcquire(OWNER_LOCK(owner_number), LW_SHARED);
-	max_rows = Min(max_rows, Max(queue->rows, 1));
+	max_rows = Min(BUFFER_MAX_FLUSH, Max(queue->rows, 1));
 	LWLockRelease(OWNER_LOCK(owner_number));
 
 	batch->owner = owner_number;
@@ -505,7 +508,7 @@ buffer_take(int owner_number, int queue_number, int max_rows)
 		int			first = queue->first;
 		BufferRow  *row = buffer_row_at(first);
 
-		if (!row->withdrawn && batch->num > 0 && bytes + row->length > MAX_FLUSH_BYTES)
+		if (!row->withdrawn && batch->num > 0 && bytes + row->length > BUFFER_MAX_FLUSH_BYTES)
 			break;
 		queue->first = row->next;
 		if (queue->first == BUFFER_NONE)
@@ -563,8 +566,9 @@ tell_waiter(BufferWaiter *waiter, const BatchVerdict *verdict)
 	copy_text(waiter->detail, sizeof(waiter->detail), verdict->detail);
 }
 
-static void
-count_verdict(BufferQueue *queue, BufferMode mode, const BatchVerdict *verdict)
+/* Owner locked. */
+void
+buffer_count_verdict(BufferQueue *queue, BufferMode mode, const BatchVerdict *verdict)
 {
 	switch (verdict->action)
 	{
@@ -594,6 +598,10 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 	static int	procs[BUFFER_MAX_FLUSH];
 	BufferOwner *owner = &buffer->owners[batch->owner];
 	BufferQueue *queue = &owner->queues[batch->queue];
+	BatchVerdict in_doubt = {.action = BATCH_REJECTED,
+		.sqlerrcode = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
+		.message = "the buffered row was inserted, but may not be replicated",
+	.detail = "The process that inserted it was ended while it waited for standbys."};
 	int			num_procs = 0;
 	int			freed_blocks = 0;
 	int			freed = BUFFER_NONE;
@@ -614,10 +622,12 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 		if (i == batch->lost)
 			queue->counters[row->mode].lost++;
 		else
-			count_verdict(queue, row->mode, &batch->verdicts[i]);
+			buffer_count_verdict(queue, row->mode, &batch->verdicts[i]);
 		if (row->waiter != BUFFER_NONE)
 		{
-			tell_waiter(&waiters[row->waiter], &batch->verdicts[i]);
+			tell_waiter(&waiters[row->waiter],
+						batch->in_doubt && batch->verdicts[i].action != BATCH_REJECTED ?
+						&in_doubt : &batch->verdicts[i]);
 			procs[num_procs++] = row->waiter;
 		}
 	}
@@ -639,16 +649,13 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 }
 
 /*
- * The flusher ends: the rows it has taken go back to the head of their queue,
- * and somebody who waits for one gets a flusher to work.  Of rows that were
- * inserted together any can be the reason for the end; one that was inserted
- * by itself, the first, is.
+ * The rows that are taken, and not posted, go back to the head of their queue.
+ * So many of them, the first ones, were being inserted when the process ended.
  */
 void
-buffer_give_back(int owner_number, bool one_by_one)
+buffer_give_back(int owner_number, int tried)
 {
 	BufferOwner *owner = &buffer->owners[owner_number];
-	int			wake = BUFFER_NONE;
 
 	LWLockAcquire(OWNER_LOCK(owner_number), LW_EXCLUSIVE);
 	if (owner->taken_first != BUFFER_NONE)
@@ -660,7 +667,7 @@ buffer_give_back(int owner_number, bool one_by_one)
 		{
 			BufferRow  *row = buffer_row_at(at);
 
-			if (!one_by_one || last == BUFFER_NONE)
+			if (tried-- > 0)
 				row->attempts++;
 			queue->rows++;
 			queue->rows_by_mode[row->mode]++;
@@ -679,7 +686,19 @@ buffer_give_back(int owner_number, bool one_by_one)
 		owner->taken_first = BUFFER_NONE;
 		set_bounds(queue);
 	}
+	LWLockRelease(OWNER_LOCK(owner_number));
+}
+
+/* There is no flusher any more: somebody who waits for a row gets one to work. */
+void
+buffer_flusher_gone(int owner_number, bool spool_suspect)
+{
+	BufferOwner *owner = &buffer->owners[owner_number];
+	int			wake = BUFFER_NONE;
+
+	LWLockAcquire(OWNER_LOCK(owner_number), LW_EXCLUSIVE);
 	owner->flusher = FLUSHER_NONE;
+	owner->spool_suspect = owner->spool_suspect || spool_suspect;
 	for (int i = 0; i < BUFFER_MAX_QUEUES && wake == BUFFER_NONE; i++)
 		if (owner->queues[i].target != InvalidOid && owner->queues[i].acks > 0)
 			for (int at = owner->queues[i].first; at != BUFFER_NONE && wake == BUFFER_NONE; at = buffer_row_at(at)->next)
@@ -714,10 +733,17 @@ buffer_discard(const BufferPlace *place)
 
 	if (!buffer_lock_place(place))
 		return 0;
+	/* a process of his, if there is one, still does what it can */
+	if (owner->flusher == FLUSHER_RUNNING)
+	{
+		LWLockRelease(OWNER_LOCK(place->owner));
+		return 0;
+	}
 	HOLD_INTERRUPTS();
+	owner->flusher = FLUSHER_NONE;	/* a job comes to nothing */
 	owner->spooled = 0;
 	owner->spool_served = owner->spool_request;
-	for (int i = 0; i < BUFFER_MAX_QUEUES && owner->flusher == FLUSHER_NONE; i++)
+	for (int i = 0; i < BUFFER_MAX_QUEUES; i++)
 	{
 		BufferQueue *queue = &owner->queues[i];
 

@@ -17,6 +17,7 @@
  * What a row meets that may pass, such as a lock that was not to be had in
  * time, has it tried again, after pauses that grow; rows after it do not wait.
  * After MAX_ATTEMPTS, or for any other error, it goes to perfopt.rejected_rows.
+ * An attempt that may end its process is counted before it is made.
  *
  * How many rows a role has committed is counted with its owner in shared
  * memory, to tell the flusher when there are enough.  That is a hint: duty
@@ -35,8 +36,10 @@
 #include "common/stop_points.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -44,6 +47,9 @@
 #include "utils/timestamp.h"
 
 #define MAX_ATTEMPTS	5
+
+/* Of a row's jsonb, which its flush has in memory several times. */
+#define MAX_ROW			(64 * 1024 * 1024)
 
 /* Between two looks for rows and owners that nobody looks after. */
 static const int duty_interval_ms = 10000;
@@ -61,6 +67,8 @@ static List *spooled = NIL;		/* in TopTransactionContext */
 
 static SPIPlanPtr insert_plan = NULL;
 static SPIPlanPtr take_plan = NULL;
+static SPIPlanPtr retake_plan = NULL;
+static SPIPlanPtr again_plan = NULL;
 static SPIPlanPtr delete_plan = NULL;
 
 /* ---------------------------------------------------------------------
@@ -100,8 +108,7 @@ become_caller(CallerId caller)
 
 /* Between SPI_connect() and SPI_finish(). */
 static void
-execute(SPIPlanPtr *plan, const char *sql, int num, Oid *types, Datum *values,
-		const char *nulls, int expected)
+prepare(SPIPlanPtr *plan, const char *sql, int num, Oid *types)
 {
 	if (*plan == NULL)
 	{
@@ -111,6 +118,13 @@ execute(SPIPlanPtr *plan, const char *sql, int num, Oid *types, Datum *values,
 			elog(ERROR, "could not prepare a statement on perfopt.insert_spool");
 		*plan = prepared;
 	}
+}
+
+static void
+execute(SPIPlanPtr *plan, const char *sql, int num, Oid *types, Datum *values,
+		const char *nulls, int expected)
+{
+	prepare(plan, sql, num, types);
 	if (SPI_execute_plan(*plan, values, nulls, false, 0) != expected)
 		elog(ERROR, "could not execute a statement on perfopt.insert_spool");
 }
@@ -204,8 +218,16 @@ buffer_spool_put(Oid target, Jsonb *row)
 {
 	Oid			types[] = {REGROLEOID, REGCLASSOID, JSONBOID};
 	Datum		values[3];
-	CallerId	caller = become_owner();
+	CallerId	caller;
 
+	if (VARSIZE(row) > MAX_ROW)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("row is too large to be spooled"),
+				 errdetail("It has %zu bytes, and at most %d are possible.",
+						   (Size) VARSIZE(row), MAX_ROW),
+				 errhint("Insert it by INSERT.")));
+	caller = become_owner();
 	values[0] = ObjectIdGetDatum(caller.role);
 	values[1] = ObjectIdGetDatum(target);
 	values[2] = JsonbPGetDatum(row);
@@ -222,41 +244,64 @@ buffer_spool_put(Oid target, Jsonb *row)
  * In the flusher, as the role
  */
 
-/* Rows that are due, locked; in the caller's memory context. */
+/*
+ * Rows that are due, locked, as many as make up a flush; or one; or again the
+ * one in rows[0].  In the caller's memory context.
+ */
 static int
-take_rows(Oid role, int max_rows, SpoolRow *rows)
+take_rows(Oid role, SpoolTake take, SpoolRow *rows)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Oid			types[] = {REGROLEOID, INT8OID};
 	Datum		values[2];
+	int			max_rows = take == SPOOL_TAKE_MANY ? BUFFER_MAX_FLUSH : 1;
+	Size		bytes = 0;
+	int			num = 0;
 	CallerId	caller = become_owner();
-	int			num;
+	SPIPlanPtr *plan = take == SPOOL_TAKE_MARKED ? &retake_plan : &take_plan;
+	Portal		cursor;
 
 	values[0] = ObjectIdGetDatum(role);
-	values[1] = Int64GetDatum(max_rows);
+	values[1] = Int64GetDatum(take == SPOOL_TAKE_MARKED ? rows[0].id : max_rows);
 	SPI_connect();
-	execute(&take_plan,
-			"SELECT id, target, payload FROM perfopt.insert_spool"
+	prepare(plan, take == SPOOL_TAKE_MARKED ?
+			"SELECT id, target, payload, attempts FROM perfopt.insert_spool"
+			" WHERE role OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.=) $2"
+			" FOR UPDATE SKIP LOCKED" :
+			"SELECT id, target, payload, attempts FROM perfopt.insert_spool"
 			" WHERE role OPERATOR(pg_catalog.=) $1"
 			"   AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.statement_timestamp()"
 			" ORDER BY role, id LIMIT $2 FOR UPDATE SKIP LOCKED",
-			2, types, values, NULL, SPI_OK_SELECT);
-	num = SPI_processed;
-	for (int i = 0; i < num; i++)
+			2, types);
+	cursor = SPI_cursor_open(NULL, *plan, values, NULL, false);
+	while (num < max_rows && bytes < BUFFER_MAX_FLUSH_BYTES)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
+		HeapTuple	tuple;
+		TupleDesc	desc;
 		bool		isnull;
-		MemoryContext old_context = MemoryContextSwitchTo(context);
+		MemoryContext old_context;
 
-		memset(&rows[i], 0, sizeof(SpoolRow));
-		rows[i].id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		rows[i].target = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-		rows[i].payload = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
+		SPI_cursor_fetch(cursor, true, 1);
+		if (SPI_processed == 0)
+			break;
+		tuple = SPI_tuptable->vals[0];
+		desc = SPI_tuptable->tupdesc;
+		old_context = MemoryContextSwitchTo(context);
+		memset(&rows[num], 0, sizeof(SpoolRow));
+		rows[num].id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		rows[num].target = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+		rows[num].payload = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
+		rows[num].attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 		MemoryContextSwitchTo(old_context);
+		bytes += VARSIZE(rows[num].payload);
+		num++;
+		SPI_freetuptable(SPI_tuptable);
 	}
+	SPI_cursor_close(cursor);
 	SPI_finish();
 	become_caller(caller);
+	rows[0].marked = take == SPOOL_TAKE_MARKED;
+	rows[0].more = num == max_rows || bytes >= BUFFER_MAX_FLUSH_BYTES;
 	return num;
 }
 
@@ -286,47 +331,91 @@ delete_rows(Oid role, const SpoolRow *rows, int num)
 	become_caller(caller);
 }
 
+/* Note about rows why they are, or may be, to be tried again, after a pause. */
+static void
+note_attempt(Oid role, const SpoolRow *rows, int num, int sqlerrcode, const char *message)
+{
+	Oid			types[] = {REGROLEOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID};
+	Datum		values[5];
+	Datum	   *ids = palloc(sizeof(Datum) * num);
+	CallerId	caller = become_owner();
+
+	for (int i = 0; i < num; i++)
+		ids[i] = Int64GetDatum(rows[i].id);
+	values[0] = ObjectIdGetDatum(role);
+	values[1] = PointerGetDatum(construct_array(ids, num, INT8OID, sizeof(int64),
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[2] = CStringGetTextDatum(unpack_sql_state(sqlerrcode));
+	values[3] = CStringGetTextDatum(message);
+	/* that of a row that was marked has been counted */
+	values[4] = Int32GetDatum(rows[0].marked ? 0 : 1);
+	SPI_connect();
+	execute(&again_plan,
+			"UPDATE perfopt.insert_spool"
+			" SET attempts = attempts OPERATOR(pg_catalog.+) $5,"
+			"     sqlstate = $3, message = $4,"
+			"     next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+)"
+			"       pg_catalog.make_interval(secs => pg_catalog.power(4,"
+			"         attempts OPERATOR(pg_catalog.+) $5 OPERATOR(pg_catalog.-) 1))"
+			" WHERE role OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.=) ANY ($2)",
+			5, types, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+	become_caller(caller);
+}
+
 /*
- * The row has failed with this error, noted here: try it again later, or
- * reject it.
+ * These rows for one table have failed with this error: each is tried again
+ * later, or rejected.
  */
 static void
-failed(Oid role, SpoolRow *row, ErrorData *error)
+failed(Oid role, SpoolRow *rows, int num, const ErrorData *error)
 {
-	Oid			types[] = {REGROLEOID, INT8OID, TEXTOID, TEXTOID, INT4OID};
-	Datum		values[5];
-	BatchVerdict verdict = {.action = BATCH_REJECTED,.sqlerrcode = error->sqlerrcode,
-		.message = error->message,.detail = error->detail,
-	.constraint = error->constraint_name};
+	SpoolRow   *again = palloc(sizeof(SpoolRow) * num);
+	int			num_again = 0;
 
-	if (!batch_is_of_a_row(error->sqlerrcode))
+	for (int i = 0; i < num; i++)
 	{
-		CallerId	caller = become_owner();
+		SpoolRow   *row = &rows[i];
+		int			attempts = row->attempts + (row->marked ? 0 : 1);
 
-		values[0] = ObjectIdGetDatum(role);
-		values[1] = Int64GetDatum(row->id);
-		values[2] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-		values[3] = CStringGetTextDatum(error->message);
-		values[4] = Int32GetDatum(MAX_ATTEMPTS);
-		SPI_connect();
-		if (SPI_execute_with_args("UPDATE perfopt.insert_spool"
-								  " SET attempts = attempts OPERATOR(pg_catalog.+) 1,"
-								  "     sqlstate = $3, message = $4,"
-								  "     next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+)"
-								  "       pg_catalog.make_interval(secs => pg_catalog.power(4, attempts))"
-								  " WHERE role OPERATOR(pg_catalog.=) $1"
-								  "   AND id OPERATOR(pg_catalog.=) $2"
-								  "   AND attempts OPERATOR(pg_catalog.+) 1 OPERATOR(pg_catalog.<) $5",
-								  5, types, values, NULL, false, 0) != SPI_OK_UPDATE)
-			elog(ERROR, "could not execute a statement on perfopt.insert_spool");
-		row->again = SPI_processed > 0;
-		SPI_finish();
-		become_caller(caller);
+		row->verdict = (BatchVerdict)
+		{
+			.action = BATCH_REJECTED,.sqlerrcode = error->sqlerrcode,
+				.message = error->message,.detail = error->detail,
+				.constraint = error->constraint_name
+		};
+		row->again = !batch_is_of_a_row(error->sqlerrcode) && attempts < MAX_ATTEMPTS;
+		if (row->again)
+			again[num_again++] = *row;
+		else
+			batch_note_rejected(row->target, row->payload, &row->verdict);
 	}
-	if (!row->again)
+	if (num_again > 0)
+		note_attempt(role, again, num_again, error->sqlerrcode, error->message);
+}
+
+/*
+ * Processes have ended while they moved rows, maybe this one: it is counted as
+ * tried before that, or rejected when that was often enough.
+ */
+static void
+mark(Oid role, SpoolRow *row)
+{
+	ErrorData	ended = {.sqlerrcode = ERRCODE_INTERNAL_ERROR,
+	.message = "the processes that inserted the row have ended"};
+
+	row->marked = row->attempts < MAX_ATTEMPTS;
+	if (row->marked)
 	{
-		batch_note_rejected(row->target, row->payload, &verdict);
-		row->action = BATCH_REJECTED;
+		SpoolRow	unmarked = *row;
+
+		unmarked.marked = false;
+		note_attempt(role, &unmarked, 1, ended.sqlerrcode, ended.message);
+	}
+	else
+	{
+		failed(role, row, 1, &ended);
+		delete_rows(role, row, 1);
 	}
 }
 
@@ -346,9 +435,13 @@ insert_run(SpoolRow *rows, int num)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		int			nest_level = NewGUCNestLevel();
+
 		batch_insert_jsonb_rows(rows[0].target, payloads, num, verdicts);
+		/* what triggers have set, such as the role, is not for the next table */
+		AtEOXact_GUC(false, nest_level);
 		for (int i = 0; i < num; i++)
-			rows[i].action = verdicts[i].action;
+			rows[i].verdict = verdicts[i];
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -369,12 +462,38 @@ insert_run(SpoolRow *rows, int num)
 }
 
 /*
- * In a transaction: take rows of the role out of the spool, and insert them.
- * rows has place for max_rows, and when an error is thrown, the first of them
- * in it.  Returns how many there were.
+ * The rows for a table could not be inserted together, for this error.  Each is
+ * by itself, unless it is the table that is locked: that would take all of them
+ * as long.
+ */
+static void
+insert_one_by_one(Oid role, SpoolRow *rows, int num, ErrorData *error)
+{
+	if (num == 1 ||
+		(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
+		 !ConditionalLockRelationOid(rows[0].target, RowExclusiveLock)))
+	{
+		failed(role, rows, num, error);
+		return;
+	}
+	for (int i = 0; i < num; i++)
+	{
+		if (error && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			(void) set_config_option("lock_timeout", BUFFER_LATER_LOCK_TIMEOUT, PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		error = insert_run(rows + i, 1);
+		if (error)
+			failed(role, rows + i, 1, error);
+	}
+}
+
+/*
+ * In a transaction: take rows of the role out of the spool, and insert them, or
+ * mark one.  rows has place for BUFFER_MAX_FLUSH, and when an error is thrown,
+ * the first of them in it.  Returns how many there were.
  */
 int
-buffer_spool_move(Oid role, int max_rows, SpoolRow *rows)
+buffer_spool_move(Oid role, SpoolTake take, SpoolRow *rows)
 {
 	Oid			schema = get_namespace_oid("perfopt", true);
 	int			num;
@@ -383,9 +502,14 @@ buffer_spool_move(Oid role, int max_rows, SpoolRow *rows)
 	/* the extension may have been dropped meanwhile */
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("insert_spool", schema)))
 		return 0;
-	num = take_rows(role, max_rows, rows);
+	num = take_rows(role, take, rows);
 	if (num == 0)
 		return 0;
+	if (take == SPOOL_MARK_ONE)
+	{
+		mark(role, &rows[0]);
+		return 1;
+	}
 	PERFOPT_STOP_POINT("buffer-spool-taken");
 	for (int i = 0; i < num; i = end)
 	{
@@ -394,13 +518,8 @@ buffer_spool_move(Oid role, int max_rows, SpoolRow *rows)
 		for (end = i + 1; end < num && rows[end].target == rows[i].target; end++)
 			;
 		error = insert_run(rows + i, end - i);
-		for (int row = i; error && row < end; row++)
-		{
-			ErrorData  *row_error = end - i == 1 ? error : insert_run(rows + row, 1);
-
-			if (row_error)
-				failed(role, rows + row, row_error);
-		}
+		if (error)
+			insert_one_by_one(role, rows + i, end - i, error);
 	}
 	delete_rows(role, rows, num);
 	PERFOPT_STOP_POINT("buffer-spool-inserted");
@@ -411,7 +530,7 @@ buffer_spool_move(Oid role, int max_rows, SpoolRow *rows)
 void
 buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error)
 {
-	failed(role, row, error);
+	failed(role, row, 1, error);
 	if (!row->again)
 		delete_rows(role, row, 1);
 }
@@ -515,14 +634,16 @@ look_after(void)
 	{
 		BufferOwner *owner = buffer_owner(i);
 		bool		rows;
+		bool		running;
 
 		place.owner = i;
 		LWLockAcquire(buffer_owner_lock(i), LW_SHARED);
 		place.database = owner->database;
 		place.role = owner->role;
-		rows = pg_atomic_read_u32(&owner->blocks) > 0 && owner->flusher != FLUSHER_RUNNING;
+		rows = pg_atomic_read_u32(&owner->blocks) > 0;
+		running = owner->flusher == FLUSHER_RUNNING;
 		LWLockRelease(buffer_owner_lock(i));
-		if (!OidIsValid(place.database) || !rows)
+		if (!OidIsValid(place.database) || running)
 			continue;
 		if (!SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(place.database)) ||
 			!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(place.role)))
@@ -534,7 +655,7 @@ look_after(void)
 						(errmsg(INT64_FORMAT " buffered rows of role with OID %u in database with OID %u are lost: one of the two does not exist",
 								lost, place.role, place.database)));
 		}
-		else if (place.database == MyDatabaseId &&
+		else if (rows && place.database == MyDatabaseId &&
 				 (error = see_to_flusher(&place, false)) != NULL && first_error == NULL)
 			first_error = error;
 	}

@@ -56,7 +56,7 @@ foreach my $mode ('lossy', 'durable')
 	is(sql(qq{SELECT inserted, rejected, lost FROM perfopt.insert_buffers WHERE target = 'load' AND mode = '$mode'}), '994|6|0', '... and counted');
 }
 
-# The same from 16 clients, each of which gets its own verdict
+# The same from four clients, each of which gets its own verdict
 sql('TRUNCATE load; SELECT perfopt.delete_rejected_rows()');
 sql(q{INSERT INTO load VALUES (1, 1, 1, 'x')});
 my $script = "$scratch/ack.sql";
@@ -176,6 +176,153 @@ is(sql('SELECT count(*) FROM t', 'restored'), '2', '... and has kept what was bu
 sql(q{SELECT perfopt.buffer_insert('t', jsonb_build_object('id', i), 'lossy') FROM generate_series(1, 50) i}, 'restored');
 sql('DROP DATABASE restored');
 wait_until(q{SELECT count(*) = 0 FROM perfopt.list_insert_buffers() WHERE waiting > 0}, 'DROP DATABASE is not held up, and leaves nothing behind');
+
+# A role that a trigger has left in the session is not that of other rows
+sub as { my ($role, $sql) = @_; return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]); }
+sql(q{
+	CREATE ROLE member LOGIN NOINHERIT; CREATE ROLE chief; GRANT chief TO member;
+	CREATE TABLE led (id int, who text DEFAULT current_user); GRANT INSERT ON led TO member, chief;
+	CREATE TABLE promoting (id int); GRANT INSERT ON promoting TO member;
+	CREATE FUNCTION become_chief() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('role', 'chief', false); RETURN new; END $$;
+	CREATE TRIGGER promotes BEFORE INSERT ON promoting FOR EACH ROW EXECUTE FUNCTION become_chief();
+	CREATE CONSTRAINT TRIGGER promotes_late AFTER INSERT ON promoting DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION become_chief()});
+as('member', q{SELECT perfopt.buffer_insert('promoting', '{"id": 1}'); SELECT perfopt.buffer_insert('led', '{"id": 1}')});
+as('member', q{BEGIN; SELECT perfopt.buffer_insert('promoting', '{"id": 2}', 'durable'), perfopt.buffer_insert('led', '{"id": 2}', 'durable'); COMMIT; SELECT perfopt.flush()});
+as('member', q{SELECT perfopt.buffer_insert('led', '{"id": 3}')});
+is(sql('SELECT id, who FROM led ORDER BY id'), "1|member\n2|member\n3|member", 'SET ROLE in a trigger is not for other rows');
+sql('ALTER ROLE member SET role = chief');
+sql(q{SELECT pg_terminate_backend(flusher_pid) FROM perfopt.insert_buffers WHERE rolname = 'member'});
+wait_until(q{SELECT count(*) = 0 FROM perfopt.insert_buffers WHERE rolname = 'member' AND flusher_pid IS NOT NULL}, 'a new process');
+sql(q{SET SESSION AUTHORIZATION member; SELECT perfopt.buffer_insert('led', '{"id": 4}')});
+is(sql('SELECT who FROM led WHERE id = 4'), 'member', '... nor is one that a login would set');
+sql('ALTER ROLE member RESET role');
+
+# Durable rows of others are not shown
+sql(q{SELECT stop_point_set('buffer-spool-taken', 'wait')});
+as('member', q{SELECT perfopt.buffer_insert('led', '{"id": 5}', 'durable')});
+is(sql(q{SELECT waiting FROM perfopt.insert_buffers WHERE rolname = 'member' AND mode = 'durable' AND target = 'led'}), '1', 'a superuser sees a waiting durable row');
+is(as('writer', q{SELECT count(*) FROM perfopt.insert_buffers WHERE rolname <> 'writer'}), '0', '... another role does not');
+sql(q{SELECT stop_point_clear('buffer-spool-taken')});
+sql('SELECT perfopt.flush()');
+
+# The process does not grow
+sub memory
+{
+	my $offset = -s $node->logfile;
+	my $pid = sql(q{SELECT max(flusher_pid) FROM perfopt.insert_buffers WHERE rolname = 'postgres' AND flusher_pid IS NOT NULL});
+	sql("SELECT pg_log_backend_memory_contexts($pid)");
+	for (1 .. 100)
+	{
+		slurp_file($node->logfile, $offset) =~ /\[$pid\] LOG:  Grand total: (\d+) bytes/ and return $1;
+		sql('SELECT pg_sleep(0.1)');	# between two looks
+	}
+	return undef;
+}
+sql(q{CREATE TABLE wide (filler text)});
+my $wide = q{SELECT count(perfopt.buffer_insert('wide', jsonb_build_object('filler', repeat('x', 20000)))) FROM generate_series(1, };
+sql("$wide 20)");
+my $memory_before = memory();
+sql("$wide 500)");
+cmp_ok(memory() - $memory_before, '<', 1024 * 1024, 'five hundred flushes leave no memory behind');
+
+# An acknowledged row is replicated where the server is to wait for that
+sql(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()});
+wait_until(q{SELECT current_setting('synchronous_standby_names') = 'nobody'}, 'a standby that is not there');
+my $replicated = start([ 'psql', '-X', '-At', '-p', $node->port, '-h', $node->host, '-c', q{SELECT perfopt.buffer_insert('wide', '{"filler": "replicated"}')}, 'postgres' ], '>', \my $replicated_out, '2>', \my $replicated_err);
+wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'SyncRep'}, '... is waited for');
+sql(q{SET synchronous_commit = local; SELECT pg_cancel_backend(pid), pg_sleep(0.5) FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'SyncRep'});
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'SyncRep'}), '1', '... a cancel does not end that');
+sql(q{SET synchronous_commit = local; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'SyncRep'});
+$replicated->finish;
+like($replicated_err, qr/may not be replicated/, '... where it has to end, the row is not acknowledged');
+sql(q{SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()});
+wait_until(q{SELECT current_setting('synchronous_standby_names') = ''}, '... no longer');
+
+# A row that ends its process, in time when that is told to go
+sql(q{
+	CREATE TABLE deadly (id int);
+	CREATE FUNCTION end_process() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF new.id = 13 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(55); END IF; RETURN new; END $$;
+	CREATE TRIGGER ends BEFORE INSERT ON deadly FOR EACH ROW EXECUTE FUNCTION end_process()});
+my $began = time;
+my $died = start([ 'psql', '-X', '-p', $node->port, '-h', $node->host, '-c', q{SELECT perfopt.buffer_insert('deadly', jsonb_build_object('id', i), 'durable') FROM generate_series(12, 14) i}, '-c', 'SELECT perfopt.flush()', 'postgres' ], '>', \my $died_out, '2>', \my $died_err);
+wait_until('SELECT count(*) = 2 FROM deadly', 'durable rows around one that ends its process');
+cmp_ok(time - $began, '<', 20, '... soon');
+$died->finish;
+like(sql(q{SELECT payload->>'id', attempts FROM perfopt.insert_spool}), qr/^13\|[1-4]$/, '... which is counted');
+sql(q{UPDATE perfopt.insert_spool SET attempts = 5, next_attempt_at = '-infinity'; SELECT perfopt.delete_rejected_rows()});
+sql('SELECT perfopt.flush()');
+wait_until(q{SELECT count(*) = 1 FROM perfopt.rejected_rows WHERE payload->>'id' = '13'}, '... and not for ever');
+is(sql('SELECT count(*) FROM perfopt.insert_spool'), '0', 'the spool is empty');
+like(sql(q{SELECT last_error FROM perfopt.insert_buffers WHERE target = 'deadly' AND mode = 'durable'}), qr/ended/, '... its error is shown');
+
+# In mode lossy, too
+sql(q{SELECT perfopt.delete_rejected_rows(); TRUNCATE deadly;
+	SELECT perfopt.buffer_insert('deadly', jsonb_build_object('id', i), 'lossy') FROM generate_series(12, 14) i});
+is(sql('SELECT perfopt.flush(); SELECT string_agg(id::text, \',\' ORDER BY id) FROM deadly'), "3\n12,14", 'rows in memory around one that ends its process');
+is(sql(q{SELECT payload->>'id', message FROM perfopt.rejected_rows WHERE target = 'public.deadly'}), '13|the processes that inserted the row have ended', '... which is tried three times');
+
+# A table that is locked does not keep the rows of others
+sql(q{CREATE TABLE locked (id int); CREATE TABLE free (id int);
+	SELECT perfopt.buffer_insert('locked', jsonb_build_object('id', i), 'durable') FROM generate_series(1, 20) i;
+	SELECT perfopt.buffer_insert('free', '{"id": 1}', 'durable')});
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE locked IN SHARE MODE');
+$began = time;
+sql('SELECT perfopt.flush()');
+cmp_ok(time - $began, '<', 10, 'a locked table is waited for once');
+is(sql('SELECT count(*), min(attempts) > 0 FROM perfopt.insert_spool; SELECT count(*) FROM free'), "20|t\n1", '... rows for another one are in');
+$locker->query_safe('ROLLBACK');
+$locker->quit;
+sql(q{UPDATE perfopt.insert_spool SET next_attempt_at = '-infinity'});
+sql('SELECT perfopt.flush()');
+is(sql('SELECT count(*) FROM locked'), '20', '... and those when it is free');
+
+# All of a table's lock holders
+sql(q{SELECT perfopt.buffer_insert('locked', '{"id": 21}', 'lossy')});
+($code, $out, $err) = $node->psql('postgres', q{BEGIN; LOCK TABLE locked IN SHARE MODE; SELECT perfopt.flush()});
+like($err, qr/that this transaction has locked/, 'flush() of all tables sees the locks of its caller');
+is(sql(q{SELECT perfopt.flush(); SELECT count(*) FROM locked}), "1\n21", '... and rejects nothing');
+
+# Large rows go in flushes of some megabytes
+sql(q{CREATE TABLE large (filler text)});
+sql(q{SELECT stop_point_set('buffer-spool-taken', 'wait')});
+sql(q{SELECT perfopt.buffer_insert('free', '{"id": 2}', 'durable')});
+my $large = start([ 'psql', '-X', '-p', $node->port, '-h', $node->host, '-c', 'SELECT perfopt.flush()', 'postgres' ], '>', \my $large_out);
+wait_until(q{SELECT stop_point_waiters('buffer-spool-taken') = 1}, 'a flush');
+sql(q{SELECT perfopt.buffer_insert('large', jsonb_build_object('filler', repeat('x', 1000000)), 'durable') FROM generate_series(1, 10) i});
+sql(q{SELECT stop_point_clear('buffer-spool-taken')});
+$large->finish;
+sql('SELECT perfopt.flush()');
+is(sql(q{SELECT count(*) FROM large; SELECT flushes FROM perfopt.insert_buffers WHERE target = 'large'}), "10\n2", 'large rows are taken a few at a time');
+
+# A role that is dropped before its rows have a process
+sql(q{CREATE ROLE gone LOGIN; GRANT INSERT ON free TO gone});
+wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'perfopt buffer'}, 'no flusher');
+sql(q{SELECT stop_point_set('job-starting', 'wait')});
+as('gone', q{SELECT perfopt.buffer_insert('free', '{"id": 3}', 'lossy')});
+sql('REVOKE INSERT ON free FROM gone; DROP ROLE gone');
+sql(q{SELECT stop_point_clear('job-starting')});
+is($node->psql('postgres', 'SELECT perfopt.flush()'), 0, 'flush() goes on without a role that was dropped');
+wait_until(q{SELECT coalesce(sum(waiting), 0) = 0 FROM perfopt.insert_buffers}, '... whose rows go');
+
+# Rows that take long do not keep the only process from others
+sql(q{
+	CREATE TABLE slow (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+	CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN new; END';
+	CREATE TRIGGER sleeps BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION sleep();
+	ALTER SYSTEM SET perfopt.max_workers = 1});
+$node->restart;
+sql(q{SELECT perfopt.buffer_insert('slow', jsonb_build_object('id', i % 8), 'lossy') FROM generate_series(1, 9) i});
+my $slow = start([ 'psql', '-X', '-At', '-p', $node->port, '-h', $node->host, '-c', 'SELECT perfopt.flush()', 'postgres' ], '>', \my $slow_out);
+wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'PgSleep'}, 'rows that take long');
+is(as('writer', q{SELECT perfopt.buffer_insert('written', '{"id": 10}')}), 'inserted', '... another role gets its turn');
+cmp_ok(sql('SELECT count(*) FROM slow'), '<', 8, '... before they are done');
+$slow->finish;
+is($slow_out, "9\n", '... they are, after that');
+is(sql(q{SELECT count(*) FROM slow; SELECT inserted, rejected, lost FROM perfopt.insert_buffers WHERE target = 'slow'}), "8\n8|1|0", '... each once');
+sql('ALTER SYSTEM RESET perfopt.max_workers');
+$node->restart;
 
 # A standby
 $node->backup('backup');
