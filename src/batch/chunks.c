@@ -39,11 +39,13 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "common/compat.h"
+#include "common/shmem.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 static const char *const own_settings[][2] = {
 	{"search_path", "pg_catalog, pg_temp"},
@@ -150,6 +152,34 @@ chunks_apply_settings(const char *settings)
 	}
 }
 
+static TimestampTz *booted;		/* in shared memory, which a crash makes anew */
+
+static Size
+area_size(void)
+{
+	return sizeof(*booted);
+}
+
+static void
+attach(void *area, LWLockPadded *locks, bool found)
+{
+	booted = area;
+	if (!found)
+		*booted = GetCurrentTimestamp();
+}
+
+static const PerfoptShmemPart part = {
+	.name = "batch_chunks",
+	.area_size = area_size,
+	.init = attach
+};
+
+TimestampTz
+chunks_booted(void)
+{
+	return *booted;
+}
+
 void
 chunks_set_seat(LOCKTAG *tag, int64 job, int seat)
 {
@@ -167,5 +197,6 @@ chunks_origin(void)
 void
 batch_chunks_init(void)
 {
+	perfopt_shmem_register(&part);
 	chunks_duty_init();
 }

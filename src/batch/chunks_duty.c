@@ -89,16 +89,32 @@ release_ended(void)
 	}
 }
 
+/*
+ * So many chunks a run.  As a job may lose them over several runs, it is first
+ * put into a state from which it cannot be resumed.  What others have locked is
+ * left to a later run.
+ */
+#define FORGOTTEN	"(state NOT IN ('running', 'paused') AND finished_at < now() - interval '7 days'" \
+					" OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = j.role))"
+
 static void
 forget(void)
 {
 	connect_spi();
+	chunks_execute(SPI_OK_UPDATE,
+				   "UPDATE perfopt.batch_job SET state = 'cancelled' WHERE id = ANY (ARRAY("
+				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state <> 'cancelled'"
+				   "  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
+	chunks_execute(SPI_OK_DELETE,
+				   "DELETE FROM perfopt.batch_chunk WHERE id = ANY (ARRAY("
+				   " SELECT k.id FROM perfopt.batch_chunk k WHERE k.job = ANY (ARRAY("
+				   "   SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state = 'cancelled'))"
+				   "  LIMIT 10000 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	chunks_execute(SPI_OK_DELETE,
 				   "DELETE FROM perfopt.batch_job WHERE id = ANY (ARRAY("
-				   " SELECT id FROM perfopt.batch_job j"
-				   "  WHERE finished_at < now() - interval '7 days'"
-				   "     OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = j.role)"
-				   "  LIMIT 10 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
+				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state = 'cancelled'"
+				   "    AND NOT EXISTS (SELECT FROM perfopt.batch_chunk k WHERE k.job = j.id)"
+				   "  LIMIT 1000 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	SPI_finish();
 }
 
@@ -130,7 +146,7 @@ running_jobs(void)
 				   "SELECT id, role::oid, workers, (SELECT count(*)::int FROM pg_locks l"
 				   "  WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::regclass"
 				   "    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-				   "    AND l.objid = (id % 4294967296)::text::oid)"
+				   "    AND l.objid = (id % 4294967296)::text::oid AND l.objsubid < 1000)"
 				   " FROM perfopt.batch_job WHERE state = 'running' ORDER BY id",
 				   0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -201,7 +217,6 @@ look_after_jobs(void)
 	ListCell   *lc;
 
 	release_ended();
-	forget();
 	pause_restored();
 	jobs = running_jobs();
 	foreach(lc, jobs)
@@ -214,6 +229,10 @@ look_after_jobs(void)
 		while (more-- > 0 && submit(wanted))
 			;
 	}
+
+	/* last: nobody's rows keep others' jobs from being looked after */
+	perfopt_duty_next_transaction();
+	forget();
 }
 
 void

@@ -9,6 +9,7 @@
 
 #include "access/attnum.h"
 #include "executor/spi.h"
+#include "datatype/timestamp.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/rel.h"
@@ -34,8 +35,16 @@ extern char *chunks_capture_settings(void);
 /* They hold until the end of the transaction. */
 extern void chunks_apply_settings(const char *settings);
 
-/* One of the places for a process at work on the job, and who is asked. */
+/*
+ * One of the places for a process at work on the job, from 0 on.  The last one
+ * is for who runs a chunk at which the server has crashed, besides his own.
+ */
+#define CHUNKS_MAX_WORKERS	1000
+#define CHUNKS_SUSPECT_SEAT	CHUNKS_MAX_WORKERS
 extern void chunks_set_seat(LOCKTAG *tag, int64 job, int seat);
+
+/* When this run of the server began, after a crash or otherwise. */
+extern TimestampTz chunks_booted(void);
 
 /* This server and database; a dump restored elsewhere finds another one. */
 extern char *chunks_origin(void);
@@ -64,7 +73,9 @@ extern ChunkKey *chunk_key_make(Relation rel, ArrayType *names);
 
 extern ArrayType *chunk_key_names(const ChunkKey *key);
 extern ArrayType *chunk_bound_to_array(const ChunkKey *key, ChunkBound bound);
-extern ChunkBound chunk_bound_from_array(ArrayType *array);
+
+/* Raises an error unless there are as many values as the key has columns. */
+extern ChunkBound chunk_bound_from_array(ArrayType *array, int num_columns);
 
 /* "the row's key is within bounds", which are parameters 1 to 2 * num. */
 extern char *chunk_key_condition(const ChunkKey *key);
@@ -105,6 +116,7 @@ typedef struct ChunkJob
 	Oid			target;
 	Oid			target_file;	/* of one cut by ctid */
 	ArrayType  *key_names;
+	int			num_columns;	/* of the key */
 	char	   *statement;
 	char	   *settings;
 	int			batch_size;
@@ -119,6 +131,8 @@ typedef struct ChunkJob
 	ChunkBound	position;
 	int			chunk_size;
 	bool		exhausted;
+	TimestampTz booted;			/* 0: never */
+	int			deaths;
 	char	   *origin;
 } ChunkJob;
 

@@ -302,7 +302,7 @@ static int64
 make_job(FunctionCallInfo fcinfo)
 {
 	int			batch_size = int_argument(fcinfo, ARG_BATCH_SIZE, "batch_size", 1, 10000000);
-	int			workers = int_argument(fcinfo, ARG_WORKERS, "workers", 1, 1000);
+	int			workers = int_argument(fcinfo, ARG_WORKERS, "workers", 1, CHUNKS_MAX_WORKERS);
 	int			max_attempts = int_argument(fcinfo, ARG_MAX_ATTEMPTS, "max_attempts", 1, 1000);
 	int			max_failed = int_argument(fcinfo, ARG_MAX_FAILED, "max_failed", 0, INT_MAX);
 	double		chunk_ms = interval_argument(fcinfo, ARG_CHUNK_DURATION, "chunk_duration", 1000);
@@ -400,7 +400,7 @@ chunk_job_read(int64 id, bool lock)
 	MemoryContext old_context;
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(id)};
-	Datum		column[23];
+	Datum		column[25];
 	bool		isnull[lengthof(column)];
 	ChunkJob   *job;
 
@@ -408,7 +408,7 @@ chunk_job_read(int64 id, bool lock)
 				   psprintf("SELECT id, role::oid, state, sqlstate, message, target::oid, target_file,"
 							" key, statement, settings, batch_size, workers, chunk_ms, lock_ms, lag_ms,"
 							" max_attempts, max_failed, estimated_rows, last_key, position, chunk_size,"
-							" exhausted, origin FROM perfopt.batch_job WHERE id = $1%s",
+							" exhausted, origin, booted, deaths FROM perfopt.batch_job WHERE id = $1%s",
 							lock ? " FOR NO KEY UPDATE" : ""),
 				   1, types, values, NULL);
 	if (SPI_processed == 0)
@@ -425,6 +425,7 @@ chunk_job_read(int64 id, bool lock)
 	job->target = DatumGetObjectId(column[5]);
 	job->target_file = isnull[6] ? InvalidOid : DatumGetObjectId(column[6]);
 	job->key_names = DatumGetArrayTypePCopy(column[7]);
+	job->num_columns = ArrayGetNItems(ARR_NDIM(job->key_names), ARR_DIMS(job->key_names));
 	job->statement = TextDatumGetCString(column[8]);
 	job->settings = TextDatumGetCString(column[9]);
 	job->batch_size = DatumGetInt32(column[10]);
@@ -435,11 +436,15 @@ chunk_job_read(int64 id, bool lock)
 	job->max_attempts = DatumGetInt32(column[15]);
 	job->max_failed = DatumGetInt32(column[16]);
 	job->estimated_rows = DatumGetFloat8(column[17]);
-	job->last = isnull[18] ? NULL : chunk_bound_from_array(DatumGetArrayTypeP(column[18]));
-	job->position = isnull[19] ? NULL : chunk_bound_from_array(DatumGetArrayTypeP(column[19]));
+	job->last = isnull[18] ? NULL :
+		chunk_bound_from_array(DatumGetArrayTypeP(column[18]), job->num_columns);
+	job->position = isnull[19] ? NULL :
+		chunk_bound_from_array(DatumGetArrayTypeP(column[19]), job->num_columns);
 	job->chunk_size = DatumGetInt32(column[20]);
 	job->exhausted = DatumGetBool(column[21]);
 	job->origin = TextDatumGetCString(column[22]);
+	job->booted = isnull[23] ? 0 : DatumGetTimestampTz(column[23]);
+	job->deaths = DatumGetInt32(column[24]);
 	MemoryContextSwitchTo(old_context);
 	SPI_freetuptable(SPI_tuptable);
 	return job;
@@ -642,15 +647,23 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	if (retry_failed && strcmp(job->state, "cancelled") != 0)
 	{
 		chunks_execute(SPI_OK_UPDATE,
-					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0, begun = 0,"
+					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0,"
+					   " booted = NULL, deaths = 0,"
 					   " next_attempt_at = clock_timestamp()"
 					   " WHERE job = $1 AND state = 'failed'", 1, types, values, NULL);
 		retried = SPI_processed;
 	}
 	if (strcmp(job->state, "paused") != 0 && strcmp(job->state, "failed") != 0 && retried == 0)
 		wrong_state(job);
+	/* what ended meanwhile was not at work; but those that are finish */
+	chunks_execute(SPI_OK_UPDATE,
+				   "UPDATE perfopt.batch_chunk SET booted = NULL, deaths = 0 WHERE id = ANY (ARRAY("
+				   " SELECT id FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending'"
+				   "    AND (booted IS NOT NULL OR deaths > 0) FOR NO KEY UPDATE SKIP LOCKED))",
+				   1, types, values, NULL);
 	end_change(job->id, level,
-			   "UPDATE perfopt.batch_job SET state = 'running', origin = $2, sqlstate = NULL,"
+			   "UPDATE perfopt.batch_job SET state = 'running', booted = NULL, deaths = 0,"
+			   " origin = $2, sqlstate = NULL,"
 			   " message = NULL, finished_at = NULL, resumed_at = clock_timestamp()"
 			   " WHERE id = $1");
 	PG_RETURN_VOID();

@@ -255,7 +255,7 @@ chunk_bound_to_array(const ChunkKey *key, ChunkBound bound)
 }
 
 ChunkBound
-chunk_bound_from_array(ArrayType *array)
+chunk_bound_from_array(ArrayType *array, int num_columns)
 {
 	Datum	   *texts;
 	bool	   *nulls;
@@ -263,9 +263,19 @@ chunk_bound_from_array(ArrayType *array)
 	ChunkBound	bound;
 
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &num);
-	bound = palloc(sizeof(char *) * Max(num, 1));
+	if (num != num_columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("a key of %d columns is given %d values", num_columns, num)));
+	bound = palloc(sizeof(char *) * num);
 	for (int i = 0; i < num; i++)
-		bound[i] = nulls[i] ? "" : TextDatumGetCString(texts[i]);
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a value of the key is null")));
+		bound[i] = TextDatumGetCString(texts[i]);
+	}
 	return bound;
 }
 
@@ -409,7 +419,7 @@ read_ctid(ChunkBound bound, BlockNumber *block, OffsetNumber *offset)
 	unsigned int b;
 	unsigned int o;
 
-	if (sscanf(bound[0], "(%u,%u)", &b, &o) != 2)
+	if (sscanf(bound[0], "(%u,%u)", &b, &o) != 2 || b > MaxBlockNumber || o > PG_UINT16_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("\"%s\" is no ctid", bound[0])));
