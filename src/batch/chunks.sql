@@ -8,6 +8,7 @@ CREATE TABLE perfopt.batch_job (
     target_name text NOT NULL,
     target_file oid,
     key name[] NOT NULL,
+    key_types text[] NOT NULL,
     statement text NOT NULL,
     settings text NOT NULL,
     -- limits are those of run_in_batches(), as roles could insert rows without it
@@ -37,7 +38,8 @@ CREATE TABLE perfopt.batch_job (
     sqlstate text CHECK (sqlstate OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}$'),
     message text,
     UNIQUE (id, role),
-    CHECK (pg_catalog.cardinality(key) BETWEEN 1 AND 32 AND pg_catalog.array_position(key, NULL) IS NULL),
+    CHECK (pg_catalog.cardinality(key) BETWEEN 1 AND 32 AND pg_catalog.array_position(key, NULL) IS NULL
+        AND pg_catalog.cardinality(key_types) = pg_catalog.cardinality(key)),
     CHECK (pg_catalog.cardinality(last_key) = pg_catalog.cardinality(key)
         AND pg_catalog.array_position(last_key, NULL) IS NULL),
     CHECK (pg_catalog.cardinality(position) = pg_catalog.cardinality(key)
@@ -49,6 +51,7 @@ COMMENT ON TABLE perfopt.batch_job IS
 COMMENT ON COLUMN perfopt.batch_job.role IS 'who called, and as whom the statement is run';
 COMMENT ON COLUMN perfopt.batch_job.target_file IS 'of a table cut by ctid: its file, as rows have other ctids when it is written anew';
 COMMENT ON COLUMN perfopt.batch_job.key IS 'columns by whose order the table is cut, or {ctid}';
+COMMENT ON COLUMN perfopt.batch_job.key_types IS 'their types and collations, on which the order depends';
 COMMENT ON COLUMN perfopt.batch_job.settings IS 'settings the statement is run under, name=value, a line each';
 COMMENT ON COLUMN perfopt.batch_job.last_key IS 'the last key when the job began: later ones are not worked on';
 COMMENT ON COLUMN perfopt.batch_job.origin IS 'server and database the job was last started in; it is paused where it was restored from a dump';
@@ -111,7 +114,7 @@ COMMENT ON POLICY batch_chunk_stats ON perfopt.batch_chunk IS 'Who may see all s
 -- bypass the policies.  But for SELECT nothing on a whole table, which would
 -- allow LOCK TABLE.
 GRANT SELECT,
-      INSERT (target, target_name, target_file, key, statement, settings, batch_size, workers, chunk_ms, lock_ms,
+      INSERT (target, target_name, target_file, key, key_types, statement, settings, batch_size, workers, chunk_ms, lock_ms,
               lag_ms, max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size),
       UPDATE (state, resumed_at, finished_at, position, exhausted, booted, deaths, chunk_size, sqlstate, message, origin)
     ON perfopt.batch_job TO PUBLIC;

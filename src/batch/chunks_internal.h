@@ -62,6 +62,8 @@ typedef struct ChunkKey
 	char	  **names;
 	AttrNumber *attnums;
 	Oid		   *types;
+	char	  **type_names;		/* with modifiers and collations */
+	bool		generated;		/* a column is computed from others */
 	char	   *operators;		/* the schema of the key's operators, quoted */
 } ChunkKey;
 
@@ -114,8 +116,10 @@ typedef struct ChunkJob
 	char	   *sqlstate;
 	char	   *message;
 	Oid			target;
+	char	   *target_name;	/* quoted, with schema */
 	Oid			target_file;	/* of one cut by ctid */
 	ArrayType  *key_names;
+	ChunkBound	key_types;
 	int			num_columns;	/* of the key */
 	char	   *statement;
 	char	   *settings;
@@ -143,8 +147,11 @@ typedef struct ChunkJob
 extern ChunkJob *chunk_job_read(int64 id, bool lock);
 extern void chunk_no_such_job(int64 id);
 
-/* Its table, locked; raises errors when it is gone or no longer what it was. */
-extern Relation chunk_job_open(const ChunkJob *job);
+/*
+ * The key of its table, which is locked.  Raises errors when the table is gone,
+ * or no longer what it was.
+ */
+extern ChunkKey *chunk_job_open(const ChunkJob *job);
 
 /* Raise what the statement fails with before it sees a row. */
 extern void chunk_explain(const ChunkKey *key, const char *statement,
@@ -160,8 +167,11 @@ extern void chunk_explain(const ChunkKey *key, const char *statement,
  */
 extern void chunks_work(int64 job, bool helper);
 
-/* chunks_lag.c: is a standby behind what was written max_ms ago? */
-extern void chunks_lag_note(void);
+/*
+ * chunks_lag.c: is a standby behind what was written max_ms ago, or before
+ * chunks_lag_begin()?  To be asked before each chunk.
+ */
+extern void chunks_lag_begin(void);
 extern bool chunks_lag_exceeds(double max_ms);
 
 /* chunks_duty.c */

@@ -31,7 +31,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "batch/batch_internal.h"
 #include "batch/chunks_internal.h"
@@ -339,16 +338,10 @@ choose_chunk(Work *work)
 static ChunkKey *
 enter_job(ChunkJob *job)
 {
-	Relation	rel;
-	ChunkKey   *key;
-
 	chunks_apply_settings(job->settings);
 	(void) set_config_option("lock_timeout", psprintf("%d", job->lock_ms), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	rel = chunk_job_open(job);
-	key = chunk_key_make(rel, job->key_names);
-	relation_close(rel, NoLock);
-	return key;
+	return chunk_job_open(job);
 }
 
 /* Take a chunk, run it, and mark it done. */
@@ -926,7 +919,7 @@ chunks_work(int64 job_id, bool helper)
 	if (work.nested && SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	commit(&work);
-	chunks_lag_note();
+	chunks_lag_begin();
 
 	for (;;)
 	{
@@ -937,7 +930,6 @@ chunks_work(int64 job_id, bool helper)
 			chunk_no_such_job(job_id);
 		if (work.error == NULL && work.result == STEP_OVER && strcmp(work.job->state, "running") != 0)
 			break;
-		chunks_lag_note();
 		if (helper && work.reserved == 0 &&
 			(work.result == STEP_NO_SEAT || should_leave(start, !busy)))
 			break;

@@ -158,7 +158,7 @@ sub forged
 {
 	my %column = (target => q{'bobs'}, target_name => q{'public.bobs'}, key => q{'{id}'}, statement => q{'SELECT $1, $2'},
 		settings => q{''}, batch_size => 1, workers => 1, chunk_ms => 1, lock_ms => 1, max_attempts => 1, max_failed => 0,
-		last_key => q{'{1}'}, estimated_rows => 1, origin => "'$origin'", chunk_size => 1, @_);
+		last_key => q{'{1}'}, estimated_rows => 1, origin => "'$origin'", chunk_size => 1, key_types => q{'{integer}'}, @_);
 	my @columns = sort keys %column;
 	return 'INSERT INTO perfopt.batch_job (' . join(', ', @columns) . ') VALUES (' . join(', ', map { $column{$_} } @columns) . ')';
 }
@@ -245,6 +245,17 @@ $session->quit;
 as('alice', 'VACUUM FULL plain');
 as('alice', "SELECT perfopt.batch_resume($job)");
 wait_until("SELECT state = 'failed' AND last_error LIKE '%written anew%' FROM perfopt.batch_jobs WHERE id = $job", 'a table cut by ctid must not be rewritten');
+
+# What the order depends on must stay; as must the name
+foreach my $change ([ 'ALTER TABLE turned ALTER id TYPE text COLLATE "C"', 'column "id" of the key was integer when the job began, and is pg_catalog.text COLLATE pg_catalog."C" now' ],
+	[ 'ALTER TABLE turned RENAME TO turned_away; CREATE TABLE turned (id int PRIMARY KEY, n int)', 'table public.turned is now called public.turned_away' ])
+{
+	as('alice', 'DROP TABLE IF EXISTS turned, turned_away; CREATE TABLE turned (id int PRIMARY KEY, n int); INSERT INTO turned SELECT i, 0 FROM generate_series(1, 1000) i');
+	$job = as('alice', q{BEGIN; CALL perfopt.run_in_batches('turned', set_list => 'n = n + 1', batch_size => 100, wait => false);
+		SELECT FROM perfopt.batch_pause((SELECT max(id) FROM perfopt.batch_job)); COMMIT});
+	as('alice', $$change[0]);
+	like(error_as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)"), qr/55000: job $job failed: \Q$$change[1]\E/, $$change[0]);
+}
 
 # Row level security: what the role does not see is not done
 as('alice', q{
