@@ -84,6 +84,13 @@ chunks_leave(int level)
 }
 
 void
+chunks_connect(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
 chunks_execute(int expected, const char *sql, int num_args, Oid *types,
 			   Datum *values, const char *nulls)
 {
@@ -132,24 +139,6 @@ chunks_capture_settings(void)
 		appendStringInfo(&buf, "%s=%s\n", variable->name, value);
 	}
 	return buf.data;
-}
-
-void
-chunks_apply_settings(const char *settings)
-{
-	char	   *rest = pstrdup(settings);
-	char	   *line;
-
-	while ((line = strsep(&rest, "\n")) != NULL)
-	{
-		char	   *value = strchr(line, '=');
-
-		if (value == NULL)
-			continue;
-		*value++ = '\0';
-		(void) set_config_option(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	}
 }
 
 static TimestampTz *booted;		/* in shared memory, which a crash makes anew */

@@ -15,7 +15,7 @@ CREATE TABLE perfopt.batch_job (
     batch_size integer NOT NULL CHECK (batch_size BETWEEN 1 AND 10000000),
     workers integer NOT NULL CHECK (workers BETWEEN 1 AND 1000),
     chunk_ms float8 NOT NULL CHECK (chunk_ms BETWEEN 1 AND 1073741823),
-    lock_ms integer NOT NULL CHECK (lock_ms BETWEEN 1 AND 1073741823),
+    lock_ms integer NOT NULL CHECK (lock_ms BETWEEN 0 AND 1073741823),
     lag_ms float8 CHECK (lag_ms BETWEEN 1 AND 1073741823),
     max_attempts integer NOT NULL CHECK (max_attempts BETWEEN 1 AND 1000),
     max_failed integer NOT NULL CHECK (max_failed >= 0),
@@ -88,7 +88,7 @@ CREATE INDEX batch_chunk_job_state ON perfopt.batch_chunk (job, state, id);
 COMMENT ON TABLE perfopt.batch_chunk IS
 'Chunks of the jobs in perfopt.batch_job: the statement was run for those that are done, each in the transaction that marked it so. Each role sees its own.';
 COMMENT ON COLUMN perfopt.batch_chunk.lower_bound IS 'the first key of the chunk; upper_bound has the last one';
-COMMENT ON COLUMN perfopt.batch_chunk.keys IS 'rows of the table within the bounds when the chunk was cut; of tables cut by ctid, an estimate';
+COMMENT ON COLUMN perfopt.batch_chunk.keys IS 'rows of the table within the bounds when the chunk was cut; of a key that is not unique, some more can have the last key; of tables cut by ctid, an estimate';
 COMMENT ON COLUMN perfopt.batch_chunk.attempts IS 'how often it has failed';
 COMMENT ON COLUMN perfopt.batch_chunk.state IS 'pending, done, failed (set aside), or split: two others have its rows';
 COMMENT ON COLUMN perfopt.batch_chunk.booted IS 'start of the server in whose run it was begun; null when nobody is at it';
@@ -135,7 +135,7 @@ CREATE PROCEDURE perfopt.run_in_batches(
         max_failed integer DEFAULT 1000, wait boolean DEFAULT true, INOUT job bigint DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_run_in_batches';
 COMMENT ON PROCEDURE perfopt.run_in_batches(regclass, text, text, text, integer, integer, name[], interval, interval, interval, integer, integer, boolean, bigint) IS
-'Does something to all rows of a table, chunk by chunk, each in a transaction of its own. What: a statement, in which $1 and $2 are the first and the last key of the chunk (of a key of n columns $1 to $n and the next n), or set_list, and where_clause if not all rows are meant: UPDATE target SET set_list WHERE where_clause. Chunks are ranges of key: columns that are NOT NULL and lead an index; by default those of the primary key, else of the shortest unique index; else {ctid}. A chunk has batch_size rows at first, then so many, between 100 and ten times batch_size, as take chunk_duration. This session and background workers, workers in all, work at it as the calling role under its settings, wait at most max_lock_wait for a lock, and pause while a standby is more than max_replication_lag behind. A chunk that fails is tried max_attempts times if it was a lock, a deadlock or the like, then halved down to the single row, which goes to perfopt.batch_failed_chunks, as does a chunk at which the server has crashed three times; the job fails when there are more than max_failed, or when the statement cannot be run at all. Rows that exist when the job begins are done exactly once, whatever is killed; rows added later may be. Returns the id of the job when it is done, or with wait => false at once: then background workers do it, from the commit on. With wait it cannot be called in a transaction block. Cancelled by the client, the job is paused. Raises invalid_parameter_value and the like for arguments, the errors of the statement if it cannot be planned, and when the job has failed its error.';
+'Does something to all rows of a table, chunk by chunk, each in a transaction of its own. What: a statement, in which $1 and $2 are the first and the last key of the chunk (of a key of n columns $1 to $n and the next n), or set_list, and where_clause if not all rows are meant: UPDATE target SET set_list WHERE where_clause. Chunks are ranges of key: columns that are NOT NULL and lead an index, and whose values the statement does not change; by default those of the primary key, else of the shortest unique index; else {ctid}. A chunk has batch_size rows at first, then so many, between 100 and ten times batch_size, as take chunk_duration. This session and background workers, workers in all, work at it as the calling role under its settings, wait at most max_lock_wait for a lock, and pause while a standby is more than max_replication_lag behind. A chunk that fails is tried max_attempts times if it was a lock, a deadlock or the like, then halved down to the single row, which goes to perfopt.batch_failed_chunks, as does a chunk at which the server has crashed three times; the job fails when there are more than max_failed, or when the statement cannot be run at all. Rows that exist when the job begins are done exactly once, whatever is killed; rows added later may be. Returns the id of the job when it is done, or with wait => false at once: then background workers do it, from the commit on. With wait it cannot be called in a transaction block. Cancelled by the client, the job is paused. Raises invalid_parameter_value and the like for arguments, feature_not_supported for a statement seen to move rows to other chunks (what triggers and functions do is not seen), the errors of the statement if it cannot be planned, and when the job has failed its error.';
 
 CREATE PROCEDURE perfopt.batch_wait(job bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_batch_wait';
@@ -150,7 +150,7 @@ COMMENT ON PROCEDURE perfopt.batch_help(bigint) IS
 CREATE FUNCTION perfopt.batch_pause(job bigint) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_batch_pause';
 COMMENT ON FUNCTION perfopt.batch_pause(bigint) IS
-'Has no chunk of the job begun after this transaction''s commit, until perfopt.batch_resume(). Chunks at work are finished. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is not running.';
+'Has no chunk of the job begun after this transaction''s commit, until perfopt.batch_resume(). Chunks at work are finished, and so is one whose transaction had begun just before. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is not running.';
 
 CREATE FUNCTION perfopt.batch_resume(job bigint, retry_failed boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_batch_resume';
@@ -160,7 +160,7 @@ COMMENT ON FUNCTION perfopt.batch_resume(bigint, boolean) IS
 CREATE FUNCTION perfopt.batch_cancel(job bigint) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_batch_cancel';
 COMMENT ON FUNCTION perfopt.batch_cancel(bigint) IS
-'Ends the job for good with this transaction''s commit. Chunks at work are finished, and what was done stays. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is over already.';
+'Ends the job for good with this transaction''s commit. Chunks at work, or whose transaction had begun just before, are finished, and what was done stays. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is over already.';
 
 CREATE VIEW perfopt.batch_jobs WITH (security_invoker = true) AS
     SELECT j.id, j.target_name AS target, j.role, j.state, j.statement,

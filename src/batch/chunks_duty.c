@@ -39,13 +39,6 @@ typedef struct Wanted
 	int			at_work;		/* and has, that run a chunk just now */
 } Wanted;
 
-static void
-connect_spi(void)
-{
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
 /*
  * Say why there is no helper.  A session may be at work all the same, and the
  * next helper may have more luck: so the job goes on.
@@ -59,7 +52,7 @@ note_error(int64 id, int sqlerrcode, const char *message)
 		CStringGetTextDatum(message)
 	};
 
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET sqlstate = $2, message = $3 WHERE id ="
 				   " (SELECT id FROM perfopt.batch_job WHERE id = $1 AND state = 'running'"
@@ -100,7 +93,7 @@ release_ended(void)
 static void
 forget(void)
 {
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET state = 'cancelled' WHERE id = ANY (ARRAY("
 				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state <> 'cancelled'"
@@ -125,7 +118,7 @@ pause_restored(void)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(chunks_origin())};
 
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET state = 'paused',"
 				   " message = 'paused as it was begun in another database' WHERE id = ANY (ARRAY("
@@ -141,7 +134,7 @@ running_jobs(void)
 	MemoryContext context = CurrentMemoryContext;
 	List	   *jobs = NIL;
 
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_SELECT,
 				   "SELECT id, role::oid, workers, (SELECT count(*)::int FROM pg_locks l"
 				   "  WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::regclass"

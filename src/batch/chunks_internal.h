@@ -25,15 +25,14 @@
 extern int	chunks_enter(void);
 extern void chunks_leave(int level);
 
+extern void chunks_connect(void);	/* to SPI */
+
 /* SPI_execute_with_args(), which must return this. */
 extern void chunks_execute(int expected, const char *sql, int num_args, Oid *types,
 						   Datum *values, const char *nulls);
 
 /* The settings of this session that a statement's meaning depends on. */
 extern char *chunks_capture_settings(void);
-
-/* They hold until the end of the transaction. */
-extern void chunks_apply_settings(const char *settings);
 
 /*
  * One of the places for a process at work on the job, from 0 on.  The last one

@@ -554,13 +554,6 @@ is_atomic(FunctionCallInfo fcinfo)
 }
 
 static void
-connect_spi(void)
-{
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-static void
 begin_procedure(FunctionCallInfo fcinfo, const char *name, bool ends_transactions)
 {
 	perfopt_require_preload();
@@ -597,7 +590,7 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 						GetUserNameFromId(GetUserId(), false)),
 				 errdetail("Before PostgreSQL 17 background workers cannot run as such a role."),
 				 errhint("Give it LOGIN, or call without wait => false.")));
-	connect_spi();
+	chunks_connect();
 	id = make_job(fcinfo);
 	SPI_finish();
 	if (wait)
@@ -639,12 +632,12 @@ perfopt_batch_help(PG_FUNCTION_ARGS)
 
 /* Read and lock the job, and have what follows run as ours. */
 static ChunkJob *
-begin_change(int64 id, int *level)
+begin_change(const char *name, int64 id, int *level)
 {
 	ChunkJob   *job;
 
-	begin_procedure(NULL, "perfopt.batch_pause() and the like", false);
-	connect_spi();
+	begin_procedure(NULL, name, false);
+	chunks_connect();
 	*level = chunks_enter();
 	job = chunk_job_read(id, true);
 	if (job == NULL)
@@ -676,7 +669,7 @@ Datum
 perfopt_batch_pause(PG_FUNCTION_ARGS)
 {
 	int			level;
-	ChunkJob   *job = begin_change(PG_GETARG_INT64(0), &level);
+	ChunkJob   *job = begin_change("perfopt.batch_pause()", PG_GETARG_INT64(0), &level);
 
 	if (strcmp(job->state, "running") != 0)
 		wrong_state(job);
@@ -688,7 +681,7 @@ Datum
 perfopt_batch_cancel(PG_FUNCTION_ARGS)
 {
 	int			level;
-	ChunkJob   *job = begin_change(PG_GETARG_INT64(0), &level);
+	ChunkJob   *job = begin_change("perfopt.batch_cancel()", PG_GETARG_INT64(0), &level);
 
 	if (strcmp(job->state, "done") == 0 || strcmp(job->state, "cancelled") == 0)
 		wrong_state(job);
@@ -702,7 +695,7 @@ Datum
 perfopt_batch_resume(PG_FUNCTION_ARGS)
 {
 	int			level;
-	ChunkJob   *job = begin_change(PG_GETARG_INT64(0), &level);
+	ChunkJob   *job = begin_change("perfopt.batch_resume()", PG_GETARG_INT64(0), &level);
 	bool		retry_failed = PG_GETARG_BOOL(1);
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(job->id)};

@@ -613,6 +613,7 @@ chunk_key_halve(const ChunkKey *key, ChunkBound lower, ChunkBound upper,
 {
 	char	   *columns;
 	char	   *values;
+	char	   *rows;
 	int64		num_values;
 	ChunkBound	found[2];
 
@@ -632,7 +633,9 @@ chunk_key_halve(const ChunkKey *key, ChunkBound lower, ChunkBound upper,
 		return false;
 	*middle = found[0];
 	*next = found[1];
-	*keys_before = num_values / 2;
-	*keys_after = num_values - num_values / 2;
+	rows = psprintf("SELECT pg_catalog.count(*) FROM %s AS t WHERE %s AND %s", key->table,
+					comparison(key, "t", ">=", 1), comparison(key, "t", "<=", key->num + 1));
+	*keys_before = query_count(key, rows, lower, *middle);
+	*keys_after = query_count(key, rows, *next, upper);
 	return true;
 }

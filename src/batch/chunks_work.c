@@ -160,8 +160,7 @@ in_transaction(Work *work, void (*step) (Work *))
 			BeginInternalSubTransaction(NULL);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(work->context);
-		if (SPI_connect() != SPI_OK_CONNECT)
-			elog(ERROR, "SPI_connect failed");
+		chunks_connect();
 		MemoryContextSwitchTo(work->context);
 		CHECK_FOR_INTERRUPTS();
 		step(work);
@@ -338,7 +337,7 @@ choose_chunk(Work *work)
 static ChunkKey *
 enter_job(ChunkJob *job)
 {
-	chunks_apply_settings(job->settings);
+	perfopt_job_apply_settings(job->settings, GUC_ACTION_LOCAL);
 	(void) set_config_option("lock_timeout", psprintf("%d", job->lock_ms), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	return chunk_job_open(job);

@@ -1,5 +1,5 @@
 -- run_in_batches(): how tables are cut, what is run, what is refused.
-SELECT plan(66);
+SELECT plan(67);
 SET client_min_messages = error;
 \set VERBOSITY terse
 
@@ -123,6 +123,12 @@ SELECT results_eq(format('SELECT lower_bound[1], upper_bound[1], sqlstate, messa
 SELECT results_eq(format('SELECT state, rows_done, keys_done, chunks_failed, last_sqlstate FROM perfopt.batch_jobs WHERE id = %s', :job),
     $$VALUES ('done', 996::bigint, 1000::bigint, 4::bigint, '23514')$$, 'the job tells');
 ALTER TABLE chunks_bad DROP CONSTRAINT chunks_bad_check;
+CREATE TABLE chunks_many (k int NOT NULL, bad boolean, CHECK (bad IS DISTINCT FROM (k = 3)));
+INSERT INTO chunks_many SELECT i % 5 FROM generate_series(1, 500) i;
+CREATE INDEX ON chunks_many (k);
+CALL perfopt.run_in_batches('chunks_many', set_list => 'bad = true', key => '{k}', batch_size => 1000) \gset many_
+SELECT results_eq(format('SELECT lower_bound, upper_bound, keys FROM perfopt.batch_failed_chunks WHERE job = %s', :many_job),
+    $$VALUES ('{3}'::text[], '{3}'::text[], 100::bigint)$$, 'all rows of one value are set aside together');
 SELECT throws_ok(format('SELECT perfopt.batch_resume(%s)', :job), '55000', format('job %s is done', :job), 'a job that is done');
 SELECT lives_ok(format('SELECT perfopt.batch_resume(%s, true)', :job), 'what failed is tried again');
 CALL perfopt.batch_wait(:job);
@@ -211,7 +217,7 @@ SELECT is(pg_temp.refused(call), sqlstate, call) FROM (VALUES
     ('''chunks_view'', set_list => ''n = 1''', '42809')) refused(call, sqlstate);
 
 DROP TABLE chunks_rows, chunks_prices, chunks_copy, "Hostile ""T"" %s", chunks_types, chunks_domains, chunks_parted, chunks_empty,
-    chunks_keyless, chunks_bad, chunks_nullable, chunks_generated, chunks_parent, chunks_child, chunks_triggered, chunks_nulls CASCADE;
+    chunks_keyless, chunks_bad, chunks_nullable, chunks_generated, chunks_parent, chunks_child, chunks_triggered, chunks_nulls, chunks_many CASCADE;
 DROP FUNCTION chunks_raise;
 DROP PROCEDURE chunks_procedure;
 DROP TYPE chunks_domain, chunks_enum;
