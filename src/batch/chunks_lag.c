@@ -30,7 +30,7 @@ typedef struct Note
 	XLogRecPtr	lsn;
 } Note;
 
-static Note notes[NUM_NOTES];	/* a ring; those never made are of long ago, at 0 */
+static Note notes[NUM_NOTES];	/* a ring; none is made at 0 */
 static int	next_note;
 static XLogRecPtr first_lsn;
 

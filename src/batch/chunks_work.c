@@ -104,7 +104,7 @@ typedef struct Work
 	bool		nested;			/* called by another procedure */
 	MemoryContext context;		/* of a step and what follows from it */
 	int			seat;			/* the last one had */
-	int64		reserved;		/* the chunk to be taken next; 0: whichever is due */
+	int64		reserved;		/* the chunk to be taken next, or 0 */
 	/* of the last step, in context: */
 	StepResult	result;
 	ChunkJob   *job;			/* NULL: there is none */
@@ -404,8 +404,8 @@ run_chunk(Work *work)
 	done_values[2] = Float8GetDatum((GetCurrentTimestamp() - start) / 1000.0);
 	done_values[3] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
 	must_update_row("UPDATE perfopt.batch_chunk SET state = 'done', rows = $2, duration_ms = $3,"
-			   " finished_at = clock_timestamp(), xid = $4 WHERE id = $1",
-			   4, done_types, done_values, key->ctid ? NULL : "   n");
+					" finished_at = clock_timestamp(), xid = $4 WHERE id = $1",
+					4, done_types, done_values, key->ctid ? NULL : "   n");
 	PERFOPT_STOP_POINT("batch-chunk-commit");
 	work->result = STEP_RAN;
 }
@@ -636,8 +636,8 @@ note_attempt(Work *work)
 
 	if (lock_failed(work, types, values))
 		must_update_row("UPDATE perfopt.batch_chunk SET attempts = attempts + 1, sqlstate = $2, message = $3,"
-				   " booted = NULL, next_attempt_at = clock_timestamp() + least(0.25 * power(4, least(attempts, 10)), 60) * interval '1 s'"
-				   " WHERE id = $1", 3, types, values, NULL);
+						" booted = NULL, next_attempt_at = clock_timestamp() + least(0.25 * power(4, least(attempts, 10)), 60) * interval '1 s'"
+						" WHERE id = $1", 3, types, values, NULL);
 }
 
 /*
@@ -680,14 +680,14 @@ split_chunk(Work *work)
 	if (!chunk_key_halve(key, work->chunk.lower, work->chunk.upper, &middle, &next, &before, &after))
 	{
 		must_update_row("UPDATE perfopt.batch_chunk SET state = 'failed', attempts = attempts + 1,"
-				   " sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
-				   3, types, values, NULL);
+						" sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
+						3, types, values, NULL);
 		work->result = STEP_SET_ASIDE;
 		return;
 	}
 	must_update_row("UPDATE perfopt.batch_chunk SET state = 'split', attempts = attempts + 1,"
-			   " sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
-			   3, types, values, NULL);
+					" sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
+					3, types, values, NULL);
 	for (int half = 0; half < 2; half++)
 	{
 		types[1] = types[2] = TEXTARRAYOID;

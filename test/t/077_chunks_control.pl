@@ -198,6 +198,22 @@ wait_until("SELECT state = 'failed' AND last_sqlstate = '58000' FROM perfopt.bat
 as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
 is(state_of($job), 'done', '... and can be resumed');
 
+# Processes that end in some other way do not count
+sql(q{SELECT stop_point_set('batch-chunk-ran', 'wait')});
+$job = as('alice', q{CALL perfopt.run_in_batches('small', set_list => 'n = 0', workers => 1, wait => false)});
+my $helper = 0;
+for (1 .. 4)
+{
+	# for so long nobody has a seat who does not wait in his chunk
+	my $at_work = qq{FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.classid = 'perfopt.batch_job'::regclass
+		AND pid <> $helper AND xact_start < clock_timestamp() - interval '200 ms'};
+	wait_until("SELECT count(*) = 1 $at_work", 'a helper is at work');
+	$helper = sql("SELECT pid $at_work");
+	sql("SELECT pg_terminate_backend($helper, 60000)");
+}
+go_on();
+wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs WHERE id = $job", 'helpers that are terminated are no crash: the chunk is done');
+
 # A role that cannot log in works alone
 sql(q{SET ROLE keeper; CREATE TABLE kept (id int PRIMARY KEY, n int); INSERT INTO kept SELECT i, 0 FROM generate_series(1, 100) i;
 	CALL perfopt.run_in_batches('kept', set_list => 'n = 1', batch_size => 10)});
@@ -312,15 +328,19 @@ $standby->start;
 $node->wait_for_catchup($standby);
 my ($rc, $out, $err) = $standby->psql('postgres', "CALL perfopt.run_in_batches($add)");
 like($err, qr/cannot execute perfopt.run_in_batches\(\) during recovery/, 'not on a standby');
-$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
-as('alice', 'UPDATE t SET n = 0');
-$job = as('alice', "CALL perfopt.run_in_batches($add, max_replication_lag => '5 ms', wait => false)");
-# as long as a job of this size takes many times over
-sql('SELECT pg_sleep(2)');
-is(state_of($job), 'running', 'it waits for the standby');
-$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
-wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'and goes on when that has caught up');
-is(sql('SELECT n, count(*) FROM t GROUP BY 1'), '1|1000', '... each row once');
+# ... also a process that has just begun, which has noted nothing
+foreach my $lag ('5 ms', '1 h')
+{
+	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+	as('alice', 'UPDATE t SET n = 0');
+	$job = as('alice', "CALL perfopt.run_in_batches($add, max_replication_lag => '$lag', wait => false)");
+	# as long as a job of this size takes many times over
+	sql('SELECT pg_sleep(2)');
+	is(state_of($job), 'running', "$lag: it waits for the standby");
+	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+	wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'and goes on when that has caught up');
+	is(sql('SELECT n, count(*) FROM t GROUP BY 1'), '1|1000', '... each row once');
+}
 $standby->stop;
 $node->stop;
 done_testing();
