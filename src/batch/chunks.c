@@ -39,11 +39,13 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "common/compat.h"
+#include "common/shmem.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 static const char *const own_settings[][2] = {
 	{"search_path", "pg_catalog, pg_temp"},
@@ -79,6 +81,13 @@ void
 chunks_leave(int level)
 {
 	AtEOXact_GUC(true, level);
+}
+
+void
+chunks_connect(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
 }
 
 void
@@ -132,22 +141,32 @@ chunks_capture_settings(void)
 	return buf.data;
 }
 
-void
-chunks_apply_settings(const char *settings)
+static TimestampTz *booted;		/* in shared memory, which a crash makes anew */
+
+static Size
+area_size(void)
 {
-	char	   *rest = pstrdup(settings);
-	char	   *line;
+	return sizeof(*booted);
+}
 
-	while ((line = strsep(&rest, "\n")) != NULL)
-	{
-		char	   *value = strchr(line, '=');
+static void
+attach(void *area, LWLockPadded *locks, bool found)
+{
+	booted = area;
+	if (!found)
+		*booted = GetCurrentTimestamp();
+}
 
-		if (value == NULL)
-			continue;
-		*value++ = '\0';
-		(void) set_config_option(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	}
+static const PerfoptShmemPart part = {
+	.name = "batch_chunks",
+	.area_size = area_size,
+	.init = attach
+};
+
+TimestampTz
+chunks_booted(void)
+{
+	return *booted;
 }
 
 void
@@ -167,5 +186,6 @@ chunks_origin(void)
 void
 batch_chunks_init(void)
 {
+	perfopt_shmem_register(&part);
 	chunks_duty_init();
 }

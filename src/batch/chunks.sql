@@ -8,30 +8,42 @@ CREATE TABLE perfopt.batch_job (
     target_name text NOT NULL,
     target_file oid,
     key name[] NOT NULL,
+    key_types text[] NOT NULL,
     statement text NOT NULL,
     settings text NOT NULL,
-    batch_size integer NOT NULL,
-    workers integer NOT NULL,
-    chunk_ms float8 NOT NULL,
-    lock_ms integer NOT NULL,
-    lag_ms float8,
-    max_attempts integer NOT NULL,
-    max_failed integer NOT NULL,
+    -- limits are those of run_in_batches(), as roles could insert rows without it
+    batch_size integer NOT NULL CHECK (batch_size BETWEEN 1 AND 10000000),
+    workers integer NOT NULL CHECK (workers BETWEEN 1 AND 1000),
+    chunk_ms float8 NOT NULL CHECK (chunk_ms BETWEEN 1 AND 1073741823),
+    lock_ms integer NOT NULL CHECK (lock_ms BETWEEN 0 AND 1073741823),
+    lag_ms float8 CHECK (lag_ms BETWEEN 1 AND 1073741823),
+    max_attempts integer NOT NULL CHECK (max_attempts BETWEEN 1 AND 1000),
+    max_failed integer NOT NULL CHECK (max_failed >= 0),
     last_key text[],
-    estimated_rows float8 NOT NULL,
+    estimated_rows float8 NOT NULL CHECK (estimated_rows BETWEEN 0 AND 1e15),
     origin text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     -- what changes
     state text NOT NULL DEFAULT 'running'
         CHECK (state IN ('running', 'paused', 'done', 'failed', 'cancelled')),
-    resumed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    finished_at timestamptz,
+    resumed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+        CHECK (resumed_at BETWEEN timestamptz '2000-01-01 UTC' AND timestamptz '3000-01-01 UTC'),
+    finished_at timestamptz
+        CHECK (finished_at BETWEEN timestamptz '2000-01-01 UTC' AND timestamptz '3000-01-01 UTC'),
     position text[],
     exhausted boolean NOT NULL DEFAULT false,
-    chunk_size integer NOT NULL,
-    sqlstate text,
+    booted timestamptz,
+    deaths integer NOT NULL DEFAULT 0 CHECK (deaths >= 0),
+    chunk_size integer NOT NULL CHECK (chunk_size BETWEEN 1 AND 100000000),
+    sqlstate text CHECK (sqlstate OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}$'),
     message text,
-    UNIQUE (id, role)
+    UNIQUE (id, role),
+    CHECK (pg_catalog.cardinality(key) BETWEEN 1 AND 32 AND pg_catalog.array_position(key, NULL) IS NULL
+        AND pg_catalog.cardinality(key_types) = pg_catalog.cardinality(key)),
+    CHECK (pg_catalog.cardinality(last_key) = pg_catalog.cardinality(key)
+        AND pg_catalog.array_position(last_key, NULL) IS NULL),
+    CHECK (pg_catalog.cardinality(position) = pg_catalog.cardinality(key)
+        AND pg_catalog.array_position(position, NULL) IS NULL)
 );
 CREATE INDEX batch_job_running ON perfopt.batch_job (id) WHERE state = 'running';
 COMMENT ON TABLE perfopt.batch_job IS
@@ -39,11 +51,14 @@ COMMENT ON TABLE perfopt.batch_job IS
 COMMENT ON COLUMN perfopt.batch_job.role IS 'who called, and as whom the statement is run';
 COMMENT ON COLUMN perfopt.batch_job.target_file IS 'of a table cut by ctid: its file, as rows have other ctids when it is written anew';
 COMMENT ON COLUMN perfopt.batch_job.key IS 'columns by whose order the table is cut, or {ctid}';
+COMMENT ON COLUMN perfopt.batch_job.key_types IS 'their types and collations, on which the order depends';
 COMMENT ON COLUMN perfopt.batch_job.settings IS 'settings the statement is run under, name=value, a line each';
 COMMENT ON COLUMN perfopt.batch_job.last_key IS 'the last key when the job began: later ones are not worked on';
 COMMENT ON COLUMN perfopt.batch_job.origin IS 'server and database the job was last started in; it is paused where it was restored from a dump';
 COMMENT ON COLUMN perfopt.batch_job.position IS 'the table is cut into chunks up to this key';
 COMMENT ON COLUMN perfopt.batch_job.exhausted IS 'the whole table is cut';
+COMMENT ON COLUMN perfopt.batch_job.booted IS 'start of the server in whose run the table was cut last';
+COMMENT ON COLUMN perfopt.batch_job.deaths IS 'how many runs of the server have ended since a chunk was cut';
 COMMENT ON COLUMN perfopt.batch_job.chunk_size IS 'rows of the next chunk';
 
 CREATE TABLE perfopt.batch_chunk (
@@ -54,17 +69,18 @@ CREATE TABLE perfopt.batch_chunk (
     FOREIGN KEY (job, role) REFERENCES perfopt.batch_job (id, role) ON DELETE CASCADE,
     lower_bound text[] NOT NULL,
     upper_bound text[] NOT NULL,
-    keys bigint NOT NULL,
+    keys bigint NOT NULL CHECK (keys BETWEEN 0 AND 1000000000000),
     -- what changes
     state text NOT NULL DEFAULT 'pending'
         CHECK (state IN ('pending', 'done', 'failed', 'split')),
-    attempts integer NOT NULL DEFAULT 0,
-    begun integer NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    booted timestamptz,
+    deaths integer NOT NULL DEFAULT 0 CHECK (deaths >= 0),
     next_attempt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    rows bigint,
-    duration_ms float8,
+    rows bigint CHECK (rows >= 0),
+    duration_ms float8 CHECK (duration_ms BETWEEN 0 AND 1e15),
     finished_at timestamptz,
-    sqlstate text,
+    sqlstate text CHECK (sqlstate OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}$'),
     message text,
     xid xid8
 );
@@ -72,10 +88,11 @@ CREATE INDEX batch_chunk_job_state ON perfopt.batch_chunk (job, state, id);
 COMMENT ON TABLE perfopt.batch_chunk IS
 'Chunks of the jobs in perfopt.batch_job: the statement was run for those that are done, each in the transaction that marked it so. Each role sees its own.';
 COMMENT ON COLUMN perfopt.batch_chunk.lower_bound IS 'the first key of the chunk; upper_bound has the last one';
-COMMENT ON COLUMN perfopt.batch_chunk.keys IS 'rows of the table within the bounds when the chunk was cut; of tables cut by ctid, an estimate';
+COMMENT ON COLUMN perfopt.batch_chunk.keys IS 'rows of the table within the bounds when the chunk was cut; of a key that is not unique, some more can have the last key; of tables cut by ctid, an estimate';
 COMMENT ON COLUMN perfopt.batch_chunk.attempts IS 'how often it has failed';
 COMMENT ON COLUMN perfopt.batch_chunk.state IS 'pending, done, failed (set aside), or split: two others have its rows';
-COMMENT ON COLUMN perfopt.batch_chunk.begun IS 'how often it was taken by another process than the one that cut it: when this is three more than attempts, processes have died at it, and it is set aside';
+COMMENT ON COLUMN perfopt.batch_chunk.booted IS 'start of the server in whose run it was begun; null when nobody is at it';
+COMMENT ON COLUMN perfopt.batch_chunk.deaths IS 'how many runs of the server have ended while it was at work: after three it is set aside';
 COMMENT ON COLUMN perfopt.batch_chunk.rows IS 'rows the statement has processed';
 COMMENT ON COLUMN perfopt.batch_chunk.duration_ms IS 'how long the statement took';
 COMMENT ON COLUMN perfopt.batch_chunk.sqlstate IS 'SQLSTATE of the last failure; message has its message';
@@ -97,13 +114,13 @@ COMMENT ON POLICY batch_chunk_stats ON perfopt.batch_chunk IS 'Who may see all s
 -- bypass the policies.  But for SELECT nothing on a whole table, which would
 -- allow LOCK TABLE.
 GRANT SELECT,
-      INSERT (target, target_name, target_file, key, statement, settings, batch_size, workers, chunk_ms, lock_ms,
+      INSERT (target, target_name, target_file, key, key_types, statement, settings, batch_size, workers, chunk_ms, lock_ms,
               lag_ms, max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size),
-      UPDATE (state, resumed_at, finished_at, position, exhausted, chunk_size, sqlstate, message, origin)
+      UPDATE (state, resumed_at, finished_at, position, exhausted, booted, deaths, chunk_size, sqlstate, message, origin)
     ON perfopt.batch_job TO PUBLIC;
 GRANT SELECT,
-      INSERT (job, lower_bound, upper_bound, keys, next_attempt_at),
-      UPDATE (state, attempts, begun, next_attempt_at, rows, duration_ms, finished_at, sqlstate, message, xid)
+      INSERT (job, lower_bound, upper_bound, keys, booted, next_attempt_at),
+      UPDATE (state, attempts, booted, deaths, next_attempt_at, rows, duration_ms, finished_at, sqlstate, message, xid)
     ON perfopt.batch_chunk TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('perfopt.batch_job', '');
 SELECT pg_catalog.pg_extension_config_dump('perfopt.batch_job_id_seq', '');
@@ -118,7 +135,7 @@ CREATE PROCEDURE perfopt.run_in_batches(
         max_failed integer DEFAULT 1000, wait boolean DEFAULT true, INOUT job bigint DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_run_in_batches';
 COMMENT ON PROCEDURE perfopt.run_in_batches(regclass, text, text, text, integer, integer, name[], interval, interval, interval, integer, integer, boolean, bigint) IS
-'Does something to all rows of a table, chunk by chunk, each in a transaction of its own. What: a statement, in which $1 and $2 are the first and the last key of the chunk (of a key of n columns $1 to $n and the next n), or set_list, and where_clause if not all rows are meant: UPDATE target SET set_list WHERE where_clause. Chunks are ranges of key: columns that are NOT NULL and lead an index; by default those of the primary key, else of the shortest unique index; else {ctid}. A chunk has batch_size rows at first, then so many, between 100 and ten times batch_size, as take chunk_duration. This session and background workers, workers in all, work at it as the calling role under its settings, wait at most max_lock_wait for a lock, and pause while a standby is more than max_replication_lag behind. A chunk that fails is tried max_attempts times if it was a lock, a deadlock or the like, then halved down to the single row, which goes to perfopt.batch_failed_chunks, as does a chunk at which three processes have died; the job fails when there are more than max_failed, or when the statement cannot be run at all. Rows that exist when the job begins are done exactly once, whatever is killed; rows added later may be. Returns the id of the job when it is done, or with wait => false at once: then background workers do it, from the commit on. With wait it cannot be called in a transaction block. Cancelled by the client, the job is paused. Raises invalid_parameter_value and the like for arguments, the errors of the statement if it cannot be planned, and when the job has failed its error.';
+'Does something to all rows of a table, chunk by chunk, each in a transaction of its own. What: a statement, in which $1 and $2 are the first and the last key of the chunk (of a key of n columns $1 to $n and the next n), or set_list, and where_clause if not all rows are meant: UPDATE target SET set_list WHERE where_clause. Chunks are ranges of key: columns that are NOT NULL and lead an index, and whose values the statement does not change; by default those of the primary key, else of the shortest unique index; else {ctid}. A chunk has batch_size rows at first, then so many, between 100 and ten times batch_size, as take chunk_duration. This session and background workers, workers in all, work at it as the calling role under its settings, wait at most max_lock_wait for a lock, and pause while a standby is more than max_replication_lag behind. A chunk that fails is tried max_attempts times if it was a lock, a deadlock or the like, then halved down to the single row, which goes to perfopt.batch_failed_chunks, as does a chunk at which the server has crashed three times; the job fails when there are more than max_failed, or when the statement cannot be run at all. Rows that exist when the job begins are done exactly once, whatever is killed; rows added later may be. Returns the id of the job when it is done, or with wait => false at once: then background workers do it, from the commit on. With wait it cannot be called in a transaction block. Cancelled by the client, the job is paused. Raises invalid_parameter_value and the like for arguments, feature_not_supported for a statement seen to move rows to other chunks (what triggers and functions do is not seen), the errors of the statement if it cannot be planned, and when the job has failed its error.';
 
 CREATE PROCEDURE perfopt.batch_wait(job bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_batch_wait';
@@ -133,7 +150,7 @@ COMMENT ON PROCEDURE perfopt.batch_help(bigint) IS
 CREATE FUNCTION perfopt.batch_pause(job bigint) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_batch_pause';
 COMMENT ON FUNCTION perfopt.batch_pause(bigint) IS
-'Has no chunk of the job begun after this transaction''s commit, until perfopt.batch_resume(). Chunks at work are finished. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is not running.';
+'Has no chunk of the job begun after this transaction''s commit, until perfopt.batch_resume(). Chunks at work are finished, and so is one whose transaction had begun just before. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is not running.';
 
 CREATE FUNCTION perfopt.batch_resume(job bigint, retry_failed boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_batch_resume';
@@ -143,7 +160,7 @@ COMMENT ON FUNCTION perfopt.batch_resume(bigint, boolean) IS
 CREATE FUNCTION perfopt.batch_cancel(job bigint) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_batch_cancel';
 COMMENT ON FUNCTION perfopt.batch_cancel(bigint) IS
-'Ends the job for good with this transaction''s commit. Chunks at work are finished, and what was done stays. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is over already.';
+'Ends the job for good with this transaction''s commit. Chunks at work, or whose transaction had begun just before, are finished, and what was done stays. Raises undefined_object when there is no such job, and object_not_in_prerequisite_state when it is over already.';
 
 CREATE VIEW perfopt.batch_jobs WITH (security_invoker = true) AS
     SELECT j.id, j.target_name AS target, j.role, j.state, j.statement,
@@ -154,22 +171,22 @@ CREATE VIEW perfopt.batch_jobs WITH (security_invoker = true) AS
            END AS percent,
            pg_catalog.round(r.rate) AS rows_per_second,
            CASE WHEN j.state = 'running' AND r.rate > 0
-                THEN pg_catalog.make_interval(secs => pg_catalog.round(greatest(e.keys_estimated - c.keys_done, 0) / r.rate))
+                THEN pg_catalog.make_interval(secs => least(pg_catalog.round(greatest(e.keys_estimated - c.keys_done, 0) / r.rate), 1e9))
            END AS time_left,
            c.chunks_done, c.chunks_pending, c.chunks_failed, c.errors,
            j.chunk_size AS batch_size,
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l
              WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::pg_catalog.regclass
                AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-               AND l.objid = (j.id % 4294967296)::text::pg_catalog.oid) AS workers,
+               AND l.objid = (j.id % 4294967296)::text::pg_catalog.oid AND l.objsubid < 1000) AS workers,
            coalesce(j.sqlstate, f.sqlstate) AS last_sqlstate,
            coalesce(j.message, f.message) AS last_error,
            j.created_at AS started_at, j.finished_at
     FROM perfopt.batch_job j
          CROSS JOIN LATERAL (
-            SELECT coalesce(pg_catalog.sum(k.rows), 0)::bigint AS rows_done,
-                   coalesce(pg_catalog.sum(k.keys) FILTER (WHERE k.state IN ('done', 'failed')), 0)::bigint AS keys_done,
-                   coalesce(pg_catalog.sum(k.keys) FILTER (WHERE k.state <> 'split'), 0)::float8 AS keys_cut,
+            SELECT least(coalesce(pg_catalog.sum(k.rows), 0), 1e18)::bigint AS rows_done,
+                   least(coalesce(pg_catalog.sum(k.keys) FILTER (WHERE k.state IN ('done', 'failed')), 0), 1e18)::bigint AS keys_done,
+                   least(coalesce(pg_catalog.sum(k.keys) FILTER (WHERE k.state <> 'split'), 0), 1e18)::float8 AS keys_cut,
                    pg_catalog.count(*) FILTER (WHERE k.state = 'done') AS chunks_done,
                    pg_catalog.count(*) FILTER (WHERE k.state = 'pending') AS chunks_pending,
                    pg_catalog.count(*) FILTER (WHERE k.state = 'failed') AS chunks_failed,

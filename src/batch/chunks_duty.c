@@ -39,13 +39,6 @@ typedef struct Wanted
 	int			at_work;		/* and has, that run a chunk just now */
 } Wanted;
 
-static void
-connect_spi(void)
-{
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
 /*
  * Say why there is no helper.  A session may be at work all the same, and the
  * next helper may have more luck: so the job goes on.
@@ -59,7 +52,7 @@ note_error(int64 id, int sqlerrcode, const char *message)
 		CStringGetTextDatum(message)
 	};
 
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET sqlstate = $2, message = $3 WHERE id ="
 				   " (SELECT id FROM perfopt.batch_job WHERE id = $1 AND state = 'running'"
@@ -89,16 +82,32 @@ release_ended(void)
 	}
 }
 
+/*
+ * So many chunks a run.  As a job may lose them over several runs, it is first
+ * put into a state from which it cannot be resumed.  What others have locked is
+ * left to a later run.
+ */
+#define FORGOTTEN	"(state NOT IN ('running', 'paused') AND finished_at < now() - interval '7 days'" \
+					" OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = j.role))"
+
 static void
 forget(void)
 {
-	connect_spi();
+	chunks_connect();
+	chunks_execute(SPI_OK_UPDATE,
+				   "UPDATE perfopt.batch_job SET state = 'cancelled' WHERE id = ANY (ARRAY("
+				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state <> 'cancelled'"
+				   "  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
+	chunks_execute(SPI_OK_DELETE,
+				   "DELETE FROM perfopt.batch_chunk WHERE id = ANY (ARRAY("
+				   " SELECT k.id FROM perfopt.batch_chunk k WHERE k.job = ANY (ARRAY("
+				   "   SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state = 'cancelled'))"
+				   "  LIMIT 10000 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	chunks_execute(SPI_OK_DELETE,
 				   "DELETE FROM perfopt.batch_job WHERE id = ANY (ARRAY("
-				   " SELECT id FROM perfopt.batch_job j"
-				   "  WHERE finished_at < now() - interval '7 days'"
-				   "     OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = j.role)"
-				   "  LIMIT 10 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
+				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state = 'cancelled'"
+				   "    AND NOT EXISTS (SELECT FROM perfopt.batch_chunk k WHERE k.job = j.id)"
+				   "  LIMIT 1000 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	SPI_finish();
 }
 
@@ -109,7 +118,7 @@ pause_restored(void)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(chunks_origin())};
 
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET state = 'paused',"
 				   " message = 'paused as it was begun in another database' WHERE id = ANY (ARRAY("
@@ -125,12 +134,12 @@ running_jobs(void)
 	MemoryContext context = CurrentMemoryContext;
 	List	   *jobs = NIL;
 
-	connect_spi();
+	chunks_connect();
 	chunks_execute(SPI_OK_SELECT,
 				   "SELECT id, role::oid, workers, (SELECT count(*)::int FROM pg_locks l"
 				   "  WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::regclass"
 				   "    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-				   "    AND l.objid = (id % 4294967296)::text::oid)"
+				   "    AND l.objid = (id % 4294967296)::text::oid AND l.objsubid < 1000)"
 				   " FROM perfopt.batch_job WHERE state = 'running' ORDER BY id",
 				   0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -201,7 +210,6 @@ look_after_jobs(void)
 	ListCell   *lc;
 
 	release_ended();
-	forget();
 	pause_restored();
 	jobs = running_jobs();
 	foreach(lc, jobs)
@@ -214,6 +222,10 @@ look_after_jobs(void)
 		while (more-- > 0 && submit(wanted))
 			;
 	}
+
+	/* last: nobody's rows keep others' jobs from being looked after */
+	perfopt_duty_next_transaction();
+	forget();
 }
 
 void

@@ -9,6 +9,7 @@
 
 #include "access/attnum.h"
 #include "executor/spi.h"
+#include "datatype/timestamp.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/rel.h"
@@ -24,6 +25,8 @@
 extern int	chunks_enter(void);
 extern void chunks_leave(int level);
 
+extern void chunks_connect(void);	/* to SPI */
+
 /* SPI_execute_with_args(), which must return this. */
 extern void chunks_execute(int expected, const char *sql, int num_args, Oid *types,
 						   Datum *values, const char *nulls);
@@ -31,11 +34,16 @@ extern void chunks_execute(int expected, const char *sql, int num_args, Oid *typ
 /* The settings of this session that a statement's meaning depends on. */
 extern char *chunks_capture_settings(void);
 
-/* They hold until the end of the transaction. */
-extern void chunks_apply_settings(const char *settings);
-
-/* One of the places for a process at work on the job, and who is asked. */
+/*
+ * One of the places for a process at work on the job, from 0 on.  The last one
+ * is for who runs a chunk at which the server has crashed, besides his own.
+ */
+#define CHUNKS_MAX_WORKERS	1000
+#define CHUNKS_SUSPECT_SEAT	CHUNKS_MAX_WORKERS
 extern void chunks_set_seat(LOCKTAG *tag, int64 job, int seat);
+
+/* When this run of the server began, after a crash or otherwise. */
+extern TimestampTz chunks_booted(void);
 
 /* This server and database; a dump restored elsewhere finds another one. */
 extern char *chunks_origin(void);
@@ -53,6 +61,8 @@ typedef struct ChunkKey
 	char	  **names;
 	AttrNumber *attnums;
 	Oid		   *types;
+	char	  **type_names;		/* with modifiers and collations */
+	bool		generated;		/* a column is computed from others */
 	char	   *operators;		/* the schema of the key's operators, quoted */
 } ChunkKey;
 
@@ -64,7 +74,9 @@ extern ChunkKey *chunk_key_make(Relation rel, ArrayType *names);
 
 extern ArrayType *chunk_key_names(const ChunkKey *key);
 extern ArrayType *chunk_bound_to_array(const ChunkKey *key, ChunkBound bound);
-extern ChunkBound chunk_bound_from_array(ArrayType *array);
+
+/* Raises an error unless there are as many values as the key has columns. */
+extern ChunkBound chunk_bound_from_array(ArrayType *array, int num_columns);
 
 /* "the row's key is within bounds", which are parameters 1 to 2 * num. */
 extern char *chunk_key_condition(const ChunkKey *key);
@@ -103,8 +115,11 @@ typedef struct ChunkJob
 	char	   *sqlstate;
 	char	   *message;
 	Oid			target;
+	char	   *target_name;	/* quoted, with schema */
 	Oid			target_file;	/* of one cut by ctid */
 	ArrayType  *key_names;
+	ChunkBound	key_types;
+	int			num_columns;	/* of the key */
 	char	   *statement;
 	char	   *settings;
 	int			batch_size;
@@ -119,6 +134,8 @@ typedef struct ChunkJob
 	ChunkBound	position;
 	int			chunk_size;
 	bool		exhausted;
+	TimestampTz booted;			/* 0: never */
+	int			deaths;
 	char	   *origin;
 } ChunkJob;
 
@@ -129,8 +146,11 @@ typedef struct ChunkJob
 extern ChunkJob *chunk_job_read(int64 id, bool lock);
 extern void chunk_no_such_job(int64 id);
 
-/* Its table, locked; raises errors when it is gone or no longer what it was. */
-extern Relation chunk_job_open(const ChunkJob *job);
+/*
+ * The key of its table, which is locked.  Raises errors when the table is gone,
+ * or no longer what it was.
+ */
+extern ChunkKey *chunk_job_open(const ChunkJob *job);
 
 /* Raise what the statement fails with before it sees a row. */
 extern void chunk_explain(const ChunkKey *key, const char *statement,
@@ -146,8 +166,11 @@ extern void chunk_explain(const ChunkKey *key, const char *statement,
  */
 extern void chunks_work(int64 job, bool helper);
 
-/* chunks_lag.c: is a standby behind what was written max_ms ago? */
-extern void chunks_lag_note(void);
+/*
+ * chunks_lag.c: is a standby behind what was written max_ms ago, or before
+ * chunks_lag_begin()?  To be asked before each chunk.
+ */
+extern void chunks_lag_begin(void);
 extern bool chunks_lag_exceeds(double max_ms);
 
 /* chunks_duty.c */

@@ -12,6 +12,7 @@
 #include "batch/chunks_internal.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
 #include "common/shmem.h"
@@ -26,6 +27,7 @@
 #include "parser/parser.h"
 #include "parser/parsetree.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -85,17 +87,40 @@ set_up_params(ParseState *pstate, void *arg)
 	analysed = params;
 }
 
+/* Is it the table, or one whose rows are among the table's, or the other way round? */
+static bool
+shares_rows(const ChunkKey *key, Oid relid)
+{
+	return relid == key->relid ||
+		list_member_oid(find_all_inheritors(key->relid, NoLock, NULL), relid) ||
+		list_member_oid(find_all_inheritors(relid, NoLock, NULL), key->relid);
+}
+
+/* Does what is set in the table, whose columns may have other numbers, move rows? */
 static void
-check_columns(const ChunkKey *key, List *set)
+check_columns(const ChunkKey *key, Oid relid, List *set)
 {
 	ListCell   *lc;
 
+	if (key->ctid)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a statement that updates a table without a key cannot be run in batches"),
+				 errdetail("Updated rows move, and would be updated again."),
+				 errhint("Use set_list, or name NOT NULL columns that lead an index as the key.")));
+	if (key->generated)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the statement updates a table whose key is a generated column"),
+				 errdetail("Rows could move to other chunks, and be done again."),
+				 errhint("Name other columns as the key.")));
 	foreach(lc, set)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+		char	   *name = entry->resjunk ? NULL : get_attname(relid, entry->resno, true);
 
-		for (int i = 0; i < key->num; i++)
-			if (!entry->resjunk && entry->resno == key->attnums[i])
+		for (int i = 0; name && i < key->num; i++)
+			if (strcmp(name, key->names[i]) == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("the statement sets column \"%s\" of the key", key->names[i]),
@@ -103,37 +128,58 @@ check_columns(const ChunkKey *key, List *set)
 	}
 }
 
-/* Would it move rows to other chunks? */
+/*
+ * Would it move rows to other chunks?  What functions and triggers do is not
+ * seen.
+ */
 static void
 check_update(const ChunkKey *key, Query *query, bool excludes_own)
 {
-	RangeTblEntry *target;
+	Oid			relid;
 	ListCell   *lc;
 
-	if ((query->commandType != CMD_UPDATE && query->commandType != CMD_MERGE) ||
-		query->resultRelation == 0)
-		return;
-	target = rt_fetch(query->resultRelation, query->rtable);
-	if (target->relid != key->relid)
-		return;
-	if (key->ctid)
+	foreach(lc, query->cteList)
 	{
-		if (!excludes_own)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("a statement that updates a table without a key cannot be run in batches"),
-					 errdetail("Updated rows move, and would be updated again."),
-					 errhint("Use set_list, or name NOT NULL columns that lead an index as the key.")));
-		return;
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (IsA(cte->ctequery, Query))
+			check_update(key, castNode(Query, cte->ctequery), false);
 	}
-	if (query->commandType == CMD_UPDATE)
-		check_columns(key, query->targetList);
+	if (query->resultRelation == 0)
+		return;
+	relid = rt_fetch(query->resultRelation, query->rtable)->relid;
+	if (!shares_rows(key, relid))
+		return;
+	if (query->commandType == CMD_UPDATE && !(key->ctid && excludes_own))
+		check_columns(key, relid, query->targetList);
+	if (query->onConflict && query->onConflict->action == ONCONFLICT_UPDATE)
+		check_columns(key, relid, query->onConflict->onConflictSet);
 	foreach(lc, query->mergeActionList)
 	{
 		MergeAction *action = lfirst_node(MergeAction, lc);
 
 		if (action->commandType == CMD_UPDATE)
-			check_columns(key, action->targetList);
+			check_columns(key, relid, action->targetList);
+	}
+}
+
+/*
+ * An update of a table cut by ctid knows its own rows by their xmin.  Rows that
+ * a trigger updates in a subtransaction have another one.
+ */
+static void
+check_triggers(const ChunkKey *key, Relation rel)
+{
+	for (int i = 0; key->ctid && rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		if (!trigger->tgisinternal && TRIGGER_FOR_UPDATE(trigger->tgtype))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("an update of a table without a key cannot be run in batches when it has triggers"),
+					 errdetail("Trigger \"%s\" could update rows that would not be known as done.", trigger->tgname),
+					 errhint("Name NOT NULL columns that lead an index as the key.")));
 	}
 }
 
@@ -144,6 +190,7 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 	List	   *parsed = raw_parser(statement, RAW_PARSE_DEFAULT);
 	Params		params = {.num = 2 * key->num + 1};
 	Query	   *query;
+	ListCell   *lc;
 	bool		lower = false;
 	bool		upper = false;
 
@@ -170,7 +217,11 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 				 errhint("Have it ask for rows with %s BETWEEN $1 AND $2.", key->names[0]) :
 				 errhint("Have it ask for rows between ($1, ..., $%d) and ($%d, ..., $%d).",
 						 key->num, key->num + 1, 2 * key->num)));
-	check_update(key, query, excludes_own);
+
+	/* views and rules are replaced by what they stand for */
+	foreach(lc, pg_rewrite_query(query))
+		check_update(key, lfirst_node(Query, lc),
+					 excludes_own && lfirst_node(Query, lc)->querySource == QSRC_ORIGINAL);
 }
 
 static char *
@@ -302,7 +353,7 @@ static int64
 make_job(FunctionCallInfo fcinfo)
 {
 	int			batch_size = int_argument(fcinfo, ARG_BATCH_SIZE, "batch_size", 1, 10000000);
-	int			workers = int_argument(fcinfo, ARG_WORKERS, "workers", 1, 1000);
+	int			workers = int_argument(fcinfo, ARG_WORKERS, "workers", 1, CHUNKS_MAX_WORKERS);
 	int			max_attempts = int_argument(fcinfo, ARG_MAX_ATTEMPTS, "max_attempts", 1, 1000);
 	int			max_failed = int_argument(fcinfo, ARG_MAX_FAILED, "max_failed", 0, INT_MAX);
 	double		chunk_ms = interval_argument(fcinfo, ARG_CHUNK_DURATION, "chunk_duration", 1000);
@@ -317,7 +368,7 @@ make_job(FunctionCallInfo fcinfo)
 	int			level;
 	int64		id;
 	bool		isnull;
-	Oid			types[] = {REGCLASSOID, TEXTOID, OIDOID, NAMEARRAYOID, TEXTOID, TEXTOID, INT4OID,
+	Oid			types[] = {REGCLASSOID, TEXTOID, OIDOID, NAMEARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, INT4OID,
 		INT4OID, FLOAT8OID, INT4OID, FLOAT8OID, INT4OID, INT4OID, TEXTARRAYOID, FLOAT8OID, TEXTOID,
 	INT4OID};
 	Datum		values[lengthof(types)];
@@ -345,6 +396,8 @@ make_job(FunctionCallInfo fcinfo)
 						 text_to_cstring(PG_GETARG_TEXT_PP(ARG_WHERE_CLAUSE))) :
 		text_to_cstring(PG_GETARG_TEXT_PP(ARG_STATEMENT));
 	check_statement(key, statement, PG_ARGISNULL(ARG_STATEMENT));
+	if (PG_ARGISNULL(ARG_STATEMENT))
+		check_triggers(key, rel);
 	estimated_rows = estimate_rows(rel);
 
 	if (chunk_key_ends(key, &first, &last))
@@ -362,30 +415,31 @@ make_job(FunctionCallInfo fcinfo)
 	values[2] = ObjectIdGetDatum(rel->rd_rel->relfilenode);
 	nulls[2] = key->ctid ? ' ' : 'n';
 	values[3] = PointerGetDatum(chunk_key_names(key));
-	values[4] = CStringGetTextDatum(statement);
-	values[5] = CStringGetTextDatum(chunks_capture_settings());
-	values[6] = Int32GetDatum(batch_size);
-	values[7] = Int32GetDatum(workers);
-	values[8] = Float8GetDatum(chunk_ms);
-	values[9] = Int32GetDatum((int) lock_ms);
-	values[10] = Float8GetDatum(lag_ms);
-	nulls[10] = lag_ms < 0 ? 'n' : ' ';
-	values[11] = Int32GetDatum(max_attempts);
-	values[12] = Int32GetDatum(max_failed);
-	nulls[13] = last ? ' ' : 'n';
-	values[13] = last ? PointerGetDatum(chunk_bound_to_array(key, last)) : (Datum) 0;
-	values[14] = Float8GetDatum(estimated_rows);
-	values[15] = CStringGetTextDatum(chunks_origin());
-	values[16] = Int32GetDatum(batch_size);
+	values[4] = PointerGetDatum(chunk_bound_to_array(key, key->type_names));
+	values[5] = CStringGetTextDatum(statement);
+	values[6] = CStringGetTextDatum(chunks_capture_settings());
+	values[7] = Int32GetDatum(batch_size);
+	values[8] = Int32GetDatum(workers);
+	values[9] = Float8GetDatum(chunk_ms);
+	values[10] = Int32GetDatum((int) lock_ms);
+	values[11] = Float8GetDatum(lag_ms);
+	nulls[11] = lag_ms < 0 ? 'n' : ' ';
+	values[12] = Int32GetDatum(max_attempts);
+	values[13] = Int32GetDatum(max_failed);
+	nulls[14] = last ? ' ' : 'n';
+	values[14] = last ? PointerGetDatum(chunk_bound_to_array(key, last)) : (Datum) 0;
+	values[15] = Float8GetDatum(estimated_rows);
+	values[16] = CStringGetTextDatum(chunks_origin());
+	values[17] = Int32GetDatum(batch_size);
 	relation_close(rel, NoLock);
 
 	level = chunks_enter();
 	chunks_execute(SPI_OK_INSERT_RETURNING,
 				   "INSERT INTO perfopt.batch_job"
-				   " (target, target_name, target_file, key, statement, settings, batch_size, workers,"
+				   " (target, target_name, target_file, key, key_types, statement, settings, batch_size, workers,"
 				   "  chunk_ms, lock_ms, lag_ms, max_attempts, max_failed, last_key, estimated_rows,"
 				   "  origin, chunk_size)"
-				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 				   " RETURNING id", lengthof(types), types, values, nulls);
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	chunks_leave(level);
@@ -400,7 +454,7 @@ chunk_job_read(int64 id, bool lock)
 	MemoryContext old_context;
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(id)};
-	Datum		column[23];
+	Datum		column[27];
 	bool		isnull[lengthof(column)];
 	ChunkJob   *job;
 
@@ -408,7 +462,7 @@ chunk_job_read(int64 id, bool lock)
 				   psprintf("SELECT id, role::oid, state, sqlstate, message, target::oid, target_file,"
 							" key, statement, settings, batch_size, workers, chunk_ms, lock_ms, lag_ms,"
 							" max_attempts, max_failed, estimated_rows, last_key, position, chunk_size,"
-							" exhausted, origin FROM perfopt.batch_job WHERE id = $1%s",
+							" exhausted, origin, booted, deaths, key_types, target_name FROM perfopt.batch_job WHERE id = $1%s",
 							lock ? " FOR NO KEY UPDATE" : ""),
 				   1, types, values, NULL);
 	if (SPI_processed == 0)
@@ -425,6 +479,9 @@ chunk_job_read(int64 id, bool lock)
 	job->target = DatumGetObjectId(column[5]);
 	job->target_file = isnull[6] ? InvalidOid : DatumGetObjectId(column[6]);
 	job->key_names = DatumGetArrayTypePCopy(column[7]);
+	job->num_columns = ArrayGetNItems(ARR_NDIM(job->key_names), ARR_DIMS(job->key_names));
+	job->key_types = chunk_bound_from_array(DatumGetArrayTypeP(column[25]), job->num_columns);
+	job->target_name = TextDatumGetCString(column[26]);
 	job->statement = TextDatumGetCString(column[8]);
 	job->settings = TextDatumGetCString(column[9]);
 	job->batch_size = DatumGetInt32(column[10]);
@@ -435,20 +492,25 @@ chunk_job_read(int64 id, bool lock)
 	job->max_attempts = DatumGetInt32(column[15]);
 	job->max_failed = DatumGetInt32(column[16]);
 	job->estimated_rows = DatumGetFloat8(column[17]);
-	job->last = isnull[18] ? NULL : chunk_bound_from_array(DatumGetArrayTypeP(column[18]));
-	job->position = isnull[19] ? NULL : chunk_bound_from_array(DatumGetArrayTypeP(column[19]));
+	job->last = isnull[18] ? NULL :
+		chunk_bound_from_array(DatumGetArrayTypeP(column[18]), job->num_columns);
+	job->position = isnull[19] ? NULL :
+		chunk_bound_from_array(DatumGetArrayTypeP(column[19]), job->num_columns);
 	job->chunk_size = DatumGetInt32(column[20]);
 	job->exhausted = DatumGetBool(column[21]);
 	job->origin = TextDatumGetCString(column[22]);
+	job->booted = isnull[23] ? 0 : DatumGetTimestampTz(column[23]);
+	job->deaths = DatumGetInt32(column[24]);
 	MemoryContextSwitchTo(old_context);
 	SPI_freetuptable(SPI_tuptable);
 	return job;
 }
 
-Relation
+ChunkKey *
 chunk_job_open(const ChunkJob *job)
 {
 	Relation	rel = open_target(job->target);
+	ChunkKey   *key;
 
 	if (OidIsValid(job->target_file) && job->target_file != rel->rd_rel->relfilenode)
 		ereport(ERROR,
@@ -456,7 +518,19 @@ chunk_job_open(const ChunkJob *job)
 				 errmsg("table \"%s\" was written anew since the job began",
 						RelationGetRelationName(rel)),
 				 errdetail("It is cut by ctid, and its rows have other ones now.")));
-	return rel;
+	key = chunk_key_make(rel, job->key_names);
+	relation_close(rel, NoLock);
+	if (strcmp(key->table, job->target_name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s is now called %s", job->target_name, key->table)));
+	for (int i = 0; i < key->num; i++)
+		if (strcmp(key->type_names[i], job->key_types[i]) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of the key was %s when the job began, and is %s now",
+							key->names[i], job->key_types[i], key->type_names[i])));
+	return key;
 }
 
 void
@@ -477,13 +551,6 @@ is_atomic(FunctionCallInfo fcinfo)
 {
 	return !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
 			 !castNode(CallContext, fcinfo->context)->atomic);
-}
-
-static void
-connect_spi(void)
-{
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
 }
 
 static void
@@ -523,7 +590,7 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 						GetUserNameFromId(GetUserId(), false)),
 				 errdetail("Before PostgreSQL 17 background workers cannot run as such a role."),
 				 errhint("Give it LOGIN, or call without wait => false.")));
-	connect_spi();
+	chunks_connect();
 	id = make_job(fcinfo);
 	SPI_finish();
 	if (wait)
@@ -565,12 +632,12 @@ perfopt_batch_help(PG_FUNCTION_ARGS)
 
 /* Read and lock the job, and have what follows run as ours. */
 static ChunkJob *
-begin_change(int64 id, int *level)
+begin_change(const char *name, int64 id, int *level)
 {
 	ChunkJob   *job;
 
-	begin_procedure(NULL, "perfopt.batch_pause() and the like", false);
-	connect_spi();
+	begin_procedure(NULL, name, false);
+	chunks_connect();
 	*level = chunks_enter();
 	job = chunk_job_read(id, true);
 	if (job == NULL)
@@ -602,7 +669,7 @@ Datum
 perfopt_batch_pause(PG_FUNCTION_ARGS)
 {
 	int			level;
-	ChunkJob   *job = begin_change(PG_GETARG_INT64(0), &level);
+	ChunkJob   *job = begin_change("perfopt.batch_pause()", PG_GETARG_INT64(0), &level);
 
 	if (strcmp(job->state, "running") != 0)
 		wrong_state(job);
@@ -614,7 +681,7 @@ Datum
 perfopt_batch_cancel(PG_FUNCTION_ARGS)
 {
 	int			level;
-	ChunkJob   *job = begin_change(PG_GETARG_INT64(0), &level);
+	ChunkJob   *job = begin_change("perfopt.batch_cancel()", PG_GETARG_INT64(0), &level);
 
 	if (strcmp(job->state, "done") == 0 || strcmp(job->state, "cancelled") == 0)
 		wrong_state(job);
@@ -628,7 +695,7 @@ Datum
 perfopt_batch_resume(PG_FUNCTION_ARGS)
 {
 	int			level;
-	ChunkJob   *job = begin_change(PG_GETARG_INT64(0), &level);
+	ChunkJob   *job = begin_change("perfopt.batch_resume()", PG_GETARG_INT64(0), &level);
 	bool		retry_failed = PG_GETARG_BOOL(1);
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(job->id)};
@@ -642,15 +709,23 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	if (retry_failed && strcmp(job->state, "cancelled") != 0)
 	{
 		chunks_execute(SPI_OK_UPDATE,
-					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0, begun = 0,"
+					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0,"
+					   " booted = NULL, deaths = 0,"
 					   " next_attempt_at = clock_timestamp()"
 					   " WHERE job = $1 AND state = 'failed'", 1, types, values, NULL);
 		retried = SPI_processed;
 	}
 	if (strcmp(job->state, "paused") != 0 && strcmp(job->state, "failed") != 0 && retried == 0)
 		wrong_state(job);
+	/* what ended meanwhile was not at work; but those that are finish */
+	chunks_execute(SPI_OK_UPDATE,
+				   "UPDATE perfopt.batch_chunk SET booted = NULL, deaths = 0 WHERE id = ANY (ARRAY("
+				   " SELECT id FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending'"
+				   "    AND (booted IS NOT NULL OR deaths > 0) FOR NO KEY UPDATE SKIP LOCKED))",
+				   1, types, values, NULL);
 	end_change(job->id, level,
-			   "UPDATE perfopt.batch_job SET state = 'running', origin = $2, sqlstate = NULL,"
+			   "UPDATE perfopt.batch_job SET state = 'running', booted = NULL, deaths = 0,"
+			   " origin = $2, sqlstate = NULL,"
 			   " message = NULL, finished_at = NULL, resumed_at = clock_timestamp()"
 			   " WHERE id = $1");
 	PG_RETURN_VOID();

@@ -26,10 +26,13 @@
 #include "batch/chunks_internal.h"
 #include "catalog/index.h"
 #include "catalog/pg_am_d.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "common/compat.h"
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
@@ -40,6 +43,33 @@
 /* ---------------------------------------------------------------------
  * Which columns
  */
+
+/*
+ * Is no row of the table, or of one that inherits from it, without a value?
+ * Such a one can have dropped NOT NULL; a partition cannot.
+ */
+static bool
+is_not_null(Relation rel, AttrNumber attnum)
+{
+	char	   *name = NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname);
+	ListCell   *lc;
+
+	if (!perfopt_attribute_is_not_null(RelationGetDescr(rel), attnum - 1))
+		return false;
+	if (!rel->rd_rel->relhassubclass || rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		return true;
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), AccessShareLock, NULL))
+	{
+		Relation	child = relation_open(lfirst_oid(lc), NoLock);
+		AttrNumber	column = get_attnum(lfirst_oid(lc), name);
+		bool		result = perfopt_attribute_is_not_null(RelationGetDescr(child), column - 1);
+
+		relation_close(child, NoLock);
+		if (!result)
+			return false;
+	}
+	return true;
+}
 
 /* Does the index begin with so many usable columns, and which? */
 static bool
@@ -60,7 +90,7 @@ index_serves(Relation rel, Relation index, int num)
 			return false;
 		attribute = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
 		opclass = GetDefaultOpClass(getBaseType(attribute->atttypid), BTREE_AM_OID);
-		if (!attribute->attnotnull || !OidIsValid(opclass) ||
+		if (!is_not_null(rel, attnum) || !OidIsValid(opclass) ||
 			index->rd_opfamily[i] != get_opclass_family(opclass) ||
 			index->rd_indcollation[i] != attribute->attcollation ||
 			(index->rd_indoption[i] & INDOPTION_DESC) != (index->rd_indoption[0] & INDOPTION_DESC))
@@ -130,10 +160,10 @@ named_columns(Relation rel, ArrayType *names)
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\" of relation \"%s\" does not exist",
 							NameStr(*DatumGetName(elements[i])), RelationGetRelationName(rel))));
-		if (!TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attnotnull)
+		if (!is_not_null(rel, attnum))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("column \"%s\" cannot be part of a key, as it is not declared NOT NULL",
+					 errmsg("column \"%s\" cannot be part of a key, as it may be null",
 							NameStr(*DatumGetName(elements[i])))));
 		columns = lappend_int(columns, attnum);
 	}
@@ -186,6 +216,30 @@ set_operators(ChunkKey *key)
 	}
 }
 
+/* What the column's order depends on. */
+static char *
+type_name(Form_pg_attribute attribute)
+{
+	char	   *type = format_type_extended(attribute->atttypid, attribute->atttypmod,
+											FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+
+	HeapTuple	tuple;
+
+	if (!OidIsValid(attribute->attcollation))
+		return type;
+	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(attribute->attcollation));
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_collation form = (Form_pg_collation) GETSTRUCT(tuple);
+
+		type = psprintf("%s COLLATE %s", type,
+						quote_qualified_identifier(get_namespace_name(form->collnamespace),
+												   NameStr(form->collname)));
+		ReleaseSysCache(tuple);
+	}
+	return type;
+}
+
 ChunkKey *
 chunk_key_make(Relation rel, ArrayType *names)
 {
@@ -201,6 +255,7 @@ chunk_key_make(Relation rel, ArrayType *names)
 	key->names = palloc(sizeof(char *) * key->num);
 	key->attnums = palloc(sizeof(AttrNumber) * key->num);
 	key->types = palloc(sizeof(Oid) * key->num);
+	key->type_names = palloc(sizeof(char *) * key->num);
 	if (key->ctid)
 	{
 		if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhassubclass)
@@ -212,6 +267,7 @@ chunk_key_make(Relation rel, ArrayType *names)
 		key->names[0] = "ctid";
 		key->attnums[0] = SelfItemPointerAttributeNumber;
 		key->types[0] = TIDOID;
+		key->type_names[0] = "tid";
 	}
 	for (int i = 0; i < list_length(columns); i++)
 	{
@@ -221,6 +277,8 @@ chunk_key_make(Relation rel, ArrayType *names)
 		key->names[i] = pstrdup(NameStr(attribute->attname));
 		key->attnums[i] = attribute->attnum;
 		key->types[i] = getBaseType(attribute->atttypid);
+		key->type_names[i] = type_name(attribute);
+		key->generated |= attribute->attgenerated != '\0';
 	}
 	set_operators(key);
 	return key;
@@ -255,7 +313,7 @@ chunk_bound_to_array(const ChunkKey *key, ChunkBound bound)
 }
 
 ChunkBound
-chunk_bound_from_array(ArrayType *array)
+chunk_bound_from_array(ArrayType *array, int num_columns)
 {
 	Datum	   *texts;
 	bool	   *nulls;
@@ -263,9 +321,19 @@ chunk_bound_from_array(ArrayType *array)
 	ChunkBound	bound;
 
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &num);
-	bound = palloc(sizeof(char *) * Max(num, 1));
+	if (num != num_columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("a key of %d columns is given %d values", num_columns, num)));
+	bound = palloc(sizeof(char *) * num);
 	for (int i = 0; i < num; i++)
-		bound[i] = nulls[i] ? "" : TextDatumGetCString(texts[i]);
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a value of the key is null")));
+		bound[i] = TextDatumGetCString(texts[i]);
+	}
 	return bound;
 }
 
@@ -409,7 +477,7 @@ read_ctid(ChunkBound bound, BlockNumber *block, OffsetNumber *offset)
 	unsigned int b;
 	unsigned int o;
 
-	if (sscanf(bound[0], "(%u,%u)", &b, &o) != 2)
+	if (sscanf(bound[0], "(%u,%u)", &b, &o) != 2 || b > MaxBlockNumber || o > PG_UINT16_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("\"%s\" is no ctid", bound[0])));
@@ -545,6 +613,7 @@ chunk_key_halve(const ChunkKey *key, ChunkBound lower, ChunkBound upper,
 {
 	char	   *columns;
 	char	   *values;
+	char	   *rows;
 	int64		num_values;
 	ChunkBound	found[2];
 
@@ -564,7 +633,9 @@ chunk_key_halve(const ChunkKey *key, ChunkBound lower, ChunkBound upper,
 		return false;
 	*middle = found[0];
 	*next = found[1];
-	*keys_before = num_values / 2;
-	*keys_after = num_values - num_values / 2;
+	rows = psprintf("SELECT pg_catalog.count(*) FROM %s AS t WHERE %s AND %s", key->table,
+					comparison(key, "t", ">=", 1), comparison(key, "t", "<=", key->num + 1));
+	*keys_before = query_count(key, rows, lower, *middle);
+	*keys_after = query_count(key, rows, *next, upper);
 	return true;
 }

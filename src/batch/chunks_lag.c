@@ -2,9 +2,13 @@
  * chunks_lag.c
  *		How far standbys are behind, for those who slow down for them.
  *
- * This process notes, between its chunks, where the log ended and when.  A
- * standby that has not applied by now what had been written some time ago is
- * behind by more than that time, also when it says nothing at all.
+ * This process notes, between its chunks, where the log ended and when, so
+ * often that its notes go back to what is asked for.  A standby that has not
+ * applied by now what had been written some time ago is behind by more than
+ * that time, also when it says nothing at all.
+ *
+ * A process knows nothing of the time before it began: so what had been written
+ * by then has to be applied before it goes to work.
  *
  * Any role may know this; what it reads of walsenders is under their spinlocks.
  */
@@ -26,23 +30,33 @@ typedef struct Note
 	XLogRecPtr	lsn;
 } Note;
 
-static Note notes[NUM_NOTES];	/* a ring; those never made are of long ago, at 0 */
-static int	next_note = 0;
+static Note notes[NUM_NOTES];	/* a ring; none is made at 0 */
+static int	next_note;
+static XLogRecPtr first_lsn;
 
 void
-chunks_lag_note(void)
+chunks_lag_begin(void)
 {
-	notes[next_note].at = GetCurrentTimestamp();
-	notes[next_note].lsn = GetXLogWriteRecPtr();
-	next_note = (next_note + 1) % NUM_NOTES;
+	memset(notes, 0, sizeof(notes));
+	next_note = 0;
+	first_lsn = GetFlushRecPtr(NULL);
 }
 
 bool
 chunks_lag_exceeds(double max_ms)
 {
-	TimestampTz before = GetCurrentTimestamp() - (int64) (max_ms * 1000);
-	XLogRecPtr	due = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz before = now - (int64) (max_ms * 1000);
+	XLogRecPtr	due = first_lsn;
+	Note	   *last = &notes[(next_note + NUM_NOTES - 1) % NUM_NOTES];
 
+	/* half of the ring is max_ms */
+	if (now - last->at >= (int64) (max_ms * 1000) / (NUM_NOTES / 2))
+	{
+		notes[next_note].at = now;
+		notes[next_note].lsn = GetFlushRecPtr(NULL);
+		next_note = (next_note + 1) % NUM_NOTES;
+	}
 	for (int i = 0; i < NUM_NOTES; i++)
 		if (notes[i].at <= before)
 			due = Max(due, notes[i].lsn);

@@ -8,9 +8,13 @@
  * nothing has to be put right after a crash.
  *
  * Who cuts a chunk has it reserved for two seconds, and runs it in the next
- * step.  Before a chunk that somebody else has cut is run, it is noted that it
- * was begun: so it shows when processes die at it, whatever of theirs was
- * rolled back.
+ * step.
+ *
+ * Before the table is cut, or a chunk is run, in a run of the server, it is
+ * noted that this was begun in it.  A note of another run shows that the server
+ * has ended meanwhile, maybe by a crash for which the chunk is the cause.  Then
+ * it is run while no other such one is; and after three times it is set aside,
+ * the others being worth more than the chunk.
  *
  * Where the procedure was called by a client, transactions are ended as VACUUM
  * does it, and statistics are reported in between: otherwise autovacuum would
@@ -27,7 +31,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "batch/batch_internal.h"
 #include "batch/chunks_internal.h"
@@ -64,7 +67,7 @@
 /* Who has cut or chosen a chunk has it for himself so long, and then takes it. */
 #define RESERVED			"clock_timestamp() + interval '2 s'"
 
-/* A chunk at which so many processes have died is set aside. */
+/* A chunk at which the server has crashed so often is set aside. */
 #define MAX_DEATHS			3
 
 /* Then a helper makes way for other jobs, if some wait. */
@@ -75,6 +78,8 @@ typedef enum StepResult
 	STEP_OVER,					/* the job is not, or no longer, running */
 	STEP_RAN,					/* a chunk */
 	STEP_CHOSEN,				/* a chunk to be run next */
+	STEP_SET_ASIDE,				/* a chunk at which the server crashes */
+	STEP_NOTED,					/* that the table is going to be cut */
 	STEP_NO_CHUNK,
 	STEP_NO_SEAT,
 	STEP_LAGGING,				/* a standby is behind */
@@ -88,7 +93,8 @@ typedef struct Chunk
 	ChunkBound	upper;
 	int64		keys;
 	int			attempts;
-	int			begun;
+	TimestampTz booted;			/* 0: nobody is at it */
+	int			deaths;
 } Chunk;
 
 typedef struct Work
@@ -98,7 +104,7 @@ typedef struct Work
 	bool		nested;			/* called by another procedure */
 	MemoryContext context;		/* of a step and what follows from it */
 	int			seat;			/* the last one had */
-	int64		reserved;		/* the chunk to be taken next; 0: whichever is due */
+	int64		reserved;		/* the chunk to be taken next, or 0 */
 	/* of the last step, in context: */
 	StepResult	result;
 	ChunkJob   *job;			/* NULL: there is none */
@@ -106,6 +112,7 @@ typedef struct Work
 	ErrorData  *error;
 	char	   *progress;
 	bool		paused;
+	bool		running;		/* the chunk, not only choosing it */
 } Work;
 
 /* ---------------------------------------------------------------------
@@ -145,14 +152,15 @@ in_transaction(Work *work, void (*step) (Work *))
 
 	/* what others have done between two statements is to be seen */
 	XactIsoLevel = XACT_READ_COMMITTED;
+	/* whatever default_transaction_read_only is for the role */
+	XactReadOnly = false;
 	PG_TRY();
 	{
 		if (work->nested)
 			BeginInternalSubTransaction(NULL);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(work->context);
-		if (SPI_connect() != SPI_OK_CONNECT)
-			elog(ERROR, "SPI_connect failed");
+		chunks_connect();
 		MemoryContextSwitchTo(work->context);
 		CHECK_FOR_INTERRUPTS();
 		step(work);
@@ -209,15 +217,22 @@ read_running_job(Work *work, bool lock)
 
 /* A place among the workers, until the end of the transaction. */
 static bool
+lock_seat(Work *work, int seat)
+{
+	LOCKTAG		tag;
+
+	chunks_set_seat(&tag, work->job_id, seat);
+	return perfopt_lock_acquire(&tag, ExclusiveLock, true);
+}
+
+static bool
 take_seat(Work *work)
 {
 	for (int i = 0; i < work->job->workers; i++)
 	{
 		int			seat = (work->seat + i) % work->job->workers;
-		LOCKTAG		tag;
 
-		chunks_set_seat(&tag, work->job_id, seat);
-		if (perfopt_lock_acquire(&tag, ExclusiveLock, true))
+		if (lock_seat(work, seat))
 		{
 			work->seat = seat;
 			return true;
@@ -226,13 +241,25 @@ take_seat(Work *work)
 	return false;
 }
 
-static void
+/* False: there is no such row, or none that the role sees. */
+static bool
 update_row(const char *sql, int num_args, Oid *types, Datum *values, const char *nulls)
 {
 	int			level = chunks_enter();
 
 	chunks_execute(SPI_OK_UPDATE, sql, num_args, types, values, nulls);
 	chunks_leave(level);
+	return SPI_processed > 0;
+}
+
+/* What we have locked must be there. */
+static void
+must_update_row(const char *sql, int num_args, Oid *types, Datum *values, const char *nulls)
+{
+	if (!update_row(sql, num_args, types, values, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the row of the job, or of its chunk, is no longer there")));
 }
 
 /* Lock the chunk that is reserved, or one that is due; unless others have. */
@@ -244,13 +271,13 @@ take_chunk(Work *work)
 	Datum		values[] = {
 		Int64GetDatum(work->job_id), ObjectIdGetDatum(GetUserId()), Int64GetDatum(work->reserved)
 	};
-	Datum		column[6];
-	bool		isnull;
+	Datum		column[7];
+	bool		isnull[lengthof(column)];
 	int			level = chunks_enter();
 	bool		found;
 
 	chunks_execute(SPI_OK_SELECT,
-				   psprintf("SELECT id, lower_bound, upper_bound, keys, attempts, begun"
+				   psprintf("SELECT id, lower_bound, upper_bound, keys, attempts, booted, deaths"
 							" FROM perfopt.batch_chunk"
 							" WHERE job = $1 AND role = $2 AND state = 'pending' AND %s"
 							" ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
@@ -261,12 +288,13 @@ take_chunk(Work *work)
 	{
 		old_context = MemoryContextSwitchTo(work->context);
 		for (int i = 0; i < lengthof(column); i++)
-			column[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
-		work->chunk.lower = chunk_bound_from_array(DatumGetArrayTypeP(column[1]));
-		work->chunk.upper = chunk_bound_from_array(DatumGetArrayTypeP(column[2]));
+			column[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull[i]);
+		work->chunk.lower = chunk_bound_from_array(DatumGetArrayTypeP(column[1]), work->job->num_columns);
+		work->chunk.upper = chunk_bound_from_array(DatumGetArrayTypeP(column[2]), work->job->num_columns);
 		work->chunk.keys = DatumGetInt64(column[3]);
 		work->chunk.attempts = DatumGetInt32(column[4]);
-		work->chunk.begun = DatumGetInt32(column[5]);
+		work->chunk.booted = isnull[5] ? 0 : DatumGetTimestampTz(column[5]);
+		work->chunk.deaths = DatumGetInt32(column[6]);
 		work->chunk.id = DatumGetInt64(column[0]);
 		MemoryContextSwitchTo(old_context);
 	}
@@ -276,25 +304,32 @@ take_chunk(Work *work)
 }
 
 /*
- * Others have cut the chunk: did they die at it, once more?  Then it may kill
- * us, too, and is set aside in time.  Else it is noted that we begin, and the
- * next step runs it.
+ * Nobody has begun the chunk in this run of the server.  Had somebody in
+ * another one, and that has ended, once more?  Then it is set aside in time.
+ * Else it is noted that we begin, and the next step runs it.
  */
 static void
 choose_chunk(Work *work)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
+	int			deaths = work->chunk.deaths + (work->chunk.booted != 0 ? 1 : 0);
+	Oid			types[] = {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID};
 	Datum		values[] = {
-		Int64GetDatum(work->chunk.id),
-		CStringGetTextDatum(psprintf("%d processes have died at work on it", MAX_DEATHS))
+		Int64GetDatum(work->chunk.id), Int32GetDatum(deaths),
+		TimestampTzGetDatum(chunks_booted()),
+		CStringGetTextDatum(psprintf("the server has crashed or was stopped %d times while this was at work",
+									 deaths))
 	};
 
-	if (work->chunk.begun - work->chunk.attempts >= MAX_DEATHS - 1)
-		update_row("UPDATE perfopt.batch_chunk SET state = 'failed', sqlstate = '58000', message = $2,"
-				   " finished_at = clock_timestamp() WHERE id = $1", 2, types, values, NULL);
-	else
-		update_row("UPDATE perfopt.batch_chunk SET begun = begun + 1, next_attempt_at = " RESERVED
-				   " WHERE id = $1", 1, types, values, NULL);
+	if (deaths >= MAX_DEATHS)
+	{
+		must_update_row("UPDATE perfopt.batch_chunk SET state = 'failed', deaths = $2, sqlstate = '58000',"
+						" message = $4, finished_at = clock_timestamp() WHERE id = $1",
+						4, types, values, NULL);
+		work->result = STEP_SET_ASIDE;
+		return;
+	}
+	must_update_row("UPDATE perfopt.batch_chunk SET deaths = $2, booted = $3, next_attempt_at = " RESERVED
+					" WHERE id = $1", 3, types, values, NULL);
 	work->result = STEP_CHOSEN;
 }
 
@@ -302,16 +337,10 @@ choose_chunk(Work *work)
 static ChunkKey *
 enter_job(ChunkJob *job)
 {
-	Relation	rel;
-	ChunkKey   *key;
-
-	chunks_apply_settings(job->settings);
+	perfopt_job_apply_settings(job->settings, GUC_ACTION_LOCAL);
 	(void) set_config_option("lock_timeout", psprintf("%d", job->lock_ms), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	rel = chunk_job_open(job);
-	key = chunk_key_make(rel, job->key_names);
-	relation_close(rel, NoLock);
-	return key;
+	return chunk_job_open(job);
 }
 
 /* Take a chunk, run it, and mark it done. */
@@ -326,7 +355,9 @@ run_chunk(Work *work)
 	int			num;
 	int			level;
 	int			result;
+	bool		suspect;
 	TimestampTz start;
+	Oid			role = GetUserId();
 
 	if (!read_running_job(work, false))
 		return;
@@ -339,11 +370,16 @@ run_chunk(Work *work)
 	work->result = STEP_NO_CHUNK;
 	if (!take_chunk(work))
 		return;
-	if (work->reserved == 0)
+	suspect = work->chunk.deaths > 0 ||
+		(work->chunk.booted != 0 && work->chunk.booted != chunks_booted());
+	if (suspect && !lock_seat(work, CHUNKS_SUSPECT_SEAT))
+		return;
+	if (work->chunk.booted != chunks_booted())
 	{
 		choose_chunk(work);
 		return;
 	}
+	work->running = true;
 	PERFOPT_STOP_POINT("batch-chunk-taken");
 
 	key = enter_job(work->job);
@@ -355,17 +391,21 @@ run_chunk(Work *work)
 	result = SPI_execute_with_args(work->job->statement, num, types, values, NULL, false, 0);
 	if (result < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("the statement cannot be run here: %s", SPI_result_code_string(result))));
+	if (GetUserId() != role)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("the statement has changed the role")));
 	PERFOPT_STOP_POINT("batch-chunk-ran");
 
 	done_values[0] = Int64GetDatum(work->chunk.id);
 	done_values[1] = Int64GetDatum((int64) SPI_processed);
 	done_values[2] = Float8GetDatum((GetCurrentTimestamp() - start) / 1000.0);
 	done_values[3] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
-	update_row("UPDATE perfopt.batch_chunk SET state = 'done', rows = $2, duration_ms = $3,"
-			   " finished_at = clock_timestamp(), xid = $4 WHERE id = $1",
-			   4, done_types, done_values, key->ctid ? NULL : "   n");
+	must_update_row("UPDATE perfopt.batch_chunk SET state = 'done', rows = $2, duration_ms = $3,"
+					" finished_at = clock_timestamp(), xid = $4 WHERE id = $1",
+					4, done_types, done_values, key->ctid ? NULL : "   n");
 	PERFOPT_STOP_POINT("batch-chunk-commit");
 	work->result = STEP_RAN;
 }
@@ -399,83 +439,20 @@ next_size(ChunkJob *job)
 	return (int) Min(Max(size, 1), INT_MAX / 2);
 }
 
-/* Cut the next chunk off the table. */
-static void
-cut_chunk(Work *work)
-{
-	ChunkJob   *job;
-	ChunkKey   *key;
-	ChunkBound	lower;
-	ChunkBound	upper;
-	int64		keys;
-	int			size;
-	int			level;
-	bool		isnull;
-	Oid			types[] = {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID};
-	Datum		values[5];
-
-	if (!read_running_job(work, true))
-		return;
-	job = work->job;
-	work->result = STEP_ALL_CUT;
-	if (job->exhausted)
-		return;
-
-	level = chunks_enter();
-	size = next_size(job);
-	chunks_leave(level);
-	values[0] = Int64GetDatum(job->id);
-	if (job->last == NULL)
-		key = NULL;
-	else
-		key = enter_job(job);
-	if (key == NULL ||
-		!chunk_key_next(key, job->position, job->last, size, job->estimated_rows,
-						&lower, &upper, &keys))
-	{
-		update_row("UPDATE perfopt.batch_job SET exhausted = true WHERE id = $1", 1, types, values, NULL);
-		return;
-	}
-
-	values[1] = PointerGetDatum(chunk_bound_to_array(key, lower));
-	values[2] = PointerGetDatum(chunk_bound_to_array(key, upper));
-	values[3] = Int64GetDatum(keys);
-	values[4] = Int32GetDatum(size);
-	level = chunks_enter();
-	chunks_execute(SPI_OK_INSERT_RETURNING,
-				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys, next_attempt_at)"
-				   " VALUES ($1, $2, $3, $4, " RESERVED ") RETURNING id", 4, types, values, NULL);
-	work->chunk.id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	chunks_leave(level);
-	update_row("UPDATE perfopt.batch_job SET position = $3, chunk_size = $5 WHERE id = $1",
-			   5, types, values, NULL);
-	PERFOPT_STOP_POINT("batch-chunk-cut");
-	work->result = STEP_CHOSEN;
-}
-
-/* All is cut: is all done? */
+/*
+ * All is cut: is all done?  With the job's row locked, so that nobody resumes
+ * it meanwhile, and gives it chunks to be tried again.
+ */
 static void
 finish_job(Work *work)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(work->job_id)};
 
-	update_row("UPDATE perfopt.batch_job SET state = 'done', finished_at = clock_timestamp()"
-			   " WHERE id = $1 AND state = 'running' AND exhausted AND NOT EXISTS"
-			   " (SELECT FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending')",
-			   1, types, values, NULL);
-}
-
-/* If it is ours. */
-static void
-pause_job(Work *work)
-{
-	Oid			types[] = {INT8OID, REGROLEOID};
-	Datum		values[] = {Int64GetDatum(work->job_id), ObjectIdGetDatum(GetUserId())};
-
-	update_row("UPDATE perfopt.batch_job SET state = 'paused'"
-			   " WHERE id = $1 AND role = $2 AND state = 'running'", 2, types, values, NULL);
-	work->paused = SPI_processed > 0;
+	(void) update_row("UPDATE perfopt.batch_job SET state = 'done', finished_at = clock_timestamp()"
+					  " WHERE id = $1 AND NOT EXISTS"
+					  " (SELECT FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending')",
+					  1, types, values, NULL);
 }
 
 /* The job fails with work->error. */
@@ -489,9 +466,105 @@ fail_job(Work *work)
 		CStringGetTextDatum(work->error->message)
 	};
 
-	update_row("UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
-			   " sqlstate = $2, message = $3 WHERE id = $1 AND state = 'running'",
-			   3, types, values, NULL);
+	(void) update_row("UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
+					  " sqlstate = $2, message = $3 WHERE id = $1 AND state = 'running'",
+					  3, types, values, NULL);
+}
+
+/* As choose_chunk(), of the table: nobody has cut it in this run of the server. */
+static void
+note_cutting(Work *work)
+{
+	int			deaths = work->job->deaths + (work->job->booted != 0 ? 1 : 0);
+	Oid			types[] = {INT8OID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[] = {
+		Int64GetDatum(work->job_id), Int32GetDatum(deaths), TimestampTzGetDatum(chunks_booted())
+	};
+
+	if (deaths >= MAX_DEATHS)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("the server has crashed or was stopped %d times while the table was cut", deaths)));
+	must_update_row("UPDATE perfopt.batch_job SET deaths = $2, booted = $3 WHERE id = $1",
+					3, types, values, NULL);
+	work->result = STEP_NOTED;
+}
+
+/* Cut the next chunk off the table. */
+static void
+cut_chunk(Work *work)
+{
+	ChunkJob   *job;
+	ChunkKey   *key;
+	ChunkBound	lower;
+	ChunkBound	upper;
+	int64		keys;
+	int			size;
+	int			level;
+	bool		isnull;
+	Oid			types[] = {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[6];
+
+	if (!read_running_job(work, true))
+		return;
+	job = work->job;
+	work->result = STEP_ALL_CUT;
+	if (job->exhausted)
+	{
+		finish_job(work);
+		return;
+	}
+
+	level = chunks_enter();
+	size = next_size(job);
+	chunks_leave(level);
+	values[0] = Int64GetDatum(job->id);
+	if (job->booted != chunks_booted())
+	{
+		note_cutting(work);
+		return;
+	}
+	if (job->last == NULL)
+		key = NULL;
+	else
+		key = enter_job(job);
+	if (key == NULL ||
+		!chunk_key_next(key, job->position, job->last, size, job->estimated_rows,
+						&lower, &upper, &keys))
+	{
+		must_update_row("UPDATE perfopt.batch_job SET exhausted = true WHERE id = $1",
+						1, types, values, NULL);
+		finish_job(work);
+		return;
+	}
+
+	values[1] = PointerGetDatum(chunk_bound_to_array(key, lower));
+	values[2] = PointerGetDatum(chunk_bound_to_array(key, upper));
+	values[3] = Int64GetDatum(keys);
+	values[4] = Int32GetDatum(size);
+	values[5] = TimestampTzGetDatum(chunks_booted());
+	level = chunks_enter();
+	chunks_execute(SPI_OK_INSERT_RETURNING,
+				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys, booted, next_attempt_at)"
+				   " VALUES ($1, $2, $3, $4, $6, " RESERVED ") RETURNING id", 6, types, values, NULL);
+	work->chunk.id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	chunks_leave(level);
+	must_update_row("UPDATE perfopt.batch_job SET position = $3, chunk_size = $5, deaths = 0 WHERE id = $1",
+					5, types, values, NULL);
+	PERFOPT_STOP_POINT("batch-chunk-cut");
+	work->result = STEP_CHOSEN;
+}
+
+/* If it is ours. */
+static void
+pause_job(Work *work)
+{
+	Oid			types[] = {INT8OID, REGROLEOID};
+	Datum		values[] = {Int64GetDatum(work->job_id), ObjectIdGetDatum(GetUserId())};
+
+	work->paused = update_row("UPDATE perfopt.batch_job SET state = 'paused'"
+							  " WHERE id = $1 AND role = $2 AND state = 'running'",
+							  2, types, values, NULL);
 }
 
 /* Does the statement, in what the job has become, fail without any row? */
@@ -516,6 +589,20 @@ is_transient(int sqlerrcode)
 			return true;
 		default:
 			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_OBJECT_IN_USE;
+	}
+}
+
+/* May no statement do what this one did? */
+static bool
+is_hopeless(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+		case ERRCODE_INVALID_TRANSACTION_TERMINATION:
+			return true;
+		default:
+			return false;
 	}
 }
 
@@ -548,9 +635,30 @@ note_attempt(Work *work)
 	Datum		values[3];
 
 	if (lock_failed(work, types, values))
-		update_row("UPDATE perfopt.batch_chunk SET attempts = attempts + 1, sqlstate = $2, message = $3,"
-				   " next_attempt_at = clock_timestamp() + least(0.25 * power(4, least(attempts, 10)), 60) * interval '1 s'"
-				   " WHERE id = $1", 3, types, values, NULL);
+		must_update_row("UPDATE perfopt.batch_chunk SET attempts = attempts + 1, sqlstate = $2, message = $3,"
+						" booted = NULL, next_attempt_at = clock_timestamp() + least(0.25 * power(4, least(attempts, 10)), 60) * interval '1 s'"
+						" WHERE id = $1", 3, types, values, NULL);
+}
+
+/*
+ * A chunk was set aside: are there too many?  With the job's row locked, so
+ * that of two that look at the same time one sees what both have done.
+ */
+static void
+check_failed(Work *work)
+{
+	Oid			types[] = {INT8OID, INT4OID};
+	Datum		values[2];
+
+	if (!read_running_job(work, true))
+		return;
+	values[0] = Int64GetDatum(work->job_id);
+	values[1] = Int32GetDatum(work->job->max_failed);
+	(void) update_row("UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
+					  " sqlstate = '54000', message = 'more than ' || $2 || ' chunks have failed'"
+					  " WHERE id = $1 AND $2 <"
+					  " (SELECT count(*) FROM perfopt.batch_chunk WHERE job = $1 AND state = 'failed')",
+					  2, types, values, NULL);
 }
 
 /* Two halves in the chunk's place, or the single row is set aside. */
@@ -571,22 +679,15 @@ split_chunk(Work *work)
 	key = enter_job(work->job);
 	if (!chunk_key_halve(key, work->chunk.lower, work->chunk.upper, &middle, &next, &before, &after))
 	{
-		update_row("UPDATE perfopt.batch_chunk SET state = 'failed', attempts = attempts + 1,"
-				   " sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
-				   3, types, values, NULL);
-		types[1] = INT4OID;
-		values[0] = Int64GetDatum(work->job_id);
-		values[1] = Int32GetDatum(work->job->max_failed);
-		update_row("UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
-				   " sqlstate = '54000', message = 'more than ' || $2 || ' chunks have failed'"
-				   " WHERE id = $1 AND state = 'running' AND $2 <"
-				   " (SELECT count(*) FROM perfopt.batch_chunk WHERE job = $1 AND state = 'failed')",
-				   2, types, values, NULL);
+		must_update_row("UPDATE perfopt.batch_chunk SET state = 'failed', attempts = attempts + 1,"
+						" sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
+						3, types, values, NULL);
+		work->result = STEP_SET_ASIDE;
 		return;
 	}
-	update_row("UPDATE perfopt.batch_chunk SET state = 'split', attempts = attempts + 1,"
-			   " sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
-			   3, types, values, NULL);
+	must_update_row("UPDATE perfopt.batch_chunk SET state = 'split', attempts = attempts + 1,"
+					" sqlstate = $2, message = $3, finished_at = clock_timestamp() WHERE id = $1",
+					3, types, values, NULL);
 	for (int half = 0; half < 2; half++)
 	{
 		types[1] = types[2] = TEXTARRAYOID;
@@ -653,7 +754,8 @@ chunk_failed(Work *work)
 		work->error = error;
 		must(work, fail_job);
 	}
-	else if (ERRCODE_TO_CATEGORY(work->error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+	else if (is_hopeless(work->error->sqlerrcode) ||
+			 ERRCODE_TO_CATEGORY(work->error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 		must(work, fail_job);
 	else
 	{
@@ -662,6 +764,8 @@ chunk_failed(Work *work)
 			must(work, note_attempt);
 		else if (error)
 			ReThrowError(error);
+		else if (work->result == STEP_SET_ASIDE)
+			must(work, check_failed);
 	}
 }
 
@@ -760,31 +864,33 @@ wake_duty(Work *work)
 static bool
 do_something(Work *work, int *job_errors)
 {
-	bool		running;
-
 	MemoryContextReset(work->context);
 	work->job = NULL;
+	work->running = false;
 	work->chunk.id = 0;
 	work->error = in_transaction(work, run_chunk);
-	running = work->reserved != 0 && work->chunk.id != 0;
 	if (work->result != STEP_LAGGING && work->result != STEP_NO_SEAT)
 		work->reserved = 0;
 	if (work->error == NULL && work->result == STEP_NO_CHUNK)
 		work->error = in_transaction(work, cut_chunk);
 	if (work->error == NULL && work->result == STEP_CHOSEN)
 		work->reserved = work->chunk.id;
-	if (work->error == NULL && work->result == STEP_ALL_CUT)
-		work->error = in_transaction(work, finish_job);
+	if (work->error == NULL && work->result == STEP_SET_ASIDE)
+	{
+		must(work, check_failed);
+		work->result = STEP_RAN;
+		return true;
+	}
 
 	if (work->error == NULL)
 	{
 		if (work->result == STEP_RAN)
 			*job_errors = 0;
-		return work->result == STEP_RAN || work->result == STEP_CHOSEN;
+		return work->result == STEP_RAN || work->result == STEP_CHOSEN || work->result == STEP_NOTED;
 	}
 	if (work->error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		cancelled(work);
-	if (running)
+	if (work->running)
 		chunk_failed(work);
 	else if (is_transient(work->error->sqlerrcode) && ++*job_errors < MAX_JOB_ERRORS)
 		return false;
@@ -812,7 +918,7 @@ chunks_work(int64 job_id, bool helper)
 	if (work.nested && SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	commit(&work);
-	chunks_lag_note();
+	chunks_lag_begin();
 
 	for (;;)
 	{
@@ -823,7 +929,6 @@ chunks_work(int64 job_id, bool helper)
 			chunk_no_such_job(job_id);
 		if (work.error == NULL && work.result == STEP_OVER && strcmp(work.job->state, "running") != 0)
 			break;
-		chunks_lag_note();
 		if (helper && work.reserved == 0 &&
 			(work.result == STEP_NO_SEAT || should_leave(start, !busy)))
 			break;

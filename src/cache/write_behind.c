@@ -282,24 +282,6 @@ take_row(Oid role, int64 *id)
 	return write;
 }
 
-/* "name=value" lines, with the privileges of the role. */
-static void
-apply_settings(char *settings, GucAction action)
-{
-	char	   *line;
-
-	while ((line = strsep(&settings, "\n")) != NULL)
-	{
-		char	   *value = strchr(line, '=');
-
-		if (value == NULL)
-			continue;
-		*value++ = '\0';
-		(void) set_config_option(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
-								 PGC_S_SESSION, action, true, 0, false);
-	}
-}
-
 static void
 begin_transaction(MemoryContext context)
 {
@@ -341,7 +323,7 @@ run_row(Oid role, int64 *id, MemoryContext context)
 		{
 			debug_query_string = write->statement;
 			pgstat_report_activity(STATE_RUNNING, write->statement);
-			apply_settings(write->settings, GUC_ACTION_LOCAL);
+			perfopt_job_apply_settings(write->settings, GUC_ACTION_LOCAL);
 			(void) cache_execute_statement(write->statement, &write->params);
 			PERFOPT_STOP_POINT("cache-write-behind-commit");
 		}
@@ -459,7 +441,7 @@ run_rows(const char *payload, PerfoptJobOutcome *outcome)
 		perfopt_job_limit(perfopt_cache_job_timeout);
 		(void) perfopt_job_run_statement("DISCARD ALL");
 		begin_transaction(context);
-		apply_settings(pstrdup(JOB_SETTINGS), GUC_ACTION_SET);
+		perfopt_job_apply_settings(JOB_SETTINGS, GUC_ACTION_SET);
 		CommitTransactionCommand();
 		CHECK_FOR_INTERRUPTS();
 	}

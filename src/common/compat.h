@@ -448,6 +448,17 @@ perfopt_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState 
 #define PERFOPT_STANDARD_CONFORMING_STRINGS	standard_conforming_strings
 #endif
 
+/* 18 has NOT NULL constraints that are not valid: rows from before may be null. */
+static inline bool
+perfopt_attribute_is_not_null(TupleDesc desc, int i)
+{
+#if PG_VERSION_NUM >= 180000
+	return TupleDescCompactAttr(desc, i)->attnullability == ATTNULLABLE_VALID;
+#else
+	return TupleDescAttr(desc, i)->attnotnull;
+#endif
+}
+
 /* 16 tells the number with the settings. */
 #include "utils/guc_tables.h"
 static inline struct config_generic **

@@ -191,14 +191,12 @@ perfopt_job_limit(int timeout_ms)
 	}
 }
 
-/* Apply "name=value" lines with the privileges of the role. */
-static void
-apply_settings(char *settings)
+void
+perfopt_job_apply_settings(const char *settings, GucAction action)
 {
+	char	   *rest = pstrdup(settings);
 	char	   *line;
-	char	   *rest = settings;
 
-	StartTransactionCommand();
 	while ((line = strsep(&rest, "\n")) != NULL)
 	{
 		char	   *value = strchr(line, '=');
@@ -208,10 +206,9 @@ apply_settings(char *settings)
 		if (value == NULL)
 			elog(ERROR, "perfopt job setting \"%s\" has no value", line);
 		*value++ = '\0';
-		SetConfigOption(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
-						PGC_S_SESSION);
+		(void) set_config_option(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
+								 PGC_S_SESSION, action, true, 0, false);
 	}
-	CommitTransactionCommand();
 }
 
 /*
@@ -309,7 +306,9 @@ run_job(const char *capability, const char *entry, char *payload,
 		SetConfigOption("application_name", psprintf("perfopt %s", capability),
 						PGC_USERSET, PGC_S_SESSION);
 		perfopt_job_limit(timeout_ms);
-		apply_settings(settings);
+		StartTransactionCommand();
+		perfopt_job_apply_settings(settings, GUC_ACTION_SET);
+		CommitTransactionCommand();
 		MemoryContextSwitchTo(context);
 		PERFOPT_STOP_POINT("job-running");
 

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "utils/guc.h"
+
 extern void perfopt_worker_init(void);
 
 /*
@@ -180,6 +182,12 @@ extern uint64 perfopt_job_run_statement(const char *sql);
  * that and goes on, the process ends, and the job has FAILED.
  */
 extern void perfopt_job_limit(int timeout_ms);
+
+/*
+ * Apply "name=value" lines with the privileges of the current role, in a
+ * transaction: until its end (GUC_ACTION_LOCAL) or for good (GUC_ACTION_SET).
+ */
+extern void perfopt_job_apply_settings(const char *settings, GucAction action);
 
 /* For entries that could go on for long: do others wait for a process? */
 extern bool perfopt_jobs_waiting(void);

@@ -1,5 +1,5 @@
 -- run_in_batches(): how tables are cut, what is run, what is refused.
-SELECT plan(55);
+SELECT plan(67);
 SET client_min_messages = error;
 \set VERBOSITY terse
 
@@ -123,6 +123,12 @@ SELECT results_eq(format('SELECT lower_bound[1], upper_bound[1], sqlstate, messa
 SELECT results_eq(format('SELECT state, rows_done, keys_done, chunks_failed, last_sqlstate FROM perfopt.batch_jobs WHERE id = %s', :job),
     $$VALUES ('done', 996::bigint, 1000::bigint, 4::bigint, '23514')$$, 'the job tells');
 ALTER TABLE chunks_bad DROP CONSTRAINT chunks_bad_check;
+CREATE TABLE chunks_many (k int NOT NULL, bad boolean, CHECK (bad IS DISTINCT FROM (k = 3)));
+INSERT INTO chunks_many SELECT i % 5 FROM generate_series(1, 500) i;
+CREATE INDEX ON chunks_many (k);
+CALL perfopt.run_in_batches('chunks_many', set_list => 'bad = true', key => '{k}', batch_size => 1000) \gset many_
+SELECT results_eq(format('SELECT lower_bound, upper_bound, keys FROM perfopt.batch_failed_chunks WHERE job = %s', :many_job),
+    $$VALUES ('{3}'::text[], '{3}'::text[], 100::bigint)$$, 'all rows of one value are set aside together');
 SELECT throws_ok(format('SELECT perfopt.batch_resume(%s)', :job), '55000', format('job %s is done', :job), 'a job that is done');
 SELECT lives_ok(format('SELECT perfopt.batch_resume(%s, true)', :job), 'what failed is tried again');
 CALL perfopt.batch_wait(:job);
@@ -167,6 +173,20 @@ CREATE VIEW chunks_view AS SELECT * FROM chunks_rows;
 CREATE FUNCTION pg_temp.refused(call text, OUT refusal text) LANGUAGE plpgsql AS $$ BEGIN
     EXECUTE 'CALL perfopt.run_in_batches(' || call || ', wait => false)';
 EXCEPTION WHEN OTHERS THEN refusal := SQLSTATE; END $$;
+CREATE TABLE chunks_generated (a int NOT NULL, g int GENERATED ALWAYS AS (a * 2) STORED NOT NULL PRIMARY KEY, b int NOT NULL UNIQUE);
+CREATE TABLE chunks_parent (i int PRIMARY KEY, n int);
+CREATE TABLE chunks_child (extra int, i int, n int, PRIMARY KEY (i)) PARTITION BY RANGE (i);
+CREATE TABLE chunks_grandchild PARTITION OF chunks_child DEFAULT;
+CREATE TABLE chunks_heir (PRIMARY KEY (i)) INHERITS (chunks_parent);
+CREATE TABLE chunks_nulls (i int NOT NULL PRIMARY KEY, j int NOT NULL UNIQUE);
+CREATE TABLE chunks_no_nulls () INHERITS (chunks_nulls);
+DO $$ BEGIN
+    ALTER TABLE chunks_no_nulls ALTER j DROP NOT NULL;
+EXCEPTION WHEN invalid_table_definition THEN	-- from 18 on it cannot be dropped
+    ALTER TABLE chunks_nulls ALTER j DROP NOT NULL;
+END $$;
+CREATE TABLE chunks_triggered (i int, n int);
+CREATE TRIGGER t AFTER UPDATE ON chunks_triggered FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 CREATE TABLE chunks_nullable (i int UNIQUE, j int NOT NULL, n int);
 SELECT is(pg_temp.refused(call), sqlstate, call) FROM (VALUES
     ('NULL, set_list => ''n = 1''', '22004'),
@@ -182,11 +202,22 @@ SELECT is(pg_temp.refused(call), sqlstate, call) FROM (VALUES
     ('''chunks_rows'', set_list => ''n = 1'', key => ''{n}''', '55000'),
     ('''chunks_nullable'', set_list => ''n = 1'', key => ''{i}''', '55000'),
     ('''chunks_keyless'', ''UPDATE chunks_keyless SET n = 1 WHERE ctid BETWEEN $1 AND $2''', '0A000'),
+    ('''chunks_generated'', set_list => ''a = a + 1''', '0A000'),
+    ('''chunks_rows'', ''WITH u AS (UPDATE chunks_rows SET id = -id WHERE id BETWEEN $1 AND $2) SELECT 1''', '0A000'),
+    ('''chunks_keyless'', ''WITH u AS (UPDATE chunks_keyless SET n = 1 WHERE ctid BETWEEN $1 AND $2) SELECT 1''', '0A000'),
+    ('''chunks_rows'', ''INSERT INTO chunks_rows SELECT id FROM chunks_rows WHERE id BETWEEN $1 AND $2 ON CONFLICT (id) DO UPDATE SET id = 1''', '0A000'),
+    ('''chunks_rows'', ''UPDATE chunks_view SET id = id + 1 WHERE id BETWEEN $1 AND $2''', '0A000'),
+    ('''chunks_child'', ''UPDATE chunks_grandchild SET i = i + 1 WHERE i BETWEEN $1 AND $2''', '0A000'),
+    ('''chunks_grandchild'', ''UPDATE chunks_child SET i = i + 1 WHERE i BETWEEN $1 AND $2''', '0A000'),
+    ('''chunks_heir'', ''UPDATE chunks_parent SET i = i + 1 WHERE i BETWEEN $1 AND $2''', '0A000'),
+    ('''chunks_nulls'', set_list => ''i = 1'', key => ''{j}''', '55000'),
+    ('''chunks_triggered'', set_list => ''n = 1''', '0A000'),
+    ('''chunks_child'', ''UPDATE chunks_grandchild SET n = i + 1 WHERE i BETWEEN $1 AND $2''', NULL),
     ('''chunks_temp'', set_list => ''i = 1''', '0A000'),
     ('''chunks_view'', set_list => ''n = 1''', '42809')) refused(call, sqlstate);
 
 DROP TABLE chunks_rows, chunks_prices, chunks_copy, "Hostile ""T"" %s", chunks_types, chunks_domains, chunks_parted, chunks_empty,
-    chunks_keyless, chunks_bad, chunks_nullable CASCADE;
+    chunks_keyless, chunks_bad, chunks_nullable, chunks_generated, chunks_parent, chunks_child, chunks_triggered, chunks_nulls, chunks_many CASCADE;
 DROP FUNCTION chunks_raise;
 DROP PROCEDURE chunks_procedure;
 DROP TYPE chunks_domain, chunks_enum;

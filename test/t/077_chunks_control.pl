@@ -151,6 +151,69 @@ $job = as('alice', "CALL perfopt.run_in_batches($add, wait => false)");
 sql("CALL perfopt.batch_wait($job)");
 is(sql('SELECT DISTINCT n, who FROM t'), '10|alice', 'a superuser who waits does not run it');
 
+# What a role writes without the procedures is checked
+as($bob, 'CREATE TABLE bobs (id int PRIMARY KEY, n int DEFAULT 0); INSERT INTO bobs SELECT i FROM generate_series(1, 100) i');
+my $origin = sql('SELECT origin FROM perfopt.batch_job LIMIT 1');
+sub forged
+{
+	my %column = (target => q{'bobs'}, target_name => q{'public.bobs'}, key => q{'{id}'}, statement => q{'SELECT $1, $2'},
+		settings => q{''}, batch_size => 1, workers => 1, chunk_ms => 1, lock_ms => 1, max_attempts => 1, max_failed => 0,
+		last_key => q{'{1}'}, estimated_rows => 1, origin => "'$origin'", chunk_size => 1, key_types => q{'{integer}'}, @_);
+	my @columns = sort keys %column;
+	return 'INSERT INTO perfopt.batch_job (' . join(', ', @columns) . ') VALUES (' . join(', ', map { $column{$_} } @columns) . ')';
+}
+like(error_as($bob, forged(@$_)), qr/23514/, "not $$_[0] => $$_[1]") foreach
+	[ key => q{'{a,b,c,d,e,f,g,h}'} ], [ key => q{'{NULL}'} ], [ last_key => q{'{NULL}'} ], [ last_key => q{'{}'} ], [ workers => 2000000000 ],
+	[ estimated_rows => '1e300' ], [ estimated_rows => q{'NaN'} ], [ chunk_size => 0 ], [ lock_ms => -1 ], [ batch_size => 0 ], [ chunk_ms => q{'Infinity'} ];
+my $insert_chunk = q{INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys)};
+as($bob, 'WITH j AS (' . forged() . " RETURNING id) $insert_chunk SELECT id, '{}', '{}', 1 FROM j");
+wait_until(q{SELECT state = 'failed' AND last_sqlstate = '2202E' FROM perfopt.batch_jobs WHERE role = '"Bob ""the"" Role"'::regrole}, 'a chunk without bounds: its job fails');
+like(error_as($bob, $_), qr/23514/, "others cannot: $_") foreach q{UPDATE perfopt.batch_job SET resumed_at = 'infinity'},
+	q{UPDATE perfopt.batch_job SET position = '{1,2}'}, q{UPDATE perfopt.batch_chunk SET duration_ms = 'NaN'}, q{UPDATE perfopt.batch_chunk SET sqlstate = 'x'};
+
+# A statement that leaves another role behind, or ends transactions
+sql('GRANT keeper TO alice');
+as('alice', q{CREATE TABLE small (id int PRIMARY KEY, n int DEFAULT 0); INSERT INTO small SELECT i FROM generate_series(1, 100) i;
+	GRANT ALL ON small TO keeper;
+	CREATE PROCEDURE become_keeper(a int, b int) LANGUAGE plpgsql AS
+		$$ BEGIN UPDATE small SET n = n + 1 WHERE id BETWEEN a AND b; EXECUTE 'SET LOCAL ROLE keeper'; END $$;
+	CREATE PROCEDURE commits(a int, b int) LANGUAGE plpgsql AS
+		$$ BEGIN UPDATE small SET n = n + 1 WHERE id BETWEEN a AND b; COMMIT; END $$});
+like(error_as('alice', "CALL perfopt.run_in_batches('small', 'CALL $$_[0](\$1, \$2)', batch_size => 20)"), qr/$$_[1]/, "$$_[0]: the job fails")
+	foreach [ 'become_keeper', '25000: job \d+ failed: the statement has changed the role' ], [ 'commits', '2D000: job \d+ failed: invalid transaction termination' ];
+is(sql('SELECT n, count(*) FROM small GROUP BY 1'), '0|100', '... and nothing is done');
+is(sql(q{SELECT count(*) FROM perfopt.batch_chunk WHERE state IN ('split', 'failed') AND job > (SELECT max(id) - 2 FROM perfopt.batch_job)}), 0, '... nor split');
+
+# A role whose transactions are read-only
+sql('ALTER ROLE alice SET default_transaction_read_only = on');
+$job = as('alice', q{SET default_transaction_read_only = off; CALL perfopt.run_in_batches('small', set_list => 'n = n + 1', wait => false)});
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'a role whose transactions are read-only');
+sql('ALTER ROLE alice RESET default_transaction_read_only');
+
+# Cutting the table has crashed the server again and again, as notes of its runs tell
+sql(q{SET SESSION AUTHORIZATION alice; BEGIN; CALL perfopt.run_in_batches('small', set_list => 'n = 0', wait => false);
+	UPDATE perfopt.batch_job SET booted = '2020-01-01', deaths = 2 WHERE id = (SELECT max(id) FROM perfopt.batch_job); COMMIT});
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+wait_until("SELECT state = 'failed' AND last_sqlstate = '58000' FROM perfopt.batch_jobs WHERE id = $job", 'a server that crashes while the table is cut: the job fails');
+as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
+is(state_of($job), 'done', '... and can be resumed');
+
+# Processes that end in some other way do not count
+sql(q{SELECT stop_point_set('batch-chunk-ran', 'wait')});
+$job = as('alice', q{CALL perfopt.run_in_batches('small', set_list => 'n = 0', workers => 1, wait => false)});
+my $helper = 0;
+for (1 .. 4)
+{
+	# for so long nobody has a seat who does not wait in his chunk
+	my $at_work = qq{FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.classid = 'perfopt.batch_job'::regclass
+		AND pid <> $helper AND xact_start < clock_timestamp() - interval '200 ms'};
+	wait_until("SELECT count(*) = 1 $at_work", 'a helper is at work');
+	$helper = sql("SELECT pid $at_work");
+	sql("SELECT pg_terminate_backend($helper, 60000)");
+}
+go_on();
+wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs WHERE id = $job", 'helpers that are terminated are no crash: the chunk is done');
+
 # A role that cannot log in works alone
 sql(q{SET ROLE keeper; CREATE TABLE kept (id int PRIMARY KEY, n int); INSERT INTO kept SELECT i, 0 FROM generate_series(1, 100) i;
 	CALL perfopt.run_in_batches('kept', set_list => 'n = 1', batch_size => 10)});
@@ -199,6 +262,17 @@ as('alice', 'VACUUM FULL plain');
 as('alice', "SELECT perfopt.batch_resume($job)");
 wait_until("SELECT state = 'failed' AND last_error LIKE '%written anew%' FROM perfopt.batch_jobs WHERE id = $job", 'a table cut by ctid must not be rewritten');
 
+# What the order depends on must stay; as must the name
+foreach my $change ([ 'ALTER TABLE turned ALTER id TYPE text COLLATE "C"', 'column "id" of the key was integer when the job began, and is pg_catalog.text COLLATE pg_catalog."C" now' ],
+	[ 'ALTER TABLE turned RENAME TO turned_away; CREATE TABLE turned (id int PRIMARY KEY, n int)', 'table public.turned is now called public.turned_away' ])
+{
+	as('alice', 'DROP TABLE IF EXISTS turned, turned_away; CREATE TABLE turned (id int PRIMARY KEY, n int); INSERT INTO turned SELECT i, 0 FROM generate_series(1, 1000) i');
+	$job = as('alice', q{BEGIN; CALL perfopt.run_in_batches('turned', set_list => 'n = n + 1', batch_size => 100, wait => false);
+		SELECT FROM perfopt.batch_pause((SELECT max(id) FROM perfopt.batch_job)); COMMIT});
+	as('alice', $$change[0]);
+	like(error_as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)"), qr/55000: job $job failed: \Q$$change[1]\E/, $$change[0]);
+}
+
 # Row level security: what the role does not see is not done
 as('alice', q{
 	CREATE TABLE secret (id int PRIMARY KEY, owner text, n int DEFAULT 0);
@@ -234,7 +308,16 @@ wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'don
 wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'perfopt job'}, 'nobody works any more');
 sql("UPDATE perfopt.batch_job SET state = 'running', exhausted = false, origin = '1/1' WHERE id = $job");
 wait_until("SELECT state = 'paused' FROM perfopt.batch_jobs WHERE id = $job", 'a job of another server is paused');
-sql('UPDATE perfopt.batch_job SET created_at = now() - interval \'8 days\', finished_at = now() - interval \'8 days\'');
+$locker = $node->background_psql('postgres', extra_params => [ '-U', $bob ]);
+$locker->query_safe('BEGIN; SELECT FROM perfopt.batch_job FOR UPDATE; SELECT FROM perfopt.batch_chunk FOR UPDATE');
+sql('UPDATE perfopt.batch_job SET state = CASE WHEN state = \'paused\' THEN \'cancelled\' ELSE state END, created_at = now() - interval \'8 days\', finished_at = now() - interval \'8 days\' WHERE role = \'alice\'::regrole');
+$locker->query_safe(q{UPDATE perfopt.batch_job SET finished_at = now() - interval '8 days'});
+$locker->query_safe('COMMIT; BEGIN; SELECT FROM perfopt.batch_chunk FOR UPDATE');
+wait_until(q{SELECT count(*) = 0 FROM perfopt.batch_job WHERE role = 'alice'::regrole}, 'what others have locked is left out');
+$job = as('alice', "CALL perfopt.run_in_batches('small', set_list => 'n = 0', wait => false)");
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", '... and keeps nobody from working');
+$locker->quit;
+sql('UPDATE perfopt.batch_job SET state = CASE WHEN state = \'paused\' THEN \'cancelled\' ELSE state END, created_at = now() - interval \'8 days\', finished_at = now() - interval \'8 days\'');
 wait_until('SELECT count(*) = 0 FROM perfopt.batch_chunk', 'what is over for a week is forgotten');
 
 # A standby that is behind is waited for
@@ -245,15 +328,19 @@ $standby->start;
 $node->wait_for_catchup($standby);
 my ($rc, $out, $err) = $standby->psql('postgres', "CALL perfopt.run_in_batches($add)");
 like($err, qr/cannot execute perfopt.run_in_batches\(\) during recovery/, 'not on a standby');
-$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
-as('alice', 'UPDATE t SET n = 0');
-$job = as('alice', "CALL perfopt.run_in_batches($add, max_replication_lag => '5 ms', wait => false)");
-# as long as a job of this size takes many times over
-sql('SELECT pg_sleep(2)');
-is(state_of($job), 'running', 'it waits for the standby');
-$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
-wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'and goes on when that has caught up');
-is(sql('SELECT n, count(*) FROM t GROUP BY 1'), '1|1000', '... each row once');
+# ... also a process that has just begun, which has noted nothing
+foreach my $lag ('5 ms', '1 h')
+{
+	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+	as('alice', 'UPDATE t SET n = 0');
+	$job = as('alice', "CALL perfopt.run_in_batches($add, max_replication_lag => '$lag', wait => false)");
+	# as long as a job of this size takes many times over
+	sql('SELECT pg_sleep(2)');
+	is(state_of($job), 'running', "$lag: it waits for the standby");
+	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+	wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", 'and goes on when that has caught up');
+	is(sql('SELECT n, count(*) FROM t GROUP BY 1'), '1|1000', '... each row once');
+}
 $standby->stop;
 $node->stop;
 done_testing();
