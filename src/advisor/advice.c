@@ -86,7 +86,7 @@ perfopt_advice_resolve(const char *schema_name, const char *table_name,
 {
 	Oid			namespace = get_namespace_oid(schema_name, true);
 	Oid			relid = OidIsValid(namespace) ?
-		get_relname_relid(table_name, namespace) : InvalidOid;
+	get_relname_relid(table_name, namespace) : InvalidOid;
 	Datum	   *names;
 	int			num_names;
 	char		relkind;
@@ -240,7 +240,7 @@ revise(List *found, Datum priced_queryids)
 			status = "obsolete";
 			foreach(lc, found)
 				if (perfopt_index_spec_equal(&((AdviceFound *) lfirst(lc))->spec, &spec))
-					status = NULL;
+				status = NULL;
 		}
 		if (status == NULL)
 			continue;

@@ -193,7 +193,10 @@ random_keys_bytes(double rows, double num_keys, double key_size, bool deduplicat
 		return bytes;
 	}
 
-	/* Poisson without zero: find lambda with lambda / (1 - exp(-lambda)) = mean */
+	/*
+	 * Poisson without zero: find lambda with lambda / (1 - exp(-lambda)) =
+	 * mean
+	 */
 	lambda = Max(mean - 1, 1e-6);
 	for (int i = 0; i < 50; i++)
 		lambda = Max(mean * (1 - exp(-lambda)), 1e-6);

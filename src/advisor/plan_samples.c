@@ -807,9 +807,9 @@ params_as_text(const PlanSample *sample)
 	for (int i = 0; i < params->numParams; i++)
 	{
 		ParamExternData *param = &params->params[i];
-		Datum		text = (Datum) 0;
+		Datum text = (Datum) 0;
 		bool		isnull = param->isnull || !OidIsValid(param->ptype) ||
-			!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(param->ptype));
+		!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(param->ptype));
 
 		if (!isnull)
 		{

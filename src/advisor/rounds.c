@@ -236,7 +236,7 @@ recent_writes(Oid relid, double live_rows, double decay)
 	TableHistory *history = hash_search(table_history, &relid, HASH_ENTER, &found);
 	PgStat_StatTabEntry *stats = pgstat_fetch_stat_tabentry(relid);
 	double		writes = stats ? (double) stats->tuples_inserted +
-		stats->tuples_updated - stats->tuples_hot_updated : 0;
+	stats->tuples_updated - stats->tuples_hot_updated : 0;
 
 	if (!found)
 	{

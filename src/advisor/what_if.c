@@ -383,7 +383,7 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
 	int			sec_context;
 	int			nest_level;
 	TimestampTz callers_timeout = get_timeout_active(STATEMENT_TIMEOUT) ?
-		get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
+	get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(sample->key.role)))
 	{
@@ -411,8 +411,8 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
 	PG_CATCH();
 	{
 		/*
-		 * But for a lock, whatever it was, this sample is of no use; a request
-		 * to end this process is FATAL and does not come here.
+		 * But for a lock, whatever it was, this sample is of no use; a
+		 * request to end this process is FATAL and does not come here.
 		 */
 		ErrorData  *error;
 

@@ -167,7 +167,7 @@ helpers_of(int64 id)
 
 	foreach(lc, helpers)
 		if (((Helper *) lfirst(lc))->job_id == id)
-			num++;
+		num++;
 	return num;
 }
 

@@ -268,8 +268,8 @@ estimate_rows(Relation rel)
 {
 	double		rows = 0;
 	List	   *relids = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE || rel->rd_rel->relhassubclass ?
-		find_all_inheritors(RelationGetRelid(rel), AccessShareLock, NULL) :
-		list_make1_oid(RelationGetRelid(rel));
+	find_all_inheritors(RelationGetRelid(rel), AccessShareLock, NULL) :
+	list_make1_oid(RelationGetRelid(rel));
 	ListCell   *lc;
 
 	foreach(lc, relids)

@@ -789,7 +789,7 @@ read_progress(Work *work)
 				   " FROM perfopt.batch_jobs WHERE id = $1", 1, types, values, NULL);
 	work->progress = NULL;
 	if (SPI_processed > 0 &&
-		(text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)) != NULL)
+		(text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)) !=NULL)
 		work->progress = MemoryContextStrdup(work->context, text);
 	SPI_freetuptable(SPI_tuptable);
 	chunks_leave(level);

@@ -109,7 +109,8 @@ typedef enum CacheBypass
 	CACHE_BYPASS_SETTING,		/* perfopt.cache is off */
 	CACHE_BYPASS_NESTED,		/* inside the computation of another entry */
 	CACHE_BYPASS_OVERSIZED,		/* the result is too large */
-	CACHE_BYPASS_CONCURRENT_WRITE,	/* writers not visible: cannot be published */
+	CACHE_BYPASS_CONCURRENT_WRITE,	/* writers not visible: cannot be
+									 * published */
 	CACHE_BYPASS_CONCURRENT_DDL,	/* definitions changed while computing */
 	CACHE_NUM_BYPASSES
 } CacheBypass;
@@ -151,10 +152,13 @@ extern CacheDefinition cache_definition_of_relation(Oid relid);
 extern CacheDefinition cache_definition_of_relation_name(const char *name);
 extern CacheDefinition cache_definition_of_item(int cacheid, uint32 hash);	/* PlanInvalItem */
 extern CacheDefinition cache_definition_of_types(void); /* any of the database */
-extern CacheDefinition cache_definition_of_database(void);	/* functions, operators, schemas ... */
+extern CacheDefinition cache_definition_of_database(void);	/* functions, operators,
+															 * schemas ... */
 extern CacheDefinition cache_definition_of_cluster(void);	/* roles */
-extern CacheDefinition cache_definition_of_role(Oid role);	/* created, altered or dropped */
-extern CacheDefinition cache_definition_of_entries(Oid role);	/* the role dropped its entries */
+extern CacheDefinition cache_definition_of_role(Oid role);	/* created, altered or
+															 * dropped */
+extern CacheDefinition cache_definition_of_entries(Oid role);	/* the role dropped its
+																 * entries */
 
 /* Its state now; somebody is going to depend on it. */
 extern uint64 cache_definition_use(CacheDefinition definition);
@@ -253,12 +257,13 @@ typedef struct CacheDependencies
 	Oid		   *relations;		/* no duplicates */
 	int			num_relations;
 	int			max_relations;
-	bool		settings_in_key;	/* all that current_setting() is called for */
+	bool		settings_in_key;	/* all that current_setting() is called
+									 * for */
 	CacheBypass refusal;		/* why it must not be published, or NONE */
 	Oid			refusal_relation;	/* of UNTRACKED */
 } CacheDependencies;
 
-#define CACHE_MAX_DEPENDENCIES	512	/* of each sort; more: not published */
+#define CACHE_MAX_DEPENDENCIES	512 /* of each sort; more: not published */
 
 extern CacheDependencies *cache_dependencies_create(MemoryContext context);
 extern void cache_dependencies_add_ring(CacheDependencies *deps, CacheRing ring);
@@ -336,7 +341,7 @@ extern void cache_store_usage(uint64 *entries, uint64 *bytes, uint64 *limit);
  * local.c, lookup.c
  */
 extern const CacheEntry *cache_local_get(const CacheKey *key);
-extern void cache_local_put(CacheEntry *entry);	/* entry is copied */
+extern void cache_local_put(CacheEntry *entry); /* entry is copied */
 extern void cache_local_remove(const CacheKey *key);
 
 /*

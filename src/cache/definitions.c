@@ -296,7 +296,8 @@ typedef struct Change
 	List	   *definitions;	/* counted under the lock */
 	List	   *relations;		/* their rings get a barrier */
 	List	   *unlocked;		/* definitions counted without the lock */
-	List	   *temporary_types;	/* items of the row types of temporary tables */
+	List	   *temporary_types;	/* items of the row types of temporary
+									 * tables */
 } Change;
 
 static bool

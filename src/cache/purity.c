@@ -154,7 +154,7 @@ cache_purity_names_time(const char *text, Size len)
 			Size		word_len = strlen(time_words[w]);
 
 			if (i + word_len <= len &&
-				pg_strncasecmp(text + i, time_words[w], word_len) == 0 &&
+				pg_strncasecmp(text +i, time_words[w], word_len) == 0 &&
 				(i + word_len == len || !isalpha((unsigned char) text[i + word_len])))
 				return true;
 		}

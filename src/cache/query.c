@@ -295,8 +295,8 @@ parse_one(char **text)
 				 errmsg("query cannot be cached"),
 				 errdetail("It is not a SELECT, or uses SELECT INTO.")));
 	*text = raw->stmt_len > 0 ?
-		pnstrdup(*text + raw->stmt_location, raw->stmt_len) :
-		pstrdup(*text + raw->stmt_location);
+		pnstrdup(*text +raw->stmt_location, raw->stmt_len) :
+		pstrdup(*text +raw->stmt_location);
 	return raw;
 }
 
@@ -419,14 +419,17 @@ make_query(const StringInfoData *key, const char *text_in, int len,
 
 	MemoryContextSwitchTo(scratch);
 	text = pnstrdup(text_in, len);
+
 	error_context.callback = error_in_query;
 	error_context.arg = text;
+
 	error_context.previous = error_context_stack;
 	error_context_stack = &error_context;
 	raw = parse_one(&text);
 	cache_purity_check_raw(&purity, raw->stmt);
 	check_num_params(raw->stmt, params->num);
 	error_context.arg = text;
+
 	raw = parse_one(&text);		/* again: analysis scribbles on it */
 	rewritten = pg_analyze_and_rewrite_fixedparams(raw, text, params->types,
 												   params->num, NULL);

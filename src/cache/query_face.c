@@ -311,9 +311,9 @@ return_entry(void *arg, const CacheEntry *entry)
 	char	   *copy;
 
 	/*
-	 * While its tables were locked, or somebody else was waited for, the query
-	 * may have come to mean something else, with rows of other types.  As the
-	 * entry holds now, it is of this query if this one holds, too.
+	 * While its tables were locked, or somebody else was waited for, the
+	 * query may have come to mean something else, with rows of other types.
+	 * As the entry holds now, it is of this query if this one holds, too.
 	 */
 	if (!cache_query_is_current(call->query))
 	{

@@ -41,7 +41,7 @@ put(StringInfo buf, const char *string, int len)
 static void
 put_number(StringInfo buf, int64 number)
 {
-	char		text[32];
+	char text[	32];
 
 	put(buf, text, snprintf(text, sizeof(text), INT64_FORMAT, number));
 }
@@ -133,6 +133,7 @@ payload_of(const CacheRefresh *refresh)
 
 			getTypeOutputInfo(refresh->params->types[i], &output, &is_varlena);
 			text = OidOutputFunctionCall(output, refresh->params->values[i]);
+
 			put(&buf, text, strlen(text));
 		}
 		if (buf.len >= PERFOPT_JOB_PAYLOAD_MAX)
@@ -205,6 +206,7 @@ refresh_job(const char *payload, PerfoptJobOutcome *outcome)
 	refresh.ttl_us = take_number(&payload);
 	refresh.prefix = take(&payload, &refresh.prefix_len);
 	text = take(&payload, &text_len);
+
 	params.num = take_number(&payload);
 	params.types = palloc((params.num + 1) * sizeof(Oid));
 	params.values = palloc((params.num + 1) * sizeof(Datum));

@@ -230,7 +230,7 @@ given_key_columns(Relation relation, ArrayType *array)
 	for (int i = 0; i < num; i++)
 	{
 		AttrNumber	attnum;
-			char	   *name;
+		char	   *name;
 
 		if (nulls[i])
 			ereport(ERROR,

@@ -16,7 +16,7 @@ int64
 cache_interval_us(const Interval *interval)
 {
 	double		us = (double) interval->time +
-		(interval->day + (double) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	(interval->day + (double) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
 
 	return (int64) Max(-1.0, Min(us, LONGEST_US));
 }
@@ -25,7 +25,7 @@ int64
 cache_ttl_argument(FunctionCallInfo fcinfo, int i)
 {
 	int64		us = PG_ARGISNULL(i) ? CACHE_DEFAULT_TTL_US :
-		cache_interval_us(DatumGetIntervalP(PG_GETARG_DATUM(i)));
+	cache_interval_us(DatumGetIntervalP(PG_GETARG_DATUM(i)));
 
 	if (us <= 0)
 		ereport(ERROR,

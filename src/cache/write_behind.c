@@ -538,7 +538,8 @@ submit_or_note(Oid role)
 		.role = role,
 		.settings = JOB_SETTINGS,
 		.fair_to_roles = true,
-		.then_duty = DUTY_NAME	/* it deletes what is done, and goes on with the rest */
+		.then_duty = DUTY_NAME	/* it deletes what is done, and goes on with
+								 * the rest */
 	};
 	PerfoptJob	job;
 	ErrorData  *error = perfopt_job_try_submit(&spec, &job);

@@ -44,7 +44,8 @@ extern int	perfopt_cache_max_entry_size;	/* kB */
 extern char *perfopt_cache_opaque_functions;
 extern int	perfopt_cache_write_interval;	/* ms */
 extern int	perfopt_cache_job_timeout;	/* ms */
-extern double perfopt_memoize_ttl;	/* s; read from the function's own settings */
+extern double perfopt_memoize_ttl;	/* s; read from the function's own
+									 * settings */
 
 /* batch */
 extern int	perfopt_batch_size;

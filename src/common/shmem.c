@@ -69,7 +69,7 @@ shmem_startup(void)
 		bool		found;
 		void	   *area = ShmemInitStruct(name, part->area_size(), &found);
 		LWLockPadded *locks = part->num_locks > 0 ?
-			GetNamedLWLockTranche(name) : NULL;
+		GetNamedLWLockTranche(name) : NULL;
 
 		part->init(area, locks, found);
 	}

@@ -241,8 +241,8 @@ executor_start(QueryDesc *queryDesc, int eflags)
 
 	/*
 	 * Missing privileges and read-only transactions are found here.  Such an
-	 * error is recorded as taking no time: nothing has run yet, and to be more
-	 * exact would take a look at the clock for every statement.
+	 * error is recorded as taking no time: nothing has run yet, and to be
+	 * more exact would take a look at the clock for every statement.
 	 */
 	PG_TRY();
 	{

@@ -28,6 +28,7 @@ static const struct
 	const char *code;
 	const char *name;
 }			error_classes[NUM_ERROR_CLASSES] =
+
 {
 	[ERROR_CLASS_CONNECTION] = {"08", "Connection Exception"},
 	[ERROR_CLASS_DATA] = {"22", "Data Exception"},

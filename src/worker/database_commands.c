@@ -114,7 +114,7 @@ drops_extension(const DropStmt *drop)
 		return true;			/* perhaps by way of one we depend on */
 	foreach(lc, drop->objects)
 		if (IsA(lfirst(lc), String) && strcmp(strVal(lfirst(lc)), "perfopt") == 0)
-			return true;
+		return true;
 	return false;
 }
 

@@ -273,7 +273,10 @@ perfopt_database_worker_main(Datum main_arg)
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 
-		/* Told to go while there was nothing to do: no error, so none is logged. */
+		/*
+		 * Told to go while there was nothing to do: no error, so none is
+		 * logged.
+		 */
 		if (ProcDiePending)
 			break;
 		worker_between_rounds();

@@ -235,7 +235,7 @@ static void
 finish_run(int i, uint32 number, int sqlerrcode, const char *message)
 {
 	DutyRequests *requests = &worker_my_entry->duties[i];
-	char		text[NAMEDATALEN + WORKER_ERROR_LEN];
+	char text[	NAMEDATALEN + WORKER_ERROR_LEN];
 
 	snprintf(text, sizeof(text), "%s: %s", duties[i]->name, message);
 	LWLockAcquire(worker_registry->lock, LW_EXCLUSIVE);

@@ -454,7 +454,10 @@ perfopt_launcher_main(Datum main_arg)
 		bool		probe_all = false;
 		bool		scan;
 
-		/* Between two rounds nothing is cut short: no error, so none is logged. */
+		/*
+		 * Between two rounds nothing is cut short: no error, so none is
+		 * logged.
+		 */
 		if (ProcDiePending)
 			proc_exit(1);		/* so that the postmaster starts us again */
 		worker_between_rounds();

@@ -52,11 +52,11 @@ run_script(void)
 }
 
 static const PerfoptDuty test_duty = {
-	.name = "test", .interval_ms = &never, .writes = false, .run = run_script
+	.name = "test",.interval_ms = &never,.writes = false,.run = run_script
 };
 
 static const PerfoptDuty test_writes_duty = {
-	.name = "test_writes", .interval_ms = &never, .writes = true, .run = run_script
+	.name = "test_writes",.interval_ms = &never,.writes = true,.run = run_script
 };
 
 /* An entry that runs its argument twice. */

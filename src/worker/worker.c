@@ -16,7 +16,8 @@ perfopt_worker_init(void)
 {
 	worker_registry_init();		/* the databases and their workers */
 	worker_pool_init();			/* jobs */
-	worker_database_commands_init();	/* making way for DROP DATABASE and such */
+	worker_database_commands_init();	/* making way for DROP DATABASE and
+										 * such */
 
 #ifdef PERFOPT_STOP_POINTS
 	worker_testing_init();

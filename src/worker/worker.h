@@ -105,7 +105,8 @@ typedef struct PerfoptJobSpec
 	int			timeout_ms;		/* see perfopt_job_limit() */
 	bool		fair_to_roles;	/* of such jobs, one role has at most half the
 								 * workers, and half the queue, at a time */
-	const char *then_duty;		/* run in the database once the job has ended, or NULL */
+	const char *then_duty;		/* run in the database once the job has ended,
+								 * or NULL */
 	bool		cancel_with_submitter;	/* cancel when the submitter's process
 										 * ends or its transaction aborts */
 } PerfoptJobSpec;
