@@ -201,10 +201,8 @@ perfopt_job_apply_settings(const char *settings, GucAction action)
 	{
 		char	   *value = strchr(line, '=');
 
-		if (line[0] == '\0')
-			continue;
 		if (value == NULL)
-			elog(ERROR, "perfopt job setting \"%s\" has no value", line);
+			continue;
 		*value++ = '\0';
 		(void) set_config_option(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
 								 PGC_S_SESSION, action, true, 0, false);

@@ -15,9 +15,9 @@ my %config_row = (
 		estimated_bytes, status, requested_by)
 		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},
-	'perfopt.batch_job' => q{(target, target_name, key, statement, settings, batch_size, workers, chunk_ms, lock_ms,
+	'perfopt.batch_job' => q{(target, target_name, key, key_types, statement, settings, batch_size, workers, chunk_ms, lock_ms,
 		max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size, state)
-		VALUES ('pg_class', 'pg_catalog.pg_class', '{oid}', 'SELECT $1, $2', '', 1, 1, 1, 1, 1, 1, '{1}', 1, '', 1, 'done')},
+		VALUES ('pg_class', 'pg_catalog.pg_class', '{oid}', '{oid}', 'SELECT $1, $2', '', 1, 1, 1, 1, 1, 1, '{1}', 1, '', 1, 'done')},
 	'perfopt.batch_chunk' => q{(job, lower_bound, upper_bound, keys) VALUES (1, '{1}', '{2}', 1)},
 	'perfopt.cache_writes' => q{(key, statement, parameter_types, parameters, settings, failed_at)
 		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())},
