@@ -38,7 +38,7 @@ CREATE TABLE perfopt.batch_job (
     sqlstate text CHECK (sqlstate OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}$'),
     message text,
     UNIQUE (id, role),
-    CHECK (pg_catalog.cardinality(key) BETWEEN 1 AND 32 AND pg_catalog.array_position(key, NULL) IS NULL
+    CHECK (pg_catalog.cardinality(key) >= 1 AND pg_catalog.cardinality(key) <= 32 AND pg_catalog.array_position(key, NULL) IS NULL
         AND pg_catalog.cardinality(key_types) = pg_catalog.cardinality(key)),
     CHECK (pg_catalog.cardinality(last_key) = pg_catalog.cardinality(key)
         AND pg_catalog.array_position(last_key, NULL) IS NULL),
