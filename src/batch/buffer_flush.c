@@ -389,7 +389,7 @@ insert_rows(BufferBatch *batch, int first, int count, const char *lock_timeout,
 		if (lock_timeout)
 			(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_LOCAL, true, 0, false);
-		batch_insert_jsonb_rows(batch->target, batch->rows + first, count,
+		batch_insert_jsonb_rows(batch->target, batch->rows + first, batch->noted + first, count,
 								batch->verdicts + first);
 		PERFOPT_STOP_POINT("buffer-inserted");
 		committing = batch;
@@ -422,7 +422,7 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 	verdict->message = error->message;
 	verdict->detail = error->detail;
 	verdict->constraint = error->constraint_name;
-	if (batch->modes[i] != BUFFER_ACK)
+	if (batch->noted[i])
 	{
 		PG_TRY();
 		{

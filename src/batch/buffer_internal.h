@@ -166,6 +166,7 @@ typedef struct BufferBatch
 	int			num;
 	Jsonb	  **rows;
 	BufferMode *modes;
+	bool	   *noted;			/* when rejected: nobody waits for the error */
 	int		   *numbers;		/* of the rows' first blocks */
 	int			max_attempts;	/* of any of them */
 	int			posted;			/* these are done */

@@ -495,6 +495,7 @@ buffer_take(int owner_number, int queue_number)
 	batch->queue = queue_number;
 	batch->rows = palloc(sizeof(Jsonb *) * max_rows);
 	batch->modes = palloc(sizeof(BufferMode) * max_rows);
+	batch->noted = palloc(sizeof(bool) * max_rows);
 	batch->numbers = palloc(sizeof(int) * max_rows);
 	batch->verdicts = palloc0(sizeof(BatchVerdict) * max_rows);
 
@@ -536,6 +537,7 @@ buffer_take(int owner_number, int queue_number)
 			waiters[row->waiter].state = WAITER_TAKEN;
 		bytes += row->length;
 		batch->modes[batch->num] = row->mode;
+		batch->noted[batch->num] = row->mode != BUFFER_ACK;
 		batch->max_attempts = Max(batch->max_attempts, row->attempts);
 		batch->numbers[batch->num++] = first;
 	}

@@ -437,7 +437,7 @@ insert_run(SpoolRow *rows, int num)
 	{
 		int			nest_level = NewGUCNestLevel();
 
-		batch_insert_jsonb_rows(rows[0].target, payloads, num, verdicts);
+		batch_insert_jsonb_rows(rows[0].target, payloads, NULL, num, verdicts);
 		/* what triggers have set, such as the role, is not for the next table */
 		AtEOXact_GUC(false, nest_level);
 		for (int i = 0; i < num; i++)

@@ -429,10 +429,11 @@ emit_verdict(BatchRun *run, int64 ordinal, const BatchRow *row)
 }
 
 void
-batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows, BatchVerdict *verdicts)
+batch_insert_jsonb_rows(Oid target, Jsonb **rows, const bool *noted, int num_rows,
+						BatchVerdict *verdicts)
 {
 	Verdicts	result;
-	BatchRun	run = {.emit = emit_verdict};
+	BatchRun	run = {.emit = emit_verdict,.noted = noted};
 
 	result.verdicts = verdicts;
 	result.context = CurrentMemoryContext;

@@ -36,7 +36,7 @@ CREATE TABLE perfopt.rejected_rows (
 );
 CREATE INDEX rejected_rows_batch ON perfopt.rejected_rows (role, batch);
 COMMENT ON TABLE perfopt.rejected_rows IS
-'Rows that batched inserts with on_error ''skip'', or flushes of insert buffers, could not store. Each role sees its own; perfopt.delete_rejected_rows() deletes them, nothing else does.';
+'Rows that batched inserts with on_error ''skip'', or flushes of insert buffers, in modes whose callers do not wait, could not store. Each role sees its own; perfopt.delete_rejected_rows() deletes them, nothing else does.';
 COMMENT ON COLUMN perfopt.rejected_rows.batch IS 'what the call returned as batch';
 COMMENT ON COLUMN perfopt.rejected_rows.target IS 'the table, with its schema, quoted; of a table that was gone, its OID';
 COMMENT ON COLUMN perfopt.rejected_rows.role IS 'who inserted';

@@ -112,6 +112,18 @@ is($node->psql('postgres', q{DO $$ DECLARE c text; BEGIN
 	END $$}, extra_params => [ '-U', 'alice' ]), 0, 'a function catches it, with the name of the constraint');
 like(fails('alice', q{SELECT perfopt.buffer_insert('t', '{"id": "x"}')}), qr/^22P02/, 'a cast');
 like(fails('alice', q{SELECT perfopt.buffer_insert('t', '{"nothing": 1}')}), qr/^(42703|23502)/, 'no such column');
+is(sql('SELECT count(*) FROM perfopt.rejected_rows'), '0', 'who gets his error finds it nowhere else');
+set_stop('buffer-taken', 'wait');
+my ($flushing) = begin_query(q{SELECT perfopt.buffer_insert('t', '{"id": 2}')});
+wait_until(q{SELECT stop_point_waiters('buffer-taken') = 1}, 'a flush');
+sql(q{SELECT perfopt.buffer_insert('t', '{"id": 1, "note": "lossy"}', 'lossy')});
+my ($rejected) = begin_query(q{SELECT perfopt.buffer_insert('t', '{"id": 1, "note": "ack"}')});
+wait_until(q{SELECT sum(waiting) = 2 FROM perfopt.insert_buffers}, 'rows of two modes in the next one');
+clear_stop('buffer-taken');
+like(said($rejected), qr/23505/, 'the one of mode ack gets its error');
+like(said($flushing), qr/inserted/, '... after the flush before it');
+is(sql(q{SELECT payload->>'note' FROM perfopt.rejected_rows}), 'lossy', '... that of mode lossy is kept');
+sql('SELECT perfopt.delete_rejected_rows()');
 
 # Who holds what a flush may wait for
 like(fails('alice', q{BEGIN; INSERT INTO t VALUES (10); SELECT perfopt.buffer_insert('t', '{"id": 10}')}), qr/^25001/, 'a caller with an uncommitted row');

@@ -80,9 +80,7 @@ $node->command_ok([ 'pgbench', '-n', '-c', 4, '-j', 2, '-t', 250, '-D', 'n=0', '
 is(sql('SELECT count(*) FROM load'), '994', 'ack: 994 of 1,000 rows are stored');
 is(sql('SELECT id, sqlstate, constraint_name FROM verdicts ORDER BY id'),
 	"100|23505|load_pkey\n200|23514|below_ten\n300|23503|has_parent\n400|23502|\n500|P1313|\n600|22P02|", '... and who put a bad one gets its error');
-my $rejected = sql('SELECT sqlstate, constraint_name FROM perfopt.rejected_rows');
-sort_lines($rejected);
-is($rejected, $expected, '... which is kept, too');
+is(sql('SELECT count(*) FROM perfopt.rejected_rows'), '0', '... which is nowhere else');
 
 # A prepared transaction
 sql('TRUNCATE load');
