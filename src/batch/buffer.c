@@ -623,6 +623,7 @@ perfopt_flush(PG_FUNCTION_ARGS)
 	int			num = 0;
 	ErrorData  *first_error = NULL;
 	int64		rows = 0;
+	int64		waiting;
 
 	check_session();
 	all = superuser() ||
@@ -668,6 +669,13 @@ perfopt_flush(PG_FUNCTION_ARGS)
 	}
 	if (first_error)
 		ThrowErrorData(first_error);
+	waiting = buffer_spool_waiting(GetUserId());
+	if (waiting > 0)
+		ereport(WARNING,
+				(errmsg_plural(INT64_FORMAT " buffered row waits for another attempt",
+							   INT64_FORMAT " buffered rows wait for another attempt",
+							   waiting, waiting),
+				 errhint("See perfopt.insert_spool for what they failed with.")));
 	PG_RETURN_INT64(rows);
 }
 

@@ -37,7 +37,7 @@ COMMENT ON FUNCTION perfopt.buffer_insert(regclass, jsonb, text) IS
 CREATE FUNCTION perfopt.flush(target regclass DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_flush';
 COMMENT ON FUNCTION perfopt.flush(regclass) IS
-'Has the rows that the calling role has put by perfopt.buffer_insert() before, in all modes, inserted now, and waits until they are: those for the table, or all (null). For the owner of the table, and for superusers, also those of other roles. Returns how many rows that were, those rejected included. Rows of mode durable are taken for all tables. Raises active_sql_transaction when the calling transaction has written something or locked the table, and, when all other rows are in, the errors of perfopt.buffer_insert() for roles that cannot have their rows inserted.';
+'Has the rows that the calling role has put by perfopt.buffer_insert() before, in all modes, inserted now, and waits until they are: those for the table, or all (null). For the owner of the table, and for superusers, also those of other roles. Returns how many rows that were, those rejected included. Rows of mode durable are taken for all tables, also those that wait for another attempt; a warning says how many of the caller''s still do after that. Raises active_sql_transaction when the calling transaction has written something or locked the table, and, when all other rows are in, the errors of perfopt.buffer_insert() for roles that cannot have their rows inserted.';
 
 CREATE FUNCTION perfopt.list_insert_buffers(
         OUT datid oid, OUT role oid, OUT target oid, OUT mode text, OUT waiting bigint,

@@ -557,7 +557,7 @@ move_spool_rows(SpoolTake take, SpoolRow *rows, int *num, MemoryContext context)
 {
 	ErrorData  *volatile error = NULL;
 
-	trying_spool = take != SPOOL_MARK_ONE;
+	trying_spool = take != SPOOL_MARK_ONE && take != SPOOL_MAKE_DUE;
 	PG_TRY();
 	{
 		begin_transaction(context);
@@ -585,16 +585,19 @@ flush_spool(MemoryContext context)
 {
 	static SpoolRow rows[BUFFER_MAX_FLUSH];
 	static int	singles = 0;	/* still to be taken one at a time */
+	static uint64 made_due = 0; /* for this request */
 	BufferOwner *owner = buffer_owner(my_place.owner);
 	int			num = 0;
 	ErrorData  *error;
 	int64		spooled;
 	uint64		request;
+	bool		requested;
 	bool		more;
 
 	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
 	spooled = owner->spooled;
 	request = owner->spool_request;
+	requested = request > owner->spool_served;
 	if (owner->spool_suspect)
 	{
 		owner->spool_suspect = false;
@@ -605,6 +608,13 @@ flush_spool(MemoryContext context)
 	memset(&rows[0], 0, sizeof(SpoolRow));
 	debug_query_string = "rows of perfopt.insert_spool";
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	if (requested && made_due != request)
+	{
+		error = move_spool_rows(SPOOL_MAKE_DUE, rows, &num, context);
+		if (error)
+			ReThrowError(error);
+		made_due = request;
+	}
 	error = move_spool_rows(marking_spool ? SPOOL_MARK_ONE :
 							singles > 0 ? SPOOL_TAKE_ONE : SPOOL_TAKE_MANY,
 							rows, &num, context);

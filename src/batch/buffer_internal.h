@@ -180,6 +180,8 @@ typedef enum SpoolTake
 {
 	SPOOL_TAKE_MANY,
 	SPOOL_TAKE_ONE,
+	SPOOL_MAKE_DUE,				/* none: those that wait for another attempt
+								 * are due now */
 	SPOOL_MARK_ONE,				/* only count that it is about to be tried */
 	SPOOL_TAKE_MARKED			/* the one in rows[0] */
 } SpoolTake;
@@ -191,6 +193,7 @@ typedef struct SpoolRow
 	Oid			target;
 	Jsonb	   *payload;
 	int			attempts;
+	TimestampTz spooled_at;
 	BatchVerdict verdict;
 	bool		marked;			/* this attempt is counted */
 	bool		again;			/* it stays, to be tried again */
@@ -244,6 +247,7 @@ extern void buffer_spool_init(void);
 extern List *buffer_spool_roles(void);
 extern void buffer_spool_put(Oid target, Jsonb *row);
 extern int	buffer_spool_move(Oid role, SpoolTake take, SpoolRow *rows);
+extern int64 buffer_spool_waiting(Oid role);
 extern void buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error);
 
 #endif							/* PERFOPT_BUFFER_INTERNAL_H */

@@ -152,9 +152,13 @@ like(said($_), qr/inserted/, 'the neighbour is inserted') foreach $first, @neigh
 # The same in mode durable: it is tried again later
 sql(q{SELECT perfopt.buffer_insert('t', jsonb_build_object('id', i), 'durable') FROM generate_series(20, 29) i WHERE i NOT BETWEEN 21 AND 24; SELECT perfopt.flush()});
 is(sql(q{SELECT payload->>'id', attempts, sqlstate FROM perfopt.insert_spool; SELECT count(*) FROM t WHERE id BETWEEN 25 AND 29}), "20|1|55P03\n5", 'a durable row that conflicts stays in the spool, its neighbours do not');
+sql(q{UPDATE perfopt.insert_spool SET attempts = 4, next_attempt_at = 'infinity'});
+my ($code, $out, $err) = $node->psql('postgres', 'SELECT perfopt.flush()');
+like("$out $err", qr/^0 .*WARNING:  1 buffered row waits for another attempt/, '... of which flush() warns');
+is(sql(q{SELECT attempts, sqlstate FROM perfopt.insert_spool}), '5|55P03', '... having tried it again, and however often');
 said($other);
-wait_until(q{SELECT count(*) = 0 FROM perfopt.insert_spool WHERE next_attempt_at > clock_timestamp()}, '... for a second');
-sql('SELECT perfopt.flush()');
+sql(q{UPDATE perfopt.insert_spool SET next_attempt_at = 'infinity'});
+is(sql('SELECT perfopt.flush()'), '1', '... when the other one has gone, it does not wait for its time');
 is(sql(q{SELECT count(*) FROM perfopt.insert_spool; SELECT count(*) FROM t WHERE id = 20}), "0\n1", '... and is inserted when the other one has gone');
 
 # Roles

@@ -272,7 +272,6 @@ cmp_ok(time - $began, '<', 10, 'a locked table is waited for once');
 is(sql('SELECT count(*), min(attempts) > 0 FROM perfopt.insert_spool; SELECT count(*) FROM free'), "20|t\n1", '... rows for another one are in');
 $locker->query_safe('ROLLBACK');
 $locker->quit;
-sql(q{UPDATE perfopt.insert_spool SET next_attempt_at = '-infinity'});
 sql('SELECT perfopt.flush()');
 is(sql('SELECT count(*) FROM locked'), '20', '... and those when it is free');
 
