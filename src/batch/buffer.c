@@ -379,10 +379,14 @@ put_row(Oid target, Jsonb *row, BufferMode mode, BufferPlace *place)
 static void
 raise_error(const BufferWaiter *verdict)
 {
+	bool		locked = verdict->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+
 	ereport(ERROR,
 			(errcode(verdict->sqlerrcode),
 			 errmsg_internal("%s", verdict->message),
-			 verdict->detail[0] ? errdetail_internal("%s", verdict->detail) : 0,
+			 verdict->detail[0] ? errdetail_internal("%s", verdict->detail) :
+			 locked ? errdetail("The process that inserts buffered rows waits 1 s for a lock.") : 0,
+			 locked ? errhint("Try again.") : 0,
 			 verdict->constraint[0] ?
 			 err_generic_string(PG_DIAG_CONSTRAINT_NAME, verdict->constraint) : 0));
 }

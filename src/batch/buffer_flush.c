@@ -14,7 +14,8 @@
  * callback of its commit.  When it fails as a whole, because the table is gone,
  * a deferred constraint is violated, or a lock was waited for too long, each of
  * its rows is inserted in a transaction of its own, so that none suffers from
- * another one.
+ * another one.  A row of mode lossy that still fails for a lock goes to the
+ * spool, where it is tried again.
  *
  * The settings are those that the role gets when it logs in, but for
  * job_settings.  They are set anew after each transaction, as triggers may have
@@ -411,7 +412,10 @@ insert_rows(BufferBatch *batch, int first, int count, const char *lock_timeout,
  * Rows in memory
  */
 
-/* The row's error; one that nobody waits for is kept, or counted as lost. */
+/*
+ * The row's error.  A row that nobody waits for is kept: to be tried again when
+ * it was for a lock; or it is counted as lost.
+ */
 static void
 reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 {
@@ -427,7 +431,13 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 		PG_TRY();
 		{
 			begin_transaction(context);
-			batch_note_rejected(batch->target, batch->rows[i], verdict);
+			if (verdict->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			{
+				buffer_spool_put_again(batch->target, batch->rows[i], verdict);
+				batch->spooled = i;
+			}
+			else
+				batch_note_rejected(batch->target, batch->rows[i], verdict);
 			committing = batch;
 			committing_first = i;
 			committing_count = 1;
@@ -440,7 +450,7 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 			ereport(LOG,
 					(errmsg("a buffered row for relation with OID %u is lost: %s",
 							batch->target, verdict->message),
-					 errdetail("It could not be kept in perfopt.rejected_rows: %s", note_error->message)));
+					 errdetail("It could not be kept in perfopt.rejected_rows or perfopt.insert_spool: %s", note_error->message)));
 			batch->lost = i;
 		}
 		PG_END_TRY();

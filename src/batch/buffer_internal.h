@@ -172,6 +172,7 @@ typedef struct BufferBatch
 	int			posted;			/* these are done */
 	bool		in_doubt;		/* committed, but maybe not replicated */
 	int			lost;			/* this one could not be kept */
+	int			spooled;		/* this one has gone to the spool */
 	BatchVerdict *verdicts;
 } BufferBatch;
 
@@ -246,6 +247,7 @@ extern bool buffer_flusher_at_work(int owner);
 extern void buffer_spool_init(void);
 extern List *buffer_spool_roles(void);
 extern void buffer_spool_put(Oid target, Jsonb *row);
+extern void buffer_spool_put_again(Oid target, Jsonb *row, const BatchVerdict *verdict);
 extern int	buffer_spool_move(Oid role, SpoolTake take, SpoolRow *rows);
 extern int64 buffer_spool_waiting(Oid role);
 extern void buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error);

@@ -491,7 +491,7 @@ buffer_take(int owner_number, int queue_number)
 	LWLockRelease(OWNER_LOCK(owner_number));
 
 	batch->owner = owner_number;
-	batch->lost = BUFFER_NONE;
+	batch->lost = batch->spooled = BUFFER_NONE;
 	batch->queue = queue_number;
 	batch->rows = palloc(sizeof(Jsonb *) * max_rows);
 	batch->modes = palloc(sizeof(BufferMode) * max_rows);
@@ -623,7 +623,7 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 		queue->taken--;
 		if (i == batch->lost)
 			queue->counters[row->mode].lost++;
-		else
+		else if (i != batch->spooled)
 			buffer_count_verdict(queue, row->mode, &batch->verdicts[i]);
 		if (row->waiter != BUFFER_NONE)
 		{

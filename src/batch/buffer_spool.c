@@ -249,6 +249,31 @@ buffer_spool_put(Oid target, Jsonb *row)
  * In the flusher, as the role
  */
 
+/* A row of mode lossy that has failed once. */
+void
+buffer_spool_put_again(Oid target, Jsonb *row, const BatchVerdict *verdict)
+{
+	Oid			types[] = {REGROLEOID, REGCLASSOID, JSONBOID, TEXTOID, TEXTOID};
+	Datum		values[5];
+	CallerId	caller = become_owner();
+
+	values[0] = ObjectIdGetDatum(caller.role);
+	values[1] = ObjectIdGetDatum(target);
+	values[2] = JsonbPGetDatum(row);
+	values[3] = CStringGetTextDatum(unpack_sql_state(verdict->sqlerrcode));
+	values[4] = CStringGetTextDatum(verdict->message);
+	SPI_connect();
+	if (SPI_execute_with_args("INSERT INTO perfopt.insert_spool"
+							  " (role, target, payload, attempts, next_attempt_at, sqlstate, message)"
+							  " VALUES ($1, $2, $3, 1, pg_catalog.now() OPERATOR(pg_catalog.+)"
+							  "  pg_catalog.make_interval(secs => 1), $4, $5)",
+							  5, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not execute a statement on perfopt.insert_spool");
+	SPI_finish();
+	become_caller(caller);
+	count_spooled(caller.role);
+}
+
 /*
  * Rows that are due, locked, as many as make up a flush; or one; or again the
  * one in rows[0].  In the caller's memory context.

@@ -281,6 +281,19 @@ sql(q{SELECT perfopt.buffer_insert('locked', '{"id": 21}', 'lossy')});
 like($err, qr/that this transaction has locked/, 'flush() of all tables sees the locks of its caller');
 is(sql(q{SELECT perfopt.flush(); SELECT count(*) FROM locked}), "1\n21", '... and rejects nothing');
 
+# A lock that others hold
+$locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE locked IN SHARE MODE');
+($code, $out, $err) = $node->psql('postgres', q{SELECT perfopt.buffer_insert('locked', '{"id": 22}')});
+like($err, qr/lock timeout\nDETAIL:  The process that inserts buffered rows waits 1 s for a lock.\nHINT:  Try again./, 'in mode ack: an error');
+sql(q{SELECT perfopt.buffer_insert('locked', '{"id": 23}', 'lossy')});
+($code, $out, $err) = $node->psql('postgres', 'SELECT perfopt.flush()');
+like($err, qr/WARNING:  1 buffered row waits for another attempt/, 'in mode lossy: the row is kept');
+is(sql(q{SELECT payload->>'id', attempts > 0, sqlstate FROM perfopt.insert_spool; SELECT rejected, lost, waiting FROM perfopt.insert_buffers WHERE target = 'locked' AND mode = 'lossy'}), "23|t|55P03\n0|0|0", '... in the spool');
+$locker->query_safe('ROLLBACK');
+$locker->quit;
+is(sql('SELECT perfopt.flush(); SELECT count(*) FROM locked WHERE id = 23; SELECT count(*) FROM perfopt.insert_spool'), "1\n1\n0", '... and is inserted when the lock is gone');
+
 # Large rows go in flushes of some megabytes
 sql(q{CREATE TABLE large (filler text)});
 sql(q{SELECT stop_point_set('buffer-spool-taken', 'wait')});
