@@ -178,9 +178,11 @@ insert_rows(FunctionCallInfo fcinfo, BatchRun *run)
 		run->options.columns = names_from_array(fcinfo->args[7].value, "columns");
 	if (!OidIsValid(type))
 		elog(ERROR, "could not determine the type of the rows");
-	begin(fcinfo, run, "perfopt.batch_insert()");
 	if (PG_ARGISNULL(1))
-		return;
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("rows must not be null")));
+	begin(fcinfo, run, "perfopt.batch_insert()");
 
 	rows = PG_GETARG_DATUM(1);
 	base = getBaseType(type);

@@ -24,7 +24,7 @@ SELECT is((perfopt.batch_insert('users', '[{"name":"d"}]'::json)).inserted, 1::b
 SELECT is((perfopt.batch_insert('users', '[{"name":"e"}]'::text)).inserted, 1::bigint, 'text');
 SELECT is((perfopt.batch_insert('users', '{"name":"f"}'::jsonb)).inserted, 1::bigint, 'a single object');
 SELECT is((perfopt.batch_insert('users', '[]'::jsonb)).inserted, 0::bigint, 'no rows');
-SELECT is((perfopt.batch_insert('users', NULL::jsonb)).inserted, 0::bigint, 'null');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', NULL::jsonb)$$, '22004', 'rows must not be null', 'null');
 SELECT is((perfopt.batch_insert('users', '{}'::users[])).inserted, 0::bigint, 'an empty array');
 PREPARE as_jsonb(jsonb) AS SELECT (perfopt.batch_insert('users', $1)).inserted;
 SELECT results_eq($$EXECUTE as_jsonb('[{"name":"g"}]')$$, 'VALUES (1::bigint)', 'a parameter');
