@@ -149,6 +149,8 @@ argument(FunctionCallInfo fcinfo, int n)
 static void
 begin(FunctionCallInfo fcinfo, BatchRun *run, const char *function)
 {
+	List	   *names[] = {run->options.columns, run->options.conflict_columns,
+	run->options.update_columns};
 	ListCell   *cell;
 
 	if (PG_ARGISNULL(0))
@@ -156,8 +158,9 @@ begin(FunctionCallInfo fcinfo, BatchRun *run, const char *function)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the target must not be null")));
 	batch_target_describe(&run->target, PG_GETARG_OID(0), function);
-	foreach(cell, run->options.columns)
-		(void) batch_target_column(&run->target, lfirst(cell));
+	for (int i = 0; i < lengthof(names); i++)
+		foreach(cell, names[i])
+			(void) batch_target_column(&run->target, lfirst(cell));
 	batch_run_begin(run);
 }
 
