@@ -214,17 +214,23 @@ insert_rows(FunctionCallInfo fcinfo, BatchRun *run)
 	}
 }
 
+static bool
+is_options(FunctionCallInfo fcinfo, int arg)
+{
+	return get_fn_expr_argtype(fcinfo->flinfo, arg) ==
+		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("insert_options"),
+						ObjectIdGetDatum(get_namespace_oid("perfopt", false)));
+}
+
 /* The last argument, if it is a perfopt.insert_options. */
 static bool
 options_of_last_argument(FunctionCallInfo fcinfo, BatchOptions *options)
 {
 	int			last = PG_NARGS() - 1;
-	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, last);
 	NullableDatum values[NUM_OPTIONS];
 	HeapTupleHeader header;
 
-	if (type != GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("insert_options"),
-								ObjectIdGetDatum(get_namespace_oid("perfopt", false))))
+	if (!is_options(fcinfo, last))
 		return false;
 	if (PG_ARGISNULL(last))
 		return true;
@@ -259,6 +265,10 @@ insert_columns(FunctionCallInfo fcinfo, BatchRun *run)
 	types = palloc(sizeof(Oid) * Max(num_arrays, 1));
 	for (int i = 0; i < num_arrays; i++)
 	{
+		if (is_options(fcinfo, 2 + i))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("insert_options must be the last argument")));
 		if (PG_ARGISNULL(2 + i))
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

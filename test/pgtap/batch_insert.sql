@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(160);
+SELECT plan(161);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -64,6 +64,7 @@ SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name,age}', '{1}'::tex
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name,age}', '{1}'::text[], '{1,2}'::int[])$$, '2202E', 'arrays of values differ in length', 'lengths');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"name":"a"}]', on_conflict => 'update', conflict_columns => '{id}', update_columns => '{emial}')$$, '42703', 'column "emial" of relation batch_insert.users does not exist', 'no such column to update');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', '{a}'::text[], perfopt.insert_options(on_conflict => 'nothing', conflict_columns => '{emial}'))$$, '42703', 'column "emial" of relation batch_insert.users does not exist', 'no such column to conflict');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', '{a}'::text[], perfopt.insert_options(), 5)$$, '22023', 'insert_options must be the last argument', 'options in front of something');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', NULL::text[])$$, '22004', NULL, 'a null array');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', '{{1,2},{3,4}}'::text[])$$, '2202E', NULL, 'two dimensions');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{age}', '{t}'::bool[])$$, '42804', NULL, 'a type that cannot be assigned');
