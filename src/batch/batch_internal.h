@@ -36,13 +36,13 @@ typedef struct BatchVerdict
 /*
  * Insert rows, given as jsonb objects, into the target as the current user, in
  * the current transaction, under an active snapshot.  A row that fails harms no
- * other: it is rejected,
- * and noted in perfopt.rejected_rows.  Fills verdicts[num_rows].  Raises an
- * error only for what concerns the target as a whole (it is gone, may not be
- * written ...), and for cancel and the like.
+ * other: it is rejected, and noted in perfopt.rejected_rows when its element of
+ * noted says so, or that is NULL; somebody else gets its error otherwise.  Fills
+ * verdicts[num_rows].  Raises an error only for what concerns the target as a
+ * whole (it is gone, may not be written ...), and for cancel and the like.
  */
-extern void batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows,
-									BatchVerdict *verdicts);
+extern void batch_insert_jsonb_rows(Oid target, Jsonb **rows, const bool *noted,
+									int num_rows, BatchVerdict *verdicts);
 
 /*
  * Note in perfopt.rejected_rows, in the current transaction and as the current

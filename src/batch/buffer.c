@@ -379,10 +379,14 @@ put_row(Oid target, Jsonb *row, BufferMode mode, BufferPlace *place)
 static void
 raise_error(const BufferWaiter *verdict)
 {
+	bool		locked = verdict->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+
 	ereport(ERROR,
 			(errcode(verdict->sqlerrcode),
 			 errmsg_internal("%s", verdict->message),
-			 verdict->detail[0] ? errdetail_internal("%s", verdict->detail) : 0,
+			 verdict->detail[0] ? errdetail_internal("%s", verdict->detail) :
+			 locked ? errdetail("The process that inserts buffered rows waits 1 s for a lock.") : 0,
+			 locked ? errhint("Try again.") : 0,
 			 verdict->constraint[0] ?
 			 err_generic_string(PG_DIAG_CONSTRAINT_NAME, verdict->constraint) : 0));
 }
@@ -623,6 +627,7 @@ perfopt_flush(PG_FUNCTION_ARGS)
 	int			num = 0;
 	ErrorData  *first_error = NULL;
 	int64		rows = 0;
+	int64		waiting;
 
 	check_session();
 	all = superuser() ||
@@ -668,6 +673,13 @@ perfopt_flush(PG_FUNCTION_ARGS)
 	}
 	if (first_error)
 		ThrowErrorData(first_error);
+	waiting = buffer_spool_waiting(GetUserId());
+	if (waiting > 0)
+		ereport(WARNING,
+				(errmsg_plural(INT64_FORMAT " buffered row waits for another attempt",
+							   INT64_FORMAT " buffered rows wait for another attempt",
+							   waiting, waiting),
+				 errhint("See perfopt.insert_spool for what they failed with.")));
 	PG_RETURN_INT64(rows);
 }
 

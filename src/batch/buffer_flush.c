@@ -14,7 +14,8 @@
  * callback of its commit.  When it fails as a whole, because the table is gone,
  * a deferred constraint is violated, or a lock was waited for too long, each of
  * its rows is inserted in a transaction of its own, so that none suffers from
- * another one.
+ * another one.  A row of mode lossy that still fails for a lock goes to the
+ * spool, where it is tried again.
  *
  * The settings are those that the role gets when it logs in, but for
  * job_settings.  They are set anew after each transaction, as triggers may have
@@ -389,7 +390,7 @@ insert_rows(BufferBatch *batch, int first, int count, const char *lock_timeout,
 		if (lock_timeout)
 			(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_LOCAL, true, 0, false);
-		batch_insert_jsonb_rows(batch->target, batch->rows + first, count,
+		batch_insert_jsonb_rows(batch->target, batch->rows + first, batch->noted + first, count,
 								batch->verdicts + first);
 		PERFOPT_STOP_POINT("buffer-inserted");
 		committing = batch;
@@ -411,7 +412,10 @@ insert_rows(BufferBatch *batch, int first, int count, const char *lock_timeout,
  * Rows in memory
  */
 
-/* The row's error; one that nobody waits for is kept, or counted as lost. */
+/*
+ * The row's error.  A row that nobody waits for is kept: to be tried again when
+ * it was for a lock; or it is counted as lost.
+ */
 static void
 reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 {
@@ -422,12 +426,18 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 	verdict->message = error->message;
 	verdict->detail = error->detail;
 	verdict->constraint = error->constraint_name;
-	if (batch->modes[i] != BUFFER_ACK)
+	if (batch->noted[i])
 	{
 		PG_TRY();
 		{
 			begin_transaction(context);
-			batch_note_rejected(batch->target, batch->rows[i], verdict);
+			if (verdict->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			{
+				buffer_spool_put_again(batch->target, batch->rows[i], verdict);
+				batch->spooled = i;
+			}
+			else
+				batch_note_rejected(batch->target, batch->rows[i], verdict);
 			committing = batch;
 			committing_first = i;
 			committing_count = 1;
@@ -440,7 +450,7 @@ reject_row(BufferBatch *batch, int i, ErrorData *error, MemoryContext context)
 			ereport(LOG,
 					(errmsg("a buffered row for relation with OID %u is lost: %s",
 							batch->target, verdict->message),
-					 errdetail("It could not be kept in perfopt.rejected_rows: %s", note_error->message)));
+					 errdetail("It could not be kept in perfopt.rejected_rows or perfopt.insert_spool: %s", note_error->message)));
 			batch->lost = i;
 		}
 		PG_END_TRY();
@@ -557,7 +567,7 @@ move_spool_rows(SpoolTake take, SpoolRow *rows, int *num, MemoryContext context)
 {
 	ErrorData  *volatile error = NULL;
 
-	trying_spool = take != SPOOL_MARK_ONE;
+	trying_spool = take != SPOOL_MARK_ONE && take != SPOOL_MAKE_DUE;
 	PG_TRY();
 	{
 		begin_transaction(context);
@@ -585,16 +595,19 @@ flush_spool(MemoryContext context)
 {
 	static SpoolRow rows[BUFFER_MAX_FLUSH];
 	static int	singles = 0;	/* still to be taken one at a time */
+	static uint64 made_due = 0; /* for this request */
 	BufferOwner *owner = buffer_owner(my_place.owner);
 	int			num = 0;
 	ErrorData  *error;
 	int64		spooled;
 	uint64		request;
+	bool		requested;
 	bool		more;
 
 	LWLockAcquire(buffer_owner_lock(my_place.owner), LW_EXCLUSIVE);
 	spooled = owner->spooled;
 	request = owner->spool_request;
+	requested = request > owner->spool_served;
 	if (owner->spool_suspect)
 	{
 		owner->spool_suspect = false;
@@ -605,6 +618,13 @@ flush_spool(MemoryContext context)
 	memset(&rows[0], 0, sizeof(SpoolRow));
 	debug_query_string = "rows of perfopt.insert_spool";
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	if (requested && made_due != request)
+	{
+		error = move_spool_rows(SPOOL_MAKE_DUE, rows, &num, context);
+		if (error)
+			ReThrowError(error);
+		made_due = request;
+	}
 	error = move_spool_rows(marking_spool ? SPOOL_MARK_ONE :
 							singles > 0 ? SPOOL_TAKE_ONE : SPOOL_TAKE_MANY,
 							rows, &num, context);

@@ -166,11 +166,13 @@ typedef struct BufferBatch
 	int			num;
 	Jsonb	  **rows;
 	BufferMode *modes;
+	bool	   *noted;			/* when rejected: nobody waits for the error */
 	int		   *numbers;		/* of the rows' first blocks */
 	int			max_attempts;	/* of any of them */
 	int			posted;			/* these are done */
 	bool		in_doubt;		/* committed, but maybe not replicated */
 	int			lost;			/* this one could not be kept */
+	int			spooled;		/* this one has gone to the spool */
 	BatchVerdict *verdicts;
 } BufferBatch;
 
@@ -179,6 +181,8 @@ typedef enum SpoolTake
 {
 	SPOOL_TAKE_MANY,
 	SPOOL_TAKE_ONE,
+	SPOOL_MAKE_DUE,				/* none: those that wait for another attempt
+								 * are due now */
 	SPOOL_MARK_ONE,				/* only count that it is about to be tried */
 	SPOOL_TAKE_MARKED			/* the one in rows[0] */
 } SpoolTake;
@@ -190,6 +194,7 @@ typedef struct SpoolRow
 	Oid			target;
 	Jsonb	   *payload;
 	int			attempts;
+	TimestampTz spooled_at;
 	BatchVerdict verdict;
 	bool		marked;			/* this attempt is counted */
 	bool		again;			/* it stays, to be tried again */
@@ -242,7 +247,9 @@ extern bool buffer_flusher_at_work(int owner);
 extern void buffer_spool_init(void);
 extern List *buffer_spool_roles(void);
 extern void buffer_spool_put(Oid target, Jsonb *row);
+extern void buffer_spool_put_again(Oid target, Jsonb *row, const BatchVerdict *verdict);
 extern int	buffer_spool_move(Oid role, SpoolTake take, SpoolRow *rows);
+extern int64 buffer_spool_waiting(Oid role);
 extern void buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error);
 
 #endif							/* PERFOPT_BUFFER_INTERNAL_H */

@@ -491,10 +491,11 @@ buffer_take(int owner_number, int queue_number)
 	LWLockRelease(OWNER_LOCK(owner_number));
 
 	batch->owner = owner_number;
-	batch->lost = BUFFER_NONE;
+	batch->lost = batch->spooled = BUFFER_NONE;
 	batch->queue = queue_number;
 	batch->rows = palloc(sizeof(Jsonb *) * max_rows);
 	batch->modes = palloc(sizeof(BufferMode) * max_rows);
+	batch->noted = palloc(sizeof(bool) * max_rows);
 	batch->numbers = palloc(sizeof(int) * max_rows);
 	batch->verdicts = palloc0(sizeof(BatchVerdict) * max_rows);
 
@@ -536,6 +537,7 @@ buffer_take(int owner_number, int queue_number)
 			waiters[row->waiter].state = WAITER_TAKEN;
 		bytes += row->length;
 		batch->modes[batch->num] = row->mode;
+		batch->noted[batch->num] = row->mode != BUFFER_ACK;
 		batch->max_attempts = Max(batch->max_attempts, row->attempts);
 		batch->numbers[batch->num++] = first;
 	}
@@ -621,7 +623,7 @@ buffer_post(BufferBatch *batch, int first, int count, bool done)
 		queue->taken--;
 		if (i == batch->lost)
 			queue->counters[row->mode].lost++;
-		else
+		else if (i != batch->spooled)
 			buffer_count_verdict(queue, row->mode, &batch->verdicts[i]);
 		if (row->waiter != BUFFER_NONE)
 		{

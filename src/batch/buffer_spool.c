@@ -15,9 +15,10 @@
  * object and operator with its schema, for the search_path is the caller's.
  *
  * What a row meets that may pass, such as a lock that was not to be had in
- * time, has it tried again, after pauses that grow; rows after it do not wait.
- * After MAX_ATTEMPTS, or for any other error, it goes to perfopt.rejected_rows.
- * An attempt that may end its process is counted before it is made.
+ * time, has it tried again, after pauses that grow, or when somebody calls
+ * perfopt.flush(); rows after it do not wait.  After MAX_ATTEMPTS, or for any
+ * other error, it goes to perfopt.rejected_rows; for a lock not before KEEP_MS,
+ * which is what the attempts take when nobody calls perfopt.flush().  An attempt that may end its process is counted before it is made.
  *
  * How many rows a role has committed is counted with its owner in shared
  * memory, to tell the flusher when there are enough.  That is a hint: duty
@@ -48,6 +49,9 @@
 
 #define MAX_ATTEMPTS	5
 
+/* The pauses between them: 1, 4, 16 and 64 s. */
+#define KEEP_MS			85000
+
 /* Of a row's jsonb, which its flush has in memory several times. */
 #define MAX_ROW			(64 * 1024 * 1024)
 
@@ -68,6 +72,7 @@ static List *spooled = NIL;		/* in TopTransactionContext */
 static SPIPlanPtr insert_plan = NULL;
 static SPIPlanPtr take_plan = NULL;
 static SPIPlanPtr retake_plan = NULL;
+static SPIPlanPtr due_plan = NULL;
 static SPIPlanPtr again_plan = NULL;
 static SPIPlanPtr delete_plan = NULL;
 
@@ -244,6 +249,31 @@ buffer_spool_put(Oid target, Jsonb *row)
  * In the flusher, as the role
  */
 
+/* A row of mode lossy that has failed once. */
+void
+buffer_spool_put_again(Oid target, Jsonb *row, const BatchVerdict *verdict)
+{
+	Oid			types[] = {REGROLEOID, REGCLASSOID, JSONBOID, TEXTOID, TEXTOID};
+	Datum		values[5];
+	CallerId	caller = become_owner();
+
+	values[0] = ObjectIdGetDatum(caller.role);
+	values[1] = ObjectIdGetDatum(target);
+	values[2] = JsonbPGetDatum(row);
+	values[3] = CStringGetTextDatum(unpack_sql_state(verdict->sqlerrcode));
+	values[4] = CStringGetTextDatum(verdict->message);
+	SPI_connect();
+	if (SPI_execute_with_args("INSERT INTO perfopt.insert_spool"
+							  " (role, target, payload, attempts, next_attempt_at, sqlstate, message)"
+							  " VALUES ($1, $2, $3, 1, pg_catalog.now() OPERATOR(pg_catalog.+)"
+							  "  pg_catalog.make_interval(secs => 1), $4, $5)",
+							  5, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not execute a statement on perfopt.insert_spool");
+	SPI_finish();
+	become_caller(caller);
+	count_spooled(caller.role);
+}
+
 /*
  * Rows that are due, locked, as many as make up a flush; or one; or again the
  * one in rows[0].  In the caller's memory context.
@@ -265,10 +295,10 @@ take_rows(Oid role, SpoolTake take, SpoolRow *rows)
 	values[1] = Int64GetDatum(take == SPOOL_TAKE_MARKED ? rows[0].id : max_rows);
 	SPI_connect();
 	prepare(plan, take == SPOOL_TAKE_MARKED ?
-			"SELECT id, target, payload, attempts FROM perfopt.insert_spool"
+			"SELECT id, target, payload, attempts, spooled_at FROM perfopt.insert_spool"
 			" WHERE role OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.=) $2"
 			" FOR UPDATE SKIP LOCKED" :
-			"SELECT id, target, payload, attempts FROM perfopt.insert_spool"
+			"SELECT id, target, payload, attempts, spooled_at FROM perfopt.insert_spool"
 			" WHERE role OPERATOR(pg_catalog.=) $1"
 			"   AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.statement_timestamp()"
 			" ORDER BY role, id LIMIT $2 FOR UPDATE SKIP LOCKED",
@@ -292,6 +322,7 @@ take_rows(Oid role, SpoolTake take, SpoolRow *rows)
 		rows[num].target = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 		rows[num].payload = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
 		rows[num].attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		rows[num].spooled_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
 		MemoryContextSwitchTo(old_context);
 		bytes += VARSIZE(rows[num].payload);
 		num++;
@@ -302,6 +333,47 @@ take_rows(Oid role, SpoolTake take, SpoolRow *rows)
 	become_caller(caller);
 	rows[0].marked = take == SPOOL_TAKE_MARKED;
 	rows[0].more = num == max_rows || bytes >= BUFFER_MAX_FLUSH_BYTES;
+	return num;
+}
+
+/* Rows that wait for another attempt, but for those that may end processes. */
+static void
+make_due(Oid role)
+{
+	Oid			types[] = {REGROLEOID};
+	Datum		values[] = {ObjectIdGetDatum(role)};
+	CallerId	caller = become_owner();
+
+	SPI_connect();
+	execute(&due_plan,
+			"UPDATE perfopt.insert_spool SET next_attempt_at = '-infinity'"
+			" WHERE role OPERATOR(pg_catalog.=) $1"
+			"   AND next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.statement_timestamp()"
+			"   AND sqlstate OPERATOR(pg_catalog.<>) 'XX000'",
+			1, types, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+	become_caller(caller);
+}
+
+/* In any session: how many rows have failed, and wait for another attempt? */
+int64
+buffer_spool_waiting(Oid role)
+{
+	Oid			types[] = {REGROLEOID};
+	Datum		values[] = {ObjectIdGetDatum(role)};
+	CallerId	caller = become_owner();
+	bool		isnull;
+	int64		num;
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT pg_catalog.count(*) FROM perfopt.insert_spool"
+							  " WHERE role OPERATOR(pg_catalog.=) $1"
+							  "   AND attempts OPERATOR(pg_catalog.>) 0",
+							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read which rows were spooled");
+	num = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	become_caller(caller);
 	return num;
 }
 
@@ -355,8 +427,8 @@ note_attempt(Oid role, const SpoolRow *rows, int num, int sqlerrcode, const char
 			" SET attempts = attempts OPERATOR(pg_catalog.+) $5,"
 			"     sqlstate = $3, message = $4,"
 			"     next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+)"
-			"       pg_catalog.make_interval(secs => pg_catalog.power(4,"
-			"         attempts OPERATOR(pg_catalog.+) $5 OPERATOR(pg_catalog.-) 1))"
+			"       pg_catalog.make_interval(secs => pg_catalog.power(4, LEAST(3,"
+			"         attempts OPERATOR(pg_catalog.+) $5 OPERATOR(pg_catalog.-) 1)))"
 			" WHERE role OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.=) ANY ($2)",
 			5, types, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
@@ -384,7 +456,10 @@ failed(Oid role, SpoolRow *rows, int num, const ErrorData *error)
 				.message = error->message,.detail = error->detail,
 				.constraint = error->constraint_name
 		};
-		row->again = !batch_is_of_a_row(error->sqlerrcode) && attempts < MAX_ATTEMPTS;
+		row->again = !batch_is_of_a_row(error->sqlerrcode) &&
+			(attempts < MAX_ATTEMPTS ||
+			 (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
+			  !TimestampDifferenceExceeds(row->spooled_at, GetCurrentTimestamp(), KEEP_MS)));
 		if (row->again)
 			again[num_again++] = *row;
 		else
@@ -437,7 +512,7 @@ insert_run(SpoolRow *rows, int num)
 	{
 		int			nest_level = NewGUCNestLevel();
 
-		batch_insert_jsonb_rows(rows[0].target, payloads, num, verdicts);
+		batch_insert_jsonb_rows(rows[0].target, payloads, NULL, num, verdicts);
 		/* what triggers have set, such as the role, is not for the next table */
 		AtEOXact_GUC(false, nest_level);
 		for (int i = 0; i < num; i++)
@@ -502,6 +577,11 @@ buffer_spool_move(Oid role, SpoolTake take, SpoolRow *rows)
 	/* the extension may have been dropped meanwhile */
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("insert_spool", schema)))
 		return 0;
+	if (take == SPOOL_MAKE_DUE)
+	{
+		make_due(role);
+		return 0;
+	}
 	num = take_rows(role, take, rows);
 	if (num == 0)
 		return 0;

@@ -149,6 +149,8 @@ argument(FunctionCallInfo fcinfo, int n)
 static void
 begin(FunctionCallInfo fcinfo, BatchRun *run, const char *function)
 {
+	List	   *names[] = {run->options.columns, run->options.conflict_columns,
+	run->options.update_columns};
 	ListCell   *cell;
 
 	if (PG_ARGISNULL(0))
@@ -156,8 +158,9 @@ begin(FunctionCallInfo fcinfo, BatchRun *run, const char *function)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the target must not be null")));
 	batch_target_describe(&run->target, PG_GETARG_OID(0), function);
-	foreach(cell, run->options.columns)
-		(void) batch_target_column(&run->target, lfirst(cell));
+	for (int i = 0; i < lengthof(names); i++)
+		foreach(cell, names[i])
+			(void) batch_target_column(&run->target, lfirst(cell));
 	batch_run_begin(run);
 }
 
@@ -178,9 +181,11 @@ insert_rows(FunctionCallInfo fcinfo, BatchRun *run)
 		run->options.columns = names_from_array(fcinfo->args[7].value, "columns");
 	if (!OidIsValid(type))
 		elog(ERROR, "could not determine the type of the rows");
-	begin(fcinfo, run, "perfopt.batch_insert()");
 	if (PG_ARGISNULL(1))
-		return;
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("rows must not be null")));
+	begin(fcinfo, run, "perfopt.batch_insert()");
 
 	rows = PG_GETARG_DATUM(1);
 	base = getBaseType(type);
@@ -209,17 +214,23 @@ insert_rows(FunctionCallInfo fcinfo, BatchRun *run)
 	}
 }
 
+static bool
+is_options(FunctionCallInfo fcinfo, int arg)
+{
+	return get_fn_expr_argtype(fcinfo->flinfo, arg) ==
+		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("insert_options"),
+						ObjectIdGetDatum(get_namespace_oid("perfopt", false)));
+}
+
 /* The last argument, if it is a perfopt.insert_options. */
 static bool
 options_of_last_argument(FunctionCallInfo fcinfo, BatchOptions *options)
 {
 	int			last = PG_NARGS() - 1;
-	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, last);
 	NullableDatum values[NUM_OPTIONS];
 	HeapTupleHeader header;
 
-	if (type != GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("insert_options"),
-								ObjectIdGetDatum(get_namespace_oid("perfopt", false))))
+	if (!is_options(fcinfo, last))
 		return false;
 	if (PG_ARGISNULL(last))
 		return true;
@@ -254,6 +265,10 @@ insert_columns(FunctionCallInfo fcinfo, BatchRun *run)
 	types = palloc(sizeof(Oid) * Max(num_arrays, 1));
 	for (int i = 0; i < num_arrays; i++)
 	{
+		if (is_options(fcinfo, 2 + i))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("insert_options must be the last argument")));
 		if (PG_ARGISNULL(2 + i))
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -429,10 +444,11 @@ emit_verdict(BatchRun *run, int64 ordinal, const BatchRow *row)
 }
 
 void
-batch_insert_jsonb_rows(Oid target, Jsonb **rows, int num_rows, BatchVerdict *verdicts)
+batch_insert_jsonb_rows(Oid target, Jsonb **rows, const bool *noted, int num_rows,
+						BatchVerdict *verdicts)
 {
 	Verdicts	result;
-	BatchRun	run = {.emit = emit_verdict};
+	BatchRun	run = {.emit = emit_verdict,.noted = noted};
 
 	result.verdicts = verdicts;
 	result.context = CurrentMemoryContext;

@@ -99,6 +99,7 @@ struct BatchRun
 	bool		want_keys;
 	BatchEmit	emit;			/* or NULL */
 	void	   *emit_arg;
+	const bool *noted;			/* which rows are, when rejected; NULL: all */
 	bool		returning;		/* it must be known which rows are written */
 
 	MemoryContext context;		/* of the whole run */

@@ -34,7 +34,7 @@ perfopt_test_batch_rows(PG_FUNCTION_ARGS)
 	verdicts = palloc(sizeof(BatchVerdict) * num_rows);
 	for (int i = 0; i < num_rows; i++)
 		rows[i] = DatumGetJsonbP(elements[i]);
-	batch_insert_jsonb_rows(PG_GETARG_OID(0), rows, num_rows, verdicts);
+	batch_insert_jsonb_rows(PG_GETARG_OID(0), rows, NULL, num_rows, verdicts);
 	for (int i = 0; i < num_rows; i++)
 	{
 		const BatchVerdict *verdict = &verdicts[i];

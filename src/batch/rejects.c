@@ -26,7 +26,7 @@
 
 PG_FUNCTION_INFO_V1(perfopt_delete_rejected_rows);
 
-/* Is it a rejected row that was not made from jsonb? */
+/* Is it a rejected row that was not made from jsonb?  Then it is noted. */
 static inline bool
 lacks_source(const BatchRow *row)
 {
@@ -109,7 +109,7 @@ batch_note_rejects(BatchRun *run)
 		Datum		values[lengthof(types)];
 		char		nulls[lengthof(types) + 1];
 
-		if (row->action != BATCH_REJECTED)
+		if (row->action != BATCH_REJECTED || (run->noted && !run->noted[first + i - 1]))
 			continue;
 		if (plan == NULL)
 		{

@@ -3,7 +3,7 @@
 \set QUIET on
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(158);
+SELECT plan(161);
 
 CREATE ROLE batch_one;
 CREATE ROLE batch_two;
@@ -24,7 +24,7 @@ SELECT is((perfopt.batch_insert('users', '[{"name":"d"}]'::json)).inserted, 1::b
 SELECT is((perfopt.batch_insert('users', '[{"name":"e"}]'::text)).inserted, 1::bigint, 'text');
 SELECT is((perfopt.batch_insert('users', '{"name":"f"}'::jsonb)).inserted, 1::bigint, 'a single object');
 SELECT is((perfopt.batch_insert('users', '[]'::jsonb)).inserted, 0::bigint, 'no rows');
-SELECT is((perfopt.batch_insert('users', NULL::jsonb)).inserted, 0::bigint, 'null');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', NULL::jsonb)$$, '22004', 'rows must not be null', 'null');
 SELECT is((perfopt.batch_insert('users', '{}'::users[])).inserted, 0::bigint, 'an empty array');
 PREPARE as_jsonb(jsonb) AS SELECT (perfopt.batch_insert('users', $1)).inserted;
 SELECT results_eq($$EXECUTE as_jsonb('[{"name":"g"}]')$$, 'VALUES (1::bigint)', 'a parameter');
@@ -62,6 +62,9 @@ SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{nome}', '{1}'::text[])
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name,name}', '{1}'::text[], '{2}'::text[])$$, '42701', NULL, 'a column twice');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name,age}', '{1}'::text[])$$, '22023', '2 columns are named, but 1 arrays given', 'a missing array');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name,age}', '{1}'::text[], '{1,2}'::int[])$$, '2202E', 'arrays of values differ in length', 'lengths');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '[{"name":"a"}]', on_conflict => 'update', conflict_columns => '{id}', update_columns => '{emial}')$$, '42703', 'column "emial" of relation batch_insert.users does not exist', 'no such column to update');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', '{a}'::text[], perfopt.insert_options(on_conflict => 'nothing', conflict_columns => '{emial}'))$$, '42703', 'column "emial" of relation batch_insert.users does not exist', 'no such column to conflict');
+SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', '{a}'::text[], perfopt.insert_options(), 5)$$, '22023', 'insert_options must be the last argument', 'options in front of something');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', NULL::text[])$$, '22004', NULL, 'a null array');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{name}', '{{1,2},{3,4}}'::text[])$$, '2202E', NULL, 'two dimensions');
 SELECT throws_ok($$SELECT perfopt.batch_insert('users', '{age}', '{t}'::bool[])$$, '42804', NULL, 'a type that cannot be assigned');

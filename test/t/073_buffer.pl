@@ -112,6 +112,18 @@ is($node->psql('postgres', q{DO $$ DECLARE c text; BEGIN
 	END $$}, extra_params => [ '-U', 'alice' ]), 0, 'a function catches it, with the name of the constraint');
 like(fails('alice', q{SELECT perfopt.buffer_insert('t', '{"id": "x"}')}), qr/^22P02/, 'a cast');
 like(fails('alice', q{SELECT perfopt.buffer_insert('t', '{"nothing": 1}')}), qr/^(42703|23502)/, 'no such column');
+is(sql('SELECT count(*) FROM perfopt.rejected_rows'), '0', 'who gets his error finds it nowhere else');
+set_stop('buffer-taken', 'wait');
+my ($flushing) = begin_query(q{SELECT perfopt.buffer_insert('t', '{"id": 2}')});
+wait_until(q{SELECT stop_point_waiters('buffer-taken') = 1}, 'a flush');
+sql(q{SELECT perfopt.buffer_insert('t', '{"id": 1, "note": "lossy"}', 'lossy')});
+my ($rejected) = begin_query(q{SELECT perfopt.buffer_insert('t', '{"id": 1, "note": "ack"}')});
+wait_until(q{SELECT sum(waiting) = 2 FROM perfopt.insert_buffers}, 'rows of two modes in the next one');
+clear_stop('buffer-taken');
+like(said($rejected), qr/23505/, 'the one of mode ack gets its error');
+like(said($flushing), qr/inserted/, '... after the flush before it');
+is(sql(q{SELECT payload->>'note' FROM perfopt.rejected_rows}), 'lossy', '... that of mode lossy is kept');
+sql('SELECT perfopt.delete_rejected_rows()');
 
 # Who holds what a flush may wait for
 like(fails('alice', q{BEGIN; INSERT INTO t VALUES (10); SELECT perfopt.buffer_insert('t', '{"id": 10}')}), qr/^25001/, 'a caller with an uncommitted row');
@@ -140,9 +152,13 @@ like(said($_), qr/inserted/, 'the neighbour is inserted') foreach $first, @neigh
 # The same in mode durable: it is tried again later
 sql(q{SELECT perfopt.buffer_insert('t', jsonb_build_object('id', i), 'durable') FROM generate_series(20, 29) i WHERE i NOT BETWEEN 21 AND 24; SELECT perfopt.flush()});
 is(sql(q{SELECT payload->>'id', attempts, sqlstate FROM perfopt.insert_spool; SELECT count(*) FROM t WHERE id BETWEEN 25 AND 29}), "20|1|55P03\n5", 'a durable row that conflicts stays in the spool, its neighbours do not');
+sql(q{UPDATE perfopt.insert_spool SET attempts = 4, next_attempt_at = 'infinity'});
+my ($code, $out, $err) = $node->psql('postgres', 'SELECT perfopt.flush()');
+like("$out $err", qr/^0 .*WARNING:  1 buffered row waits for another attempt/, '... of which flush() warns');
+is(sql(q{SELECT attempts, sqlstate FROM perfopt.insert_spool}), '5|55P03', '... having tried it again, and however often');
 said($other);
-wait_until(q{SELECT count(*) = 0 FROM perfopt.insert_spool WHERE next_attempt_at > clock_timestamp()}, '... for a second');
-sql('SELECT perfopt.flush()');
+sql(q{UPDATE perfopt.insert_spool SET next_attempt_at = 'infinity'});
+is(sql('SELECT perfopt.flush()'), '1', '... when the other one has gone, it does not wait for its time');
 is(sql(q{SELECT count(*) FROM perfopt.insert_spool; SELECT count(*) FROM t WHERE id = 20}), "0\n1", '... and is inserted when the other one has gone');
 
 # Roles
