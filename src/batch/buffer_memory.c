@@ -234,7 +234,8 @@ make_owner(Oid database, Oid role)
 		owner->role = role;
 		owner->taken_first = BUFFER_NONE;
 		owner->spooled_at = 0;
-		owner->spool_suspect = false;
+		/* a process, or the server, may have ended at its rows: nobody knows */
+		owner->spool_suspect = true;
 		owner->used_at = GetCurrentTimestamp();
 	}
 	LWLockRelease(OWNER_LOCK(best));

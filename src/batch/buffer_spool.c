@@ -407,8 +407,8 @@ delete_rows(Oid role, const SpoolRow *rows, int num)
 static void
 note_attempt(Oid role, const SpoolRow *rows, int num, int sqlerrcode, const char *message)
 {
-	Oid			types[] = {REGROLEOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID};
-	Datum		values[5];
+	Oid			types[] = {REGROLEOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, INT4OID};
+	Datum		values[6];
 	Datum	   *ids = palloc(sizeof(Datum) * num);
 	CallerId	caller = become_owner();
 
@@ -421,16 +421,18 @@ note_attempt(Oid role, const SpoolRow *rows, int num, int sqlerrcode, const char
 	values[3] = CStringGetTextDatum(message);
 	/* that of a row that was marked has been counted */
 	values[4] = Int32GetDatum(rows[0].marked ? 0 : 1);
+	/* who waits for a lock, however often, has ended no process: see mark() */
+	values[5] = Int32GetDatum(sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? MAX_ATTEMPTS - 1 : MAX_ATTEMPTS);
 	SPI_connect();
 	execute(&again_plan,
 			"UPDATE perfopt.insert_spool"
-			" SET attempts = attempts OPERATOR(pg_catalog.+) $5,"
+			" SET attempts = LEAST(attempts OPERATOR(pg_catalog.+) $5, $6),"
 			"     sqlstate = $3, message = $4,"
 			"     next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+)"
 			"       pg_catalog.make_interval(secs => pg_catalog.power(4, LEAST(3,"
 			"         attempts OPERATOR(pg_catalog.+) $5 OPERATOR(pg_catalog.-) 1)))"
 			" WHERE role OPERATOR(pg_catalog.=) $1 AND id OPERATOR(pg_catalog.=) ANY ($2)",
-			5, types, values, NULL, SPI_OK_UPDATE);
+			6, types, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
 	become_caller(caller);
 }
@@ -619,7 +621,7 @@ buffer_spool_give_up(Oid role, SpoolRow *row, ErrorData *error)
  * In the worker of the database, as the extension's owner
  */
 
-/* The role has been dropped: its rows are not for who gets its OID. */
+/* The role has been dropped: its rows, so many a run, are not for who gets its OID. */
 static void
 drop_rows(Oid role)
 {
@@ -628,7 +630,8 @@ drop_rows(Oid role)
 
 	values[0] = ObjectIdGetDatum(role);
 	SPI_connect();
-	if (SPI_execute_with_args("DELETE FROM perfopt.insert_spool WHERE role = $1",
+	if (SPI_execute_with_args("DELETE FROM perfopt.insert_spool WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+							  " SELECT id FROM perfopt.insert_spool WHERE role OPERATOR(pg_catalog.=) $1 LIMIT 10000))",
 							  1, types, values, NULL, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not drop rows that were spooled");
 	ereport(LOG,

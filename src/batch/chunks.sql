@@ -167,7 +167,7 @@ CREATE VIEW perfopt.batch_jobs WITH (security_invoker = true) AS
            c.rows_done, c.keys_done, e.keys_estimated::bigint AS keys_estimated,
            CASE WHEN j.state = 'done' THEN 100
                 WHEN e.keys_estimated > 0
-                THEN pg_catalog.round(least(99.9, 100 * c.keys_done / e.keys_estimated)::numeric, 1)
+                THEN pg_catalog.round(least(99.9, 100.0::float8 * c.keys_done / e.keys_estimated)::numeric, 1)
            END AS percent,
            pg_catalog.round(r.rate) AS rows_per_second,
            CASE WHEN j.state = 'running' AND r.rate > 0

@@ -123,11 +123,14 @@ pause_restored(void)
 				   "UPDATE perfopt.batch_job SET state = 'paused',"
 				   " message = 'paused as it was begun in another database' WHERE id = ANY (ARRAY("
 				   " SELECT id FROM perfopt.batch_job WHERE state = 'running' AND origin <> $1"
-				   "  FOR NO KEY UPDATE SKIP LOCKED))", 1, types, values, NULL);
+				   "  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))", 1, types, values, NULL);
 	SPI_finish();
 }
 
-/* In the caller's memory context. */
+/*
+ * Of each role the oldest ones, so that nobody fills the duty's time; in the
+ * caller's memory context.
+ */
 static List *
 running_jobs(void)
 {
@@ -140,7 +143,9 @@ running_jobs(void)
 				   "  WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::regclass"
 				   "    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 				   "    AND l.objid = (id % 4294967296)::text::oid AND l.objsubid < 1000)"
-				   " FROM perfopt.batch_job WHERE state = 'running' ORDER BY id",
+				   " FROM (SELECT id, role, workers, row_number() OVER (PARTITION BY role ORDER BY id)"
+				   "  FROM perfopt.batch_job WHERE state = 'running') j"
+				   " WHERE row_number <= 8 ORDER BY id LIMIT 1000",
 				   0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -250,11 +250,15 @@ chunk_explain(const ChunkKey *key, const char *statement, ChunkBound lower, Chun
 	Datum	   *values;
 	int			level = chunks_enter();
 	int			num = chunk_key_params(key, lower, upper, 0, &types, &values);
-	RawStmt    *parsed;
+	List	   *parsed;
 
 	chunks_leave(level);
-	parsed = linitial_node(RawStmt, raw_parser(statement, RAW_PARSE_DEFAULT));
-	if (!IsA(parsed->stmt, CallStmt))
+	parsed = raw_parser(statement, RAW_PARSE_DEFAULT);
+	if (list_length(parsed) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("exactly one statement is expected")));
+	if (!IsA(linitial_node(RawStmt, parsed)->stmt, CallStmt))
 		chunks_execute(SPI_OK_UTILITY, psprintf("EXPLAIN %s", statement), num, types, values, NULL);
 }
 
