@@ -112,6 +112,19 @@ wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs 
 $locker->quit;
 is(sql('SELECT n, count(*) FROM t GROUP BY 1 ORDER BY 1'), '2|1000', '... each row once');
 
+# Rows that fail: what is said, and too many of them
+as('alice', 'CREATE TABLE faulty (id int PRIMARY KEY, n int, CHECK (n = 0 OR id % 100 > 0)); INSERT INTO faulty SELECT i, 0 FROM generate_series(1, 1000) i');
+my $err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 1', where_clause => 'n = 0', batch_size => 100)});
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+like($err, qr/WARNING:  01000: job $job is done but for 10 chunks that failed\nHINT:  SELECT \* FROM perfopt.batch_failed_chunks WHERE job = $job;/, 'a warning of what has failed');
+$err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 2', where_clause => 'n < 2', batch_size => 10, max_failed => 5, workers => 1)});
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+like($err, qr/ERROR:  54000: job $job failed: more than 5 chunks have failed\n.*HINT:  See perfopt.batch_failed_chunks.*batch_resume\($job, retry_failed => true\)/s, 'too many: how to go on');
+as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
+is(sql("SELECT state, chunks_failed FROM perfopt.batch_jobs WHERE id = $job"), 'done|10', '... resumed, it may fail as often again');
+as('alice', "ALTER TABLE faulty DROP CONSTRAINT faulty_check; SELECT perfopt.batch_resume($job, retry_failed => true); CALL perfopt.batch_wait($job)");
+is(sql('SELECT n, count(*) FROM faulty GROUP BY 1'), '2|1000', '... or with what was mended');
+
 # Settings of the caller
 sql('CREATE SCHEMA elsewhere AUTHORIZATION alice');
 as('alice', q{CREATE FUNCTION elsewhere.seven() RETURNS int LANGUAGE sql AS 'SELECT 7'});
@@ -326,7 +339,8 @@ my $standby = PostgreSQL::Test::Cluster->new('chunks_standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->start;
 $node->wait_for_catchup($standby);
-my ($rc, $out, $err) = $standby->psql('postgres', "CALL perfopt.run_in_batches($add)");
+my ($rc, $out);
+($rc, $out, $err) = $standby->psql('postgres', "CALL perfopt.run_in_batches($add)");
 like($err, qr/cannot execute perfopt.run_in_batches\(\) during recovery/, 'not on a standby');
 # ... also a process that has just begun, which has noted nothing
 foreach my $lag ('5 ms', '1 h')
