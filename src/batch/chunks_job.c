@@ -183,9 +183,69 @@ check_triggers(const ChunkKey *key, Relation rel)
 	}
 }
 
-/* Is it one statement that is about the chunk? */
+static char *
+param_list(int first, int num)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < num; i++)
+		appendStringInfo(&buf, "%s$%d", i > 0 ? ", " : "", first + i);
+	return num > 1 ? psprintf("(%s)", buf.data) : buf.data;
+}
+
+/* A hint how a statement asks for the rows of the chunk. */
+static char *
+how_to_ask(const ChunkKey *key)
+{
+	StringInfoData columns;
+	StringInfoData types;
+
+	if (key->ctid)
+		return "The table is cut by ctid: ctid BETWEEN $1 AND $2, which are of type tid."
+			" For another order, name NOT NULL columns that lead an index as the key.";
+	initStringInfo(&columns);
+	initStringInfo(&types);
+	for (int i = 0; i < key->num; i++)
+	{
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", quote_identifier(key->names[i]));
+		appendStringInfo(&types, "%s%s", i > 0 ? ", " : "", format_type_be(key->types[i]));
+	}
+	if (key->num > 1)
+	{
+		appendStringInfoChar(&columns, ')');
+		columns.data = psprintf("(%s", columns.data);
+	}
+	return psprintf("The chunks' key is %s, of type %s: %s BETWEEN %s AND %s.", columns.data,
+					types.data, columns.data, param_list(1, key->num),
+					param_list(key->num + 1, key->num));
+}
+
+/*
+ * Error context callback, with that hint: parameters may have been taken for
+ * something else.
+ */
 static void
-check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
+explain_params(void *hint)
+{
+	switch (geterrcode())
+	{
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_AMBIGUOUS_FUNCTION:
+		case ERRCODE_UNDEFINED_PARAMETER:
+		case ERRCODE_DATATYPE_MISMATCH:
+		case ERRCODE_CANNOT_COERCE:
+		case ERRCODE_SYNTAX_ERROR:	/* rows of unequal length are compared */
+			errhint("%s", (char *) hint);
+	}
+}
+
+/*
+ * Is it one statement that is about the chunk?  If update_statement() generated
+ * it, it is, and excludes rows that it has done.
+ */
+static void
+check_statement(const ChunkKey *key, const char *statement, bool generated)
 {
 	List	   *parsed = raw_parser(statement, RAW_PARSE_DEFAULT);
 	Params		params = {.num = 2 * key->num + 1};
@@ -193,6 +253,8 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 	ListCell   *lc;
 	bool		lower = false;
 	bool		upper = false;
+	char	   *hint = how_to_ask(key);
+	ErrorContextCallback callback;
 
 	if (list_length(parsed) != 1)
 		ereport(ERROR,
@@ -202,8 +264,14 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 	for (int i = 0; i < 2 * key->num; i++)
 		params.types[i] = key->types[i % key->num];
 	params.types[2 * key->num] = INT8OID;
+	callback.callback = explain_params;
+	callback.arg = hint;
+	callback.previous = error_context_stack;
+	if (!generated)
+		error_context_stack = &callback;
 	query = parse_analyze_withcb(linitial_node(RawStmt, parsed), statement, set_up_params, &params,
 								 NULL);
+	error_context_stack = callback.previous;
 	for (int i = 1; i <= key->num; i++)
 	{
 		lower |= bms_is_member(i, params.seen);
@@ -213,15 +281,12 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the statement does not say which rows are the chunk's"),
-				 key->num == 1 ?
-				 errhint("Have it ask for rows with %s BETWEEN $1 AND $2.", key->names[0]) :
-				 errhint("Have it ask for rows between ($1, ..., $%d) and ($%d, ..., $%d).",
-						 key->num, key->num + 1, 2 * key->num)));
+				 errhint("%s", hint)));
 
 	/* views and rules are replaced by what they stand for */
 	foreach(lc, pg_rewrite_query(query))
 		check_update(key, lfirst_node(Query, lc),
-					 excludes_own && lfirst_node(Query, lc)->querySource == QSRC_ORIGINAL);
+					 generated && lfirst_node(Query, lc)->querySource == QSRC_ORIGINAL);
 }
 
 static char *

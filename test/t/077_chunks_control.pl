@@ -112,6 +112,17 @@ wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs 
 $locker->quit;
 is(sql('SELECT n, count(*) FROM t GROUP BY 1 ORDER BY 1'), '2|1000', '... each row once');
 
+# Statements that take the chunk's bounds for something else
+as('alice', 'CREATE TABLE of_days (day date, "Id" bigint, n text, PRIMARY KEY (day, "Id")); CREATE TABLE keyless (n text)');
+like(error_as('alice', "CALL perfopt.run_in_batches('$$_[0]', 'SELECT FROM $$_[0] WHERE $$_[1]')"), qr/ERROR:  $$_[2].*HINT:  \Q$$_[3]\E/s, "$$_[0]: $$_[1]")
+	foreach [ 'keyless', 'n BETWEEN $1 AND $2', '42883: operator does not exist: text >= tid', 'The table is cut by ctid: ctid BETWEEN $1 AND $2, which are of type tid.' ],
+	[ 't', 'who = $1', '42883: operator does not exist: text = integer', q{The chunks' key is id, of type integer: id BETWEEN $1 AND $2.} ],
+	map { [ 'of_days', @$_, q{The chunks' key is (day, "Id"), of type date, bigint: (day, "Id") BETWEEN ($1, $2) AND ($3, $4).} ] }
+	[ '"Id" BETWEEN $1 AND $2', '42883: operator does not exist: bigint >= date' ], [ '(day, "Id") BETWEEN $1 AND $2', '42' ],
+	[ 'day BETWEEN $1 AND $9', '42P02: there is no parameter \$9' ], [ 'true', q{22023: the statement does not say which rows are the chunk's} ];
+
+like(error_as('alice', q{CALL perfopt.run_in_batches('t', set_list => $$n = 'x'::text$$)}), qr/42804.*HINT:  You will need to rewrite/s, '... which those of set_list do not');
+
 # Rows that fail: what is said, and too many of them
 as('alice', 'CREATE TABLE faulty (id int PRIMARY KEY, n int, CHECK (n = 0 OR id % 100 > 0)); INSERT INTO faulty SELECT i, 0 FROM generate_series(1, 1000) i');
 my $err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 1', where_clause => 'n = 0', batch_size => 100)});
