@@ -327,7 +327,35 @@ chunk_explain(const ChunkKey *key, const char *statement, ChunkBound lower, Chun
  * The table
  */
 
-/* As the planner sees it, partitions included. */
+/*
+ * What statistics say of one table's rows.  Not the planner's estimate, which
+ * takes bloat for rows: it has reltuples grow with the file.  The count of live
+ * rows is one if VACUUM or ANALYZE have begun it, else of what has happened
+ * since statistics were lost.  Negative: there are none.
+ */
+static double
+rows_by_statistics(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	int			level = chunks_enter();
+	double		rows;
+
+	chunks_execute(SPI_OK_SELECT,
+				   "SELECT CASE WHEN coalesce(pg_stat_get_last_analyze_time(oid), pg_stat_get_last_autoanalyze_time(oid),"
+				   "   pg_stat_get_last_vacuum_time(oid), pg_stat_get_last_autovacuum_time(oid)) IS NOT NULL"
+				   "   THEN pg_stat_get_live_tuples(oid)::float8"
+				   "   WHEN reltuples > 0 THEN reltuples::float8 ELSE -1::float8 END"
+				   " FROM pg_class WHERE oid = $1", 1, types, values, NULL);
+	rows = SPI_processed == 0 ? -1 :
+		DatumGetFloat8(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	chunks_leave(level);
+	return rows;
+}
+
+/* By statistics, or else by the table's size; partitions included. */
 static double
 estimate_rows(Relation rel)
 {
@@ -346,7 +374,9 @@ estimate_rows(Relation rel)
 
 		if (part->rd_rel->relkind == RELKIND_RELATION)
 		{
-			estimate_rel_size(part, NULL, &pages, &tuples, &all_visible);
+			tuples = rows_by_statistics(RelationGetRelid(part));
+			if (tuples < 0)
+				estimate_rel_size(part, NULL, &pages, &tuples, &all_visible);
 			rows += tuples;
 		}
 		relation_close(part, NoLock);

@@ -784,9 +784,12 @@ read_progress(Work *work)
 	char	   *text;
 
 	chunks_execute(SPI_OK_SELECT,
-				   "SELECT pg_catalog.format('job %s: %s%s rows%s%s', id,"
-				   "   CASE WHEN percent < 100 THEN percent || ' % of ' || keys_estimated || ' rows, ' END,"
-				   "   rows_done, coalesce(', ' || rows_per_second || ' a second', ''),"
+				   "SELECT pg_catalog.format('job %s: %s%s rows changed of %s looked at%s%s', id,"
+				   "   CASE WHEN percent < 100 THEN percent || ' % of ' || keys_estimated || ' rows: ' END,"
+				   "   rows_done, keys_done,"
+				   "   CASE WHEN finished_at IS NOT NULL"
+				   "     THEN ' in ' || round(date_part('epoch', finished_at - started_at)::numeric, 1) || ' s' ELSE '' END"
+				   "   || coalesce(', ' || rows_per_second || ' looked at a second', ''),"
 				   "   coalesce(', ' || time_left || ' left', '')"
 				   "   || CASE WHEN chunks_failed > 0 THEN ', ' || chunks_failed || ' chunks failed' ELSE '' END)"
 				   " FROM perfopt.batch_jobs WHERE id = $1", 1, types, values, NULL);

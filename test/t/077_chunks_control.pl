@@ -127,6 +127,7 @@ like(error_as('alice', q{CALL perfopt.run_in_batches('t', set_list => $$n = 'x':
 as('alice', 'CREATE TABLE faulty (id int PRIMARY KEY, n int, CHECK (n = 0 OR id % 100 > 0)); INSERT INTO faulty SELECT i, 0 FROM generate_series(1, 1000) i');
 my $err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 1', where_clause => 'n = 0', batch_size => 100)});
 $job = sql('SELECT max(id) FROM perfopt.batch_job');
+like($err, qr/NOTICE:  00000: job $job: 990 rows changed of 1000 looked at in [\d.]+ s, \d+ looked at a second, 10 chunks failed$/m, 'what was done');
 like($err, qr/WARNING:  01000: job $job is done but for 10 chunks that failed\nHINT:  SELECT \* FROM perfopt.batch_failed_chunks WHERE job = $job;/, 'a warning of what has failed');
 $err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 2', where_clause => 'n < 2', batch_size => 10, max_failed => 5, workers => 1)});
 $job = sql('SELECT max(id) FROM perfopt.batch_job');
