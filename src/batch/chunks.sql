@@ -140,7 +140,7 @@ COMMENT ON PROCEDURE perfopt.run_in_batches(regclass, text, text, text, integer,
 CREATE PROCEDURE perfopt.batch_wait(job bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_batch_wait';
 COMMENT ON PROCEDURE perfopt.batch_wait(bigint) IS
-'Returns when the job is no longer running; works at it too, when it is of the calling role. Shows progress by NOTICE. Cannot be called in a transaction block. Cancelled, it pauses a job it worked at. Raises undefined_object when there is no such job, and the job''s error when it has failed.';
+'Returns when the job is no longer running; works at it too, when it is of the calling role. Shows progress by NOTICE. Cannot be called in a transaction block. Cancelled, it only stops waiting: the job goes on in the background. Raises undefined_object when there is no such job, and the job''s error when it has failed.';
 
 CREATE PROCEDURE perfopt.batch_help(job bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_batch_help';

@@ -689,7 +689,7 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 	id = make_job(fcinfo);
 	SPI_finish();
 	if (wait)
-		chunks_work(id, false);
+		chunks_work(id, CHUNK_CALLER);
 
 	MemoryContextSwitchTo(caller);
 	result[0] = Int64GetDatum(id);
@@ -697,27 +697,27 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 }
 
 static void
-work_at(FunctionCallInfo fcinfo, const char *name, bool helper)
+work_at(FunctionCallInfo fcinfo, const char *name, ChunkWorker worker)
 {
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("job must not be null")));
 	begin_procedure(fcinfo, name, true);
-	chunks_work(PG_GETARG_INT64(0), helper);
+	chunks_work(PG_GETARG_INT64(0), worker);
 }
 
 Datum
 perfopt_batch_wait(PG_FUNCTION_ARGS)
 {
-	work_at(fcinfo, "perfopt.batch_wait()", false);
+	work_at(fcinfo, "perfopt.batch_wait()", CHUNK_WAITER);
 	PG_RETURN_VOID();
 }
 
 Datum
 perfopt_batch_help(PG_FUNCTION_ARGS)
 {
-	work_at(fcinfo, "perfopt.batch_help()", true);
+	work_at(fcinfo, "perfopt.batch_help()", CHUNK_HELPER);
 	PG_RETURN_VOID();
 }
 

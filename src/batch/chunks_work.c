@@ -100,7 +100,7 @@ typedef struct Chunk
 typedef struct Work
 {
 	int64		job_id;
-	bool		helper;
+	ChunkWorker worker;
 	bool		nested;			/* called by another procedure */
 	MemoryContext context;		/* of a step and what follows from it */
 	int			seat;			/* the last one had */
@@ -708,11 +708,15 @@ split_chunk(Work *work)
 	PERFOPT_STOP_POINT("batch-chunk-split");
 }
 
-/* The client's cancel pauses the job; a helper's only ends the helper. */
+/* The client's cancel of his call pauses the job; others only end themselves. */
 static void
 cancelled(Work *work)
 {
-	if (!work->helper && in_transaction(work, pause_job) == NULL && work->paused)
+	if (work->worker == CHUNK_WAITER)
+		work->error->hint =
+			psprintf("Job " INT64_FORMAT " goes on. SELECT perfopt.batch_pause(" INT64_FORMAT ") pauses it.",
+					 work->job_id, work->job_id);
+	else if (work->worker == CHUNK_CALLER && in_transaction(work, pause_job) == NULL && work->paused)
 		work->error->hint =
 			psprintf("Job " INT64_FORMAT " is paused. SELECT perfopt.batch_resume(" INT64_FORMAT ") goes on with it in the background.",
 					 work->job_id, work->job_id);
@@ -935,12 +939,13 @@ do_something(Work *work, int *job_errors)
 }
 
 void
-chunks_work(int64 job_id, bool helper)
+chunks_work(int64 job_id, ChunkWorker worker)
 {
+	bool		helper = worker == CHUNK_HELPER;
 	MemoryContext caller = CurrentMemoryContext;
 	Work		work = {
 		.job_id = job_id,
-		.helper = helper,
+		.worker = worker,
 		.nested = SPI_inside_nonatomic_context(),
 		.context = AllocSetContextCreate(caller, "perfopt batch", ALLOCSET_DEFAULT_SIZES)
 	};

@@ -94,6 +94,21 @@ as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
 is(state_of($job), 'done', 'batch_wait() works along');
 as('alice', 'UPDATE t SET n = 0');
 
+# ... of batch_wait() does not
+$job = as('alice', qq{BEGIN; CALL perfopt.run_in_batches($add, max_lock_wait => '5 s', wait => false);
+	SELECT FROM perfopt.batch_pause((SELECT max(id) FROM perfopt.batch_job)); COMMIT});
+($session, $pid) = begin_call('alice', "SELECT FROM perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
+wait_until("SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND state = 'active' AND query LIKE 'CALL%batch_wait%' AND query_start < clock_timestamp() - interval '200 ms'", 'a session waits');
+sql("SELECT pg_cancel_backend($pid)");
+wait_until("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid AND state = 'active'", 'Ctrl-C in batch_wait()');
+is(state_of($job), 'running', '... leaves the job as it is');
+go_on();
+$session->quit;
+like($session->{stderr}, qr/canceling statement due to user request.*Job $job goes on\..*batch_pause\($job\)/s, '... and says how to pause it');
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", '... which others do');
+is(sql('SELECT n, count(*) FROM t GROUP BY 1'), '1|1000', '... each row once');
+as('alice', 'UPDATE t SET n = 0');
+
 # Others' locks are waited for, but not for long, and the rest goes on
 my $locker = $node->background_psql('postgres');
 $locker->query_safe('BEGIN; SELECT 1 FROM t WHERE id IN (120, 500) FOR UPDATE');
