@@ -160,11 +160,18 @@ extern void chunk_explain(const ChunkKey *key, const char *statement,
  * chunks_work.c: a process at work on a job
  */
 
+typedef enum ChunkWorker
+{
+	CHUNK_CALLER,				/* the call is the job: cancelled, it pauses it */
+	CHUNK_WAITER,				/* works along; the job goes on without it */
+	CHUNK_HELPER				/* in the background */
+} ChunkWorker;
+
 /*
  * In a procedure that may end transactions, not connected to SPI: commit, work
  * at the job until it is over, or as a helper until there is nothing to do.
  */
-extern void chunks_work(int64 job, bool helper);
+extern void chunks_work(int64 job, ChunkWorker worker);
 
 /*
  * chunks_lag.c: is a standby behind what was written max_ms ago, or before

@@ -183,9 +183,69 @@ check_triggers(const ChunkKey *key, Relation rel)
 	}
 }
 
-/* Is it one statement that is about the chunk? */
+static char *
+param_list(int first, int num)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < num; i++)
+		appendStringInfo(&buf, "%s$%d", i > 0 ? ", " : "", first + i);
+	return num > 1 ? psprintf("(%s)", buf.data) : buf.data;
+}
+
+/* A hint how a statement asks for the rows of the chunk. */
+static char *
+how_to_ask(const ChunkKey *key)
+{
+	StringInfoData columns;
+	StringInfoData types;
+
+	if (key->ctid)
+		return "The table is cut by ctid: ctid BETWEEN $1 AND $2, which are of type tid."
+			" For another order, name NOT NULL columns that lead an index as the key.";
+	initStringInfo(&columns);
+	initStringInfo(&types);
+	for (int i = 0; i < key->num; i++)
+	{
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", quote_identifier(key->names[i]));
+		appendStringInfo(&types, "%s%s", i > 0 ? ", " : "", format_type_be(key->types[i]));
+	}
+	if (key->num > 1)
+	{
+		appendStringInfoChar(&columns, ')');
+		columns.data = psprintf("(%s", columns.data);
+	}
+	return psprintf("The chunks' key is %s, of type %s: %s BETWEEN %s AND %s.", columns.data,
+					types.data, columns.data, param_list(1, key->num),
+					param_list(key->num + 1, key->num));
+}
+
+/*
+ * Error context callback, with that hint: parameters may have been taken for
+ * something else.
+ */
 static void
-check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
+explain_params(void *hint)
+{
+	switch (geterrcode())
+	{
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_AMBIGUOUS_FUNCTION:
+		case ERRCODE_UNDEFINED_PARAMETER:
+		case ERRCODE_DATATYPE_MISMATCH:
+		case ERRCODE_CANNOT_COERCE:
+		case ERRCODE_SYNTAX_ERROR:	/* rows of unequal length are compared */
+			errhint("%s", (char *) hint);
+	}
+}
+
+/*
+ * Is it one statement that is about the chunk?  If update_statement() generated
+ * it, it is, and excludes rows that it has done.
+ */
+static void
+check_statement(const ChunkKey *key, const char *statement, bool generated)
 {
 	List	   *parsed = raw_parser(statement, RAW_PARSE_DEFAULT);
 	Params		params = {.num = 2 * key->num + 1};
@@ -193,6 +253,8 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 	ListCell   *lc;
 	bool		lower = false;
 	bool		upper = false;
+	char	   *hint = how_to_ask(key);
+	ErrorContextCallback callback;
 
 	if (list_length(parsed) != 1)
 		ereport(ERROR,
@@ -202,8 +264,14 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 	for (int i = 0; i < 2 * key->num; i++)
 		params.types[i] = key->types[i % key->num];
 	params.types[2 * key->num] = INT8OID;
+	callback.callback = explain_params;
+	callback.arg = hint;
+	callback.previous = error_context_stack;
+	if (!generated)
+		error_context_stack = &callback;
 	query = parse_analyze_withcb(linitial_node(RawStmt, parsed), statement, set_up_params, &params,
 								 NULL);
+	error_context_stack = callback.previous;
 	for (int i = 1; i <= key->num; i++)
 	{
 		lower |= bms_is_member(i, params.seen);
@@ -213,15 +281,12 @@ check_statement(const ChunkKey *key, const char *statement, bool excludes_own)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the statement does not say which rows are the chunk's"),
-				 key->num == 1 ?
-				 errhint("Have it ask for rows with %s BETWEEN $1 AND $2.", key->names[0]) :
-				 errhint("Have it ask for rows between ($1, ..., $%d) and ($%d, ..., $%d).",
-						 key->num, key->num + 1, 2 * key->num)));
+				 errhint("%s", hint)));
 
 	/* views and rules are replaced by what they stand for */
 	foreach(lc, pg_rewrite_query(query))
 		check_update(key, lfirst_node(Query, lc),
-					 excludes_own && lfirst_node(Query, lc)->querySource == QSRC_ORIGINAL);
+					 generated && lfirst_node(Query, lc)->querySource == QSRC_ORIGINAL);
 }
 
 static char *
@@ -266,7 +331,35 @@ chunk_explain(const ChunkKey *key, const char *statement, ChunkBound lower, Chun
  * The table
  */
 
-/* As the planner sees it, partitions included. */
+/*
+ * What statistics say of one table's rows.  Not the planner's estimate, which
+ * takes bloat for rows: it has reltuples grow with the file.  The count of live
+ * rows is one if VACUUM or ANALYZE have begun it, else of what has happened
+ * since statistics were lost.  Negative: there are none.
+ */
+static double
+rows_by_statistics(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	int			level = chunks_enter();
+	double		rows;
+
+	chunks_execute(SPI_OK_SELECT,
+				   "SELECT CASE WHEN coalesce(pg_stat_get_last_analyze_time(oid), pg_stat_get_last_autoanalyze_time(oid),"
+				   "   pg_stat_get_last_vacuum_time(oid), pg_stat_get_last_autovacuum_time(oid)) IS NOT NULL"
+				   "   THEN pg_stat_get_live_tuples(oid)::float8"
+				   "   WHEN reltuples > 0 THEN reltuples::float8 ELSE -1::float8 END"
+				   " FROM pg_class WHERE oid = $1", 1, types, values, NULL);
+	rows = SPI_processed == 0 ? -1 :
+		DatumGetFloat8(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	chunks_leave(level);
+	return rows;
+}
+
+/* By statistics, or else by the table's size; partitions included. */
 static double
 estimate_rows(Relation rel)
 {
@@ -285,7 +378,9 @@ estimate_rows(Relation rel)
 
 		if (part->rd_rel->relkind == RELKIND_RELATION)
 		{
-			estimate_rel_size(part, NULL, &pages, &tuples, &all_visible);
+			tuples = rows_by_statistics(RelationGetRelid(part));
+			if (tuples < 0)
+				estimate_rel_size(part, NULL, &pages, &tuples, &all_visible);
 			rows += tuples;
 		}
 		relation_close(part, NoLock);
@@ -598,7 +693,7 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 	id = make_job(fcinfo);
 	SPI_finish();
 	if (wait)
-		chunks_work(id, false);
+		chunks_work(id, CHUNK_CALLER);
 
 	MemoryContextSwitchTo(caller);
 	result[0] = Int64GetDatum(id);
@@ -606,27 +701,27 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 }
 
 static void
-work_at(FunctionCallInfo fcinfo, const char *name, bool helper)
+work_at(FunctionCallInfo fcinfo, const char *name, ChunkWorker worker)
 {
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("job must not be null")));
 	begin_procedure(fcinfo, name, true);
-	chunks_work(PG_GETARG_INT64(0), helper);
+	chunks_work(PG_GETARG_INT64(0), worker);
 }
 
 Datum
 perfopt_batch_wait(PG_FUNCTION_ARGS)
 {
-	work_at(fcinfo, "perfopt.batch_wait()", false);
+	work_at(fcinfo, "perfopt.batch_wait()", CHUNK_WAITER);
 	PG_RETURN_VOID();
 }
 
 Datum
 perfopt_batch_help(PG_FUNCTION_ARGS)
 {
-	work_at(fcinfo, "perfopt.batch_help()", true);
+	work_at(fcinfo, "perfopt.batch_help()", CHUNK_HELPER);
 	PG_RETURN_VOID();
 }
 

@@ -36,6 +36,7 @@
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -397,8 +398,30 @@ chunk_key_params(const ChunkKey *key, ChunkBound lower, ChunkBound upper, int64 
 }
 
 /*
+ * Have a query of ours walk the key's index in order, and stop where it may.
+ * Without statistics, or with those of a first column that has few values, the
+ * planner takes ranges for small, and would read and sort all that is left of
+ * the table for each chunk.  Where there is no such index (an inheriting table)
+ * it is sorted all the same, and the cost of that must not have it compiled.
+ */
+static int
+enter_in_order(void)
+{
+	static const char *const off[] = {
+		"enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan", "jit"
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(off); i++)
+		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+	return level;
+}
+
+/*
  * Run a query for keys, whose parameters are the bounds, with what settings
- * the user has.  Returns them, at most two, or NULL in their place.
+ * the user has but for those of the planner.  Returns them, at most two, or
+ * NULL in their place.
  */
 static void
 query_keys(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound upper,
@@ -413,7 +436,9 @@ query_keys(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound up
 	if (lower)
 		num = chunk_key_params(key, lower, upper, 0, &types, &values);
 	chunks_leave(level);
+	level = enter_in_order();
 	chunks_execute(SPI_OK_SELECT, sql, num, types, values, NULL);
+	chunks_leave(level);
 
 	level = chunks_enter();
 	for (uint64 row = 0; row < 2; row++)
@@ -453,7 +478,9 @@ query_count(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound u
 	int64		result;
 
 	chunks_leave(level);
+	level = enter_in_order();
 	chunks_execute(SPI_OK_SELECT, sql, num, types, values, NULL);
+	chunks_leave(level);
 	result = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	return result;

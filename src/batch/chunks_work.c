@@ -100,7 +100,7 @@ typedef struct Chunk
 typedef struct Work
 {
 	int64		job_id;
-	bool		helper;
+	ChunkWorker worker;
 	bool		nested;			/* called by another procedure */
 	MemoryContext context;		/* of a step and what follows from it */
 	int			seat;			/* the last one had */
@@ -111,6 +111,7 @@ typedef struct Work
 	Chunk		chunk;
 	ErrorData  *error;
 	char	   *progress;
+	int64		failed;			/* chunks */
 	bool		paused;
 	bool		running;		/* the chunk, not only choosing it */
 } Work;
@@ -641,8 +642,9 @@ note_attempt(Work *work)
 }
 
 /*
- * A chunk was set aside: are there too many?  With the job's row locked, so
- * that of two that look at the same time one sees what both have done.
+ * A chunk was set aside: are there too many, since the job was begun or resumed?
+ * With the job's row locked, so that of two that look at the same time one sees
+ * what both have done.
  */
 static void
 check_failed(Work *work)
@@ -657,7 +659,8 @@ check_failed(Work *work)
 	(void) update_row("UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
 					  " sqlstate = '54000', message = 'more than ' || $2 || ' chunks have failed'"
 					  " WHERE id = $1 AND $2 <"
-					  " (SELECT count(*) FROM perfopt.batch_chunk WHERE job = $1 AND state = 'failed')",
+					  " (SELECT count(*) FROM perfopt.batch_chunk WHERE job = $1 AND state = 'failed'"
+					  "   AND finished_at >= resumed_at)",
 					  2, types, values, NULL);
 }
 
@@ -705,11 +708,15 @@ split_chunk(Work *work)
 	PERFOPT_STOP_POINT("batch-chunk-split");
 }
 
-/* The client's cancel pauses the job; a helper's only ends the helper. */
+/* The client's cancel of his call pauses the job; others only end themselves. */
 static void
 cancelled(Work *work)
 {
-	if (!work->helper && in_transaction(work, pause_job) == NULL && work->paused)
+	if (work->worker == CHUNK_WAITER)
+		work->error->hint =
+			psprintf("Job " INT64_FORMAT " goes on. SELECT perfopt.batch_pause(" INT64_FORMAT ") pauses it.",
+					 work->job_id, work->job_id);
+	else if (work->worker == CHUNK_CALLER && in_transaction(work, pause_job) == NULL && work->paused)
 		work->error->hint =
 			psprintf("Job " INT64_FORMAT " is paused. SELECT perfopt.batch_resume(" INT64_FORMAT ") goes on with it in the background.",
 					 work->job_id, work->job_id);
@@ -781,9 +788,12 @@ read_progress(Work *work)
 	char	   *text;
 
 	chunks_execute(SPI_OK_SELECT,
-				   "SELECT pg_catalog.format('job %s: %s%s rows%s%s', id,"
-				   "   CASE WHEN percent < 100 THEN percent || ' % of ' || keys_estimated || ' rows, ' END,"
-				   "   rows_done, coalesce(', ' || rows_per_second || ' a second', ''),"
+				   "SELECT pg_catalog.format('job %s: %s%s rows changed of %s looked at%s%s', id,"
+				   "   CASE WHEN percent < 100 THEN percent || ' % of ' || keys_estimated || ' rows: ' END,"
+				   "   rows_done, keys_done,"
+				   "   CASE WHEN finished_at IS NOT NULL"
+				   "     THEN ' in ' || round(date_part('epoch', finished_at - started_at)::numeric, 1) || ' s' ELSE '' END"
+				   "   || coalesce(', ' || rows_per_second || ' looked at a second', ''),"
 				   "   coalesce(', ' || time_left || ' left', '')"
 				   "   || CASE WHEN chunks_failed > 0 THEN ', ' || chunks_failed || ' chunks failed' ELSE '' END)"
 				   " FROM perfopt.batch_jobs WHERE id = $1", 1, types, values, NULL);
@@ -803,12 +813,29 @@ show_progress(Work *work)
 		ereport(NOTICE, (errmsg_internal("%s", work->progress)));
 }
 
+static void
+count_failed(Work *work)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(work->job_id)};
+	int			level = chunks_enter();
+	bool		isnull;
+
+	chunks_execute(SPI_OK_SELECT,
+				   "SELECT count(*) FROM perfopt.batch_chunk WHERE job = $1 AND state = 'failed'",
+				   1, types, values, NULL);
+	work->failed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	chunks_leave(level);
+}
+
 /* The job is over: tell the session that waits. */
 static void
 report_end(Work *work)
 {
 	ChunkJob   *job = work->job;
 
+	must(work, count_failed);
 	if (strcmp(job->state, "failed") == 0)
 		ereport(ERROR,
 				(errcode(job->sqlstate && strlen(job->sqlstate) == 5 ?
@@ -817,6 +844,10 @@ report_end(Work *work)
 				 errmsg("job " INT64_FORMAT " failed: %s", job->id,
 						job->message ? job->message : "?"),
 				 errdetail("What was done is committed."),
+				 work->failed > 0 ?
+				 errhint("See perfopt.batch_failed_chunks. When mended,"
+						 " SELECT perfopt.batch_resume(" INT64_FORMAT ", retry_failed => true) tries these again, and goes on.",
+						 job->id) :
 				 errhint("SELECT perfopt.batch_resume(" INT64_FORMAT ") goes on with it.", job->id)));
 	if (strcmp(job->state, "cancelled") == 0)
 		ereport(ERROR,
@@ -827,6 +858,13 @@ report_end(Work *work)
 				(errmsg("job " INT64_FORMAT " is paused", job->id),
 				 errhint("SELECT perfopt.batch_resume(" INT64_FORMAT ") goes on with it.", job->id)));
 	show_progress(work);
+	if (strcmp(job->state, "done") == 0 && work->failed > 0)
+		ereport(WARNING,
+				(errmsg_plural("job " INT64_FORMAT " is done but for " INT64_FORMAT " chunk that failed",
+							   "job " INT64_FORMAT " is done but for " INT64_FORMAT " chunks that failed",
+							   work->failed, job->id, work->failed),
+				 errhint("SELECT * FROM perfopt.batch_failed_chunks WHERE job = " INT64_FORMAT ";",
+						 job->id)));
 }
 
 /* ---------------------------------------------------------------------
@@ -901,12 +939,13 @@ do_something(Work *work, int *job_errors)
 }
 
 void
-chunks_work(int64 job_id, bool helper)
+chunks_work(int64 job_id, ChunkWorker worker)
 {
+	bool		helper = worker == CHUNK_HELPER;
 	MemoryContext caller = CurrentMemoryContext;
 	Work		work = {
 		.job_id = job_id,
-		.helper = helper,
+		.worker = worker,
 		.nested = SPI_inside_nonatomic_context(),
 		.context = AllocSetContextCreate(caller, "perfopt batch", ALLOCSET_DEFAULT_SIZES)
 	};

@@ -1,5 +1,5 @@
 -- run_in_batches(): how tables are cut, what is run, what is refused.
-SELECT plan(67);
+SELECT plan(69);
 SET client_min_messages = error;
 \set VERBOSITY terse
 
@@ -34,6 +34,19 @@ SELECT results_eq('SELECT id, kind FROM chunks_copy ORDER BY 1', 'SELECT id, kin
 CREATE PROCEDURE chunks_procedure(a int, b int) LANGUAGE sql AS $$ UPDATE chunks_rows SET n = -1 WHERE id BETWEEN a AND b $$;
 CALL perfopt.run_in_batches('chunks_rows', 'CALL chunks_procedure($1, $2)', batch_size => 1000);
 SELECT results_eq('SELECT DISTINCT n FROM chunks_rows', 'VALUES (-1)', 'CALL');
+
+-- Without statistics, too, cuts are found along the index, each row read once
+CREATE TABLE chunks_fresh WITH (autovacuum_enabled = off) AS SELECT i AS id FROM generate_series(1, 50000) i;
+ALTER TABLE chunks_fresh ADD PRIMARY KEY (id);
+CALL perfopt.run_in_batches('chunks_fresh', 'SELECT WHERE $1 > $2', batch_size => 500, workers => 1, chunk_duration => '1 ms');
+SELECT pg_stat_force_next_flush();
+SELECT cmp_ok(idx_tup_read, '<', 100000::bigint, 'a table never analyzed is cut along its index') FROM pg_stat_user_indexes WHERE relname = 'chunks_fresh';
+
+-- ... and bloat is not taken for rows
+UPDATE chunks_fresh SET id = id;
+CALL perfopt.run_in_batches('chunks_fresh', 'SELECT WHERE $1 > $2', wait => false) \gset
+SELECT is(estimated_rows, 50000::float8, 'an estimate of rows does not grow with bloat') FROM perfopt.batch_job WHERE id = :job;
+CALL perfopt.batch_wait(:job);
 
 -- Keys
 CREATE TABLE "Hostile ""T"" %s" ("Key ""1"" $1" text COLLATE "C", "drop" timestamptz, n int DEFAULT 0, PRIMARY KEY ("Key ""1"" $1", "drop"));
@@ -216,7 +229,7 @@ SELECT is(pg_temp.refused(call), sqlstate, call) FROM (VALUES
     ('''chunks_temp'', set_list => ''i = 1''', '0A000'),
     ('''chunks_view'', set_list => ''n = 1''', '42809')) refused(call, sqlstate);
 
-DROP TABLE chunks_rows, chunks_prices, chunks_copy, "Hostile ""T"" %s", chunks_types, chunks_domains, chunks_parted, chunks_empty,
+DROP TABLE chunks_fresh, chunks_rows, chunks_prices, chunks_copy, "Hostile ""T"" %s", chunks_types, chunks_domains, chunks_parted, chunks_empty,
     chunks_keyless, chunks_bad, chunks_nullable, chunks_generated, chunks_parent, chunks_child, chunks_triggered, chunks_nulls, chunks_many CASCADE;
 DROP FUNCTION chunks_raise;
 DROP PROCEDURE chunks_procedure;

@@ -94,6 +94,21 @@ as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
 is(state_of($job), 'done', 'batch_wait() works along');
 as('alice', 'UPDATE t SET n = 0');
 
+# ... of batch_wait() does not
+$job = as('alice', qq{BEGIN; CALL perfopt.run_in_batches($add, max_lock_wait => '5 s', wait => false);
+	SELECT FROM perfopt.batch_pause((SELECT max(id) FROM perfopt.batch_job)); COMMIT});
+($session, $pid) = begin_call('alice', "SELECT FROM perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
+wait_until("SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND state = 'active' AND query LIKE 'CALL%batch_wait%' AND query_start < clock_timestamp() - interval '200 ms'", 'a session waits');
+sql("SELECT pg_cancel_backend($pid)");
+wait_until("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid AND state = 'active'", 'Ctrl-C in batch_wait()');
+is(state_of($job), 'running', '... leaves the job as it is');
+go_on();
+$session->quit;
+like($session->{stderr}, qr/canceling statement due to user request.*Job $job goes on\..*batch_pause\($job\)/s, '... and says how to pause it');
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", '... which others do');
+is(sql('SELECT n, count(*) FROM t GROUP BY 1'), '1|1000', '... each row once');
+as('alice', 'UPDATE t SET n = 0');
+
 # Others' locks are waited for, but not for long, and the rest goes on
 my $locker = $node->background_psql('postgres');
 $locker->query_safe('BEGIN; SELECT 1 FROM t WHERE id IN (120, 500) FOR UPDATE');
@@ -111,6 +126,31 @@ $locker->query_safe('COMMIT');
 wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs WHERE id = $job", '... until it is done');
 $locker->quit;
 is(sql('SELECT n, count(*) FROM t GROUP BY 1 ORDER BY 1'), '2|1000', '... each row once');
+
+# Statements that take the chunk's bounds for something else
+as('alice', 'CREATE TABLE of_days (day date, "Id" bigint, n text, PRIMARY KEY (day, "Id")); CREATE TABLE keyless (n text)');
+like(error_as('alice', "CALL perfopt.run_in_batches('$$_[0]', 'SELECT FROM $$_[0] WHERE $$_[1]')"), qr/ERROR:  $$_[2].*HINT:  \Q$$_[3]\E/s, "$$_[0]: $$_[1]")
+	foreach [ 'keyless', 'n BETWEEN $1 AND $2', '42883: operator does not exist: text >= tid', 'The table is cut by ctid: ctid BETWEEN $1 AND $2, which are of type tid.' ],
+	[ 't', 'who = $1', '42883: operator does not exist: text = integer', q{The chunks' key is id, of type integer: id BETWEEN $1 AND $2.} ],
+	map { [ 'of_days', @$_, q{The chunks' key is (day, "Id"), of type date, bigint: (day, "Id") BETWEEN ($1, $2) AND ($3, $4).} ] }
+	[ '"Id" BETWEEN $1 AND $2', '42883: operator does not exist: bigint >= date' ], [ '(day, "Id") BETWEEN $1 AND $2', '42' ],
+	[ 'day BETWEEN $1 AND $9', '42P02: there is no parameter \$9' ], [ 'true', q{22023: the statement does not say which rows are the chunk's} ];
+
+like(error_as('alice', q{CALL perfopt.run_in_batches('t', set_list => $$n = 'x'::text$$)}), qr/42804.*HINT:  You will need to rewrite/s, '... which those of set_list do not');
+
+# Rows that fail: what is said, and too many of them
+as('alice', 'CREATE TABLE faulty (id int PRIMARY KEY, n int, CHECK (n = 0 OR id % 100 > 0)); INSERT INTO faulty SELECT i, 0 FROM generate_series(1, 1000) i');
+my $err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 1', where_clause => 'n = 0', batch_size => 100)});
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+like($err, qr/NOTICE:  00000: job $job: 990 rows changed of 1000 looked at in [\d.]+ s, \d+ looked at a second, 10 chunks failed$/m, 'what was done');
+like($err, qr/WARNING:  01000: job $job is done but for 10 chunks that failed\nHINT:  SELECT \* FROM perfopt.batch_failed_chunks WHERE job = $job;/, 'a warning of what has failed');
+$err = error_as('alice', q{CALL perfopt.run_in_batches('faulty', set_list => 'n = 2', where_clause => 'n < 2', batch_size => 10, max_failed => 5, workers => 1)});
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+like($err, qr/ERROR:  54000: job $job failed: more than 5 chunks have failed\n.*HINT:  See perfopt.batch_failed_chunks.*batch_resume\($job, retry_failed => true\)/s, 'too many: how to go on');
+as('alice', "SELECT perfopt.batch_resume($job); CALL perfopt.batch_wait($job)");
+is(sql("SELECT state, chunks_failed FROM perfopt.batch_jobs WHERE id = $job"), 'done|10', '... resumed, it may fail as often again');
+as('alice', "ALTER TABLE faulty DROP CONSTRAINT faulty_check; SELECT perfopt.batch_resume($job, retry_failed => true); CALL perfopt.batch_wait($job)");
+is(sql('SELECT n, count(*) FROM faulty GROUP BY 1'), '2|1000', '... or with what was mended');
 
 # Settings of the caller
 sql('CREATE SCHEMA elsewhere AUTHORIZATION alice');
@@ -326,7 +366,8 @@ my $standby = PostgreSQL::Test::Cluster->new('chunks_standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->start;
 $node->wait_for_catchup($standby);
-my ($rc, $out, $err) = $standby->psql('postgres', "CALL perfopt.run_in_batches($add)");
+my ($rc, $out);
+($rc, $out, $err) = $standby->psql('postgres', "CALL perfopt.run_in_batches($add)");
 like($err, qr/cannot execute perfopt.run_in_batches\(\) during recovery/, 'not on a standby');
 # ... also a process that has just begun, which has noted nothing
 foreach my $lag ('5 ms', '1 h')
