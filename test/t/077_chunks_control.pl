@@ -208,6 +208,11 @@ like(error_as($bob, forged(@$_)), qr/23514/, "not $$_[0] => $$_[1]") foreach
 my $insert_chunk = q{INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys)};
 as($bob, 'WITH j AS (' . forged() . " RETURNING id) $insert_chunk SELECT id, '{}', '{}', 1 FROM j");
 wait_until(q{SELECT state = 'failed' AND last_sqlstate = '2202E' FROM perfopt.batch_jobs WHERE role = '"Bob ""the"" Role"'::regrole}, 'a chunk without bounds: its job fails');
+as($bob, 'WITH j AS (' . forged(statement => $_, settings => q{'transaction_read_only=on'}) . " RETURNING id) $insert_chunk SELECT id, '{1}', '{1}', 1 FROM j")
+	foreach q{''}, q{';'}, q{'-- nothing'};
+wait_until(q{SELECT count(*) = 3 FROM perfopt.batch_jobs WHERE role = '"Bob ""the"" Role"'::regrole AND state = 'failed' AND last_sqlstate IN ('42601', '25006')},
+	'jobs without a statement fail');
+unlike(slurp_file($node->logfile), qr/terminated by signal/, '... and crash nothing');
 like(error_as($bob, $_), qr/23514/, "others cannot: $_") foreach q{UPDATE perfopt.batch_job SET resumed_at = 'infinity'},
 	q{UPDATE perfopt.batch_job SET position = '{1,2}'}, q{UPDATE perfopt.batch_chunk SET duration_ms = 'NaN'}, q{UPDATE perfopt.batch_chunk SET sqlstate = 'x'};
 
