@@ -87,12 +87,7 @@ sub check
 # The server is back after one of its processes was killed
 sub wait_for_server
 {
-	for (1 .. 600)
-	{
-		return 1 if $node->psql('postgres', undef, extra_params => [ '-c', q{SELECT 1 / (count(*) = 0)::int FROM pg_stat_activity WHERE application_name = 'pgbench'} ], on_error_die => 0) == 0;
-		usleep(100_000);	# between two looks
-	}
-	return 0;
+	return wait_until_back($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
 }
 sub postmaster_pid
 {
