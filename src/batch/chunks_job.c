@@ -449,7 +449,7 @@ interval_argument(FunctionCallInfo fcinfo, int arg, const char *name, double val
 
 /* Insert the row of a job described by the arguments.  Returns its id. */
 static int64
-make_job(FunctionCallInfo fcinfo)
+make_job(FunctionCallInfo fcinfo, bool wait)
 {
 	int			batch_size = int_argument(fcinfo, ARG_BATCH_SIZE, "batch_size", 1, 10000000);
 	int			workers = int_argument(fcinfo, ARG_WORKERS, "workers", 1, CHUNKS_MAX_WORKERS);
@@ -542,7 +542,10 @@ make_job(FunctionCallInfo fcinfo)
 				   " RETURNING id", lengthof(types), types, values, nulls);
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	chunks_leave(level);
-	perfopt_duty_wake_at_commit(CHUNKS_DUTY);
+
+	/* one worker: the session itself; another would take turns with it */
+	if (!wait || workers > 1)
+		perfopt_duty_wake_at_commit(CHUNKS_DUTY);
 	return id;
 }
 
@@ -690,7 +693,7 @@ perfopt_run_in_batches(PG_FUNCTION_ARGS)
 				 errdetail("Before PostgreSQL 17 background workers cannot run as such a role."),
 				 errhint("Give it LOGIN, or call without wait => false.")));
 	chunks_connect();
-	id = make_job(fcinfo);
+	id = make_job(fcinfo, wait);
 	SPI_finish();
 	if (wait)
 		chunks_work(id, CHUNK_CALLER);
