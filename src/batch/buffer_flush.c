@@ -23,8 +23,10 @@
  * can leave in a session, such as temporary tables, go by DISCARD ALL when it
  * pauses.
  *
- * A transaction has LIMIT_MS until it commits.  From there on nothing but the end
- * of the process keeps it from waiting for the standbys it is to wait for.
+ * A transaction has LIMIT_MS until it commits, and as long for what its commit
+ * waits for before it is certain, such as the lock of NOTIFY.  From there on
+ * nothing but the end of the process keeps it from waiting for the standbys it is
+ * to wait for.
  *
  * Told to go by SIGTERM, as for a shutdown or DROP DATABASE, it first inserts
  * what there is, for at most LAST_MS, whatever it is doing then; a SIGTERM after
@@ -111,8 +113,8 @@ static bool trying_spool = false;
 static bool marking_spool = false;	/* see flush_spool() */
 static volatile sig_atomic_t told_to_go = false;
 static volatile sig_atomic_t in_commit = false;
+static volatile sig_atomic_t cancelled_in_commit = false;
 static TimestampTz told_at = 0;
-static TimeoutId end_look = MAX_TIMEOUTS;
 
 bool
 buffer_in_flusher(void)
@@ -253,28 +255,30 @@ out_of_time(void)
 	return told_to_go && TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), LAST_MS);
 }
 
-/* Timeout handler: while a transaction runs nobody looks at told_to_go. */
+/*
+ * Timeout handler: nobody looks at told_to_go while a transaction runs, or a
+ * command that cleans up; and the exit of a process that drops its temporary
+ * tables waits for standbys, too, which not even die() ends.
+ */
 static void
 look_for_end(void)
 {
-	if (out_of_time())
-	{
-		InterruptPending = true;
-		ProcDiePending = true;
-		SetLatch(MyLatch);
-	}
-	else
-		enable_timeout_after(end_look, LOOK_MS);
+	if (!out_of_time())
+		return;
+	InterruptPending = true;
+	ProcDiePending = true;
+	SetLatch(MyLatch);
 }
 
 /*
  * It has committed here, but is it where it was to be waited for?  A wait for
- * standbys ends early with the process only.
+ * standbys ends early with the process, or by a cancel that came too late for
+ * anything else.
  */
 static bool
 is_in_doubt(void)
 {
-	return ProcDiePending && SyncRepRequested() &&
+	return (ProcDiePending || cancelled_in_commit) && SyncRepRequested() &&
 		SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 }
 
@@ -286,28 +290,50 @@ post_at_commit(XactEvent event, void *arg)
 
 	if (event == XACT_EVENT_PRE_COMMIT)
 	{
-		/* triggers are over: no limit and no cancel ends what follows */
+		/*
+		 * Triggers are over, which alone can go on after a cancel: the limit
+		 * that ends the process would end a wait for standbys.
+		 */
 		in_commit = true;
 		perfopt_job_limit(0);
 		CHECK_FOR_INTERRUPTS();
+		/* NOTIFY waits for others that commit; see handle_sigint() */
+		enable_timeout_after(STATEMENT_TIMEOUT, LIMIT_MS);
 	}
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	in_commit = false;
 	committing = NULL;
-	if (batch == NULL || event == XACT_EVENT_ABORT)
-		return;
-	PERFOPT_STOP_POINT("buffer-verdict");
-	batch->in_doubt = is_in_doubt();
-	buffer_post(batch, committing_first, committing_count,
-				committing_first + committing_count == batch->num);
+	perfopt_job_limit(0);
+	if (event == XACT_EVENT_COMMIT && batch)
+	{
+		PERFOPT_STOP_POINT("buffer-verdict");
+		batch->in_doubt = is_in_doubt();
+	}
+	if (cancelled_in_commit)
+	{
+		/* that was for what is over */
+		cancelled_in_commit = false;
+		QueryCancelPending = false;
+	}
+	if (event == XACT_EVENT_COMMIT && batch)
+		buffer_post(batch, committing_first, committing_count,
+					committing_first + committing_count == batch->num);
 }
 
+/*
+ * A cancel, or the end of a timeout.  A commit can fail as long as it is in a
+ * transaction that goes on, where NOTIFY waits for a lock.  From then on all it
+ * waits for is standbys.
+ */
 static void
 handle_sigint(SIGNAL_ARGS)
 {
-	if (!in_commit)
-		StatementCancelHandler(PERFOPT_SIGNAL_PASS);
+	if (in_commit && !IsTransactionState())
+		return;
+	if (in_commit)
+		cancelled_in_commit = true;
+	StatementCancelHandler(PERFOPT_SIGNAL_PASS);
 }
 
 /*
@@ -336,9 +362,6 @@ begin_transaction(MemoryContext context)
 		elog(FATAL, "buffered inserts of role with OID %u cannot be made by role with OID %u",
 			 my_place.role, GetUserId());
 	perfopt_job_limit(LIMIT_MS);
-	if (end_look == MAX_TIMEOUTS)
-		end_look = RegisterTimeout(USER_TIMEOUT, look_for_end);
-	enable_timeout_after(end_look, LOOK_MS);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
@@ -355,7 +378,6 @@ commit_transaction(MemoryContext context)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
-	disable_timeout(end_look, false);
 }
 
 /* In PG_CATCH: clean up, and return the error. */
@@ -371,7 +393,6 @@ abort_transaction(MemoryContext context)
 	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(context);
 	perfopt_job_limit(0);
-	disable_timeout(end_look, false);
 	RESUME_INTERRUPTS();
 	return error;
 }
@@ -846,6 +867,8 @@ flush_rows(const char *payload, PerfoptJobOutcome *outcome)
 	pqsignal(SIGINT, handle_sigint);
 	if (!attach())
 		return;
+	enable_timeout_every(RegisterTimeout(USER_TIMEOUT, look_for_end),
+						 GetCurrentTimestamp(), LOOK_MS);
 
 	while (!left)
 	{
