@@ -25,11 +25,14 @@
  * policies keep others' rows away, no other role can be given, and what is to
  * be run cannot be changed later.
  *
- *	chunks_key.c	in which order a table is cut, and where
- *	chunks_job.c	the job's row: run_in_batches(), pause, resume, cancel
- *	chunks_work.c	working at it
- *	chunks_lag.c	how far standbys are behind
- *	chunks_duty.c	background workers for it
+ *	chunks_key.c		in which order a table is cut, and where
+ *	chunks_job.c		the job's row: run_in_batches(), pause, resume, cancel
+ *	chunks_work.c		working at it: the loop
+ *	chunks_steps.c		cutting, choosing and running chunks
+ *	chunks_failures.c	what becomes of those that fail
+ *	chunks_report.c		what the session is told
+ *	chunks_lag.c		how far standbys are behind
+ *	chunks_duty.c		background workers for it
  */
 #include "postgres.h"
 

@@ -162,7 +162,7 @@ extern void chunk_explain(const ChunkKey *key, const char *statement,
 
 typedef enum ChunkWorker
 {
-	CHUNK_CALLER,				/* the call is the job: cancelled, it pauses it */
+	CHUNK_CALLER,				/* the call is the job, whose cancel pauses it */
 	CHUNK_WAITER,				/* works along; the job goes on without it */
 	CHUNK_HELPER				/* in the background */
 } ChunkWorker;
