@@ -75,7 +75,9 @@ release_ended(void)
 		if (state != PERFOPT_JOB_NONE && !PERFOPT_JOB_ENDED(state))
 			continue;
 		perfopt_job_release(helper->job);
-		if (state == PERFOPT_JOB_FAILED)
+		/* a process that has ended has left its last words at most */
+		if (state == PERFOPT_JOB_FAILED ||
+			(state == PERFOPT_JOB_LOST && outcome.sqlerrcode != 0))
 			note_error(helper->job_id, outcome.sqlerrcode, outcome.message);
 		helpers = foreach_delete_current(helpers, lc);
 		pfree(helper);

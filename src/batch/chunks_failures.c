@@ -63,6 +63,7 @@ chunks_fail_job(ChunkWork *work)
 	(void) chunks_update_row("UPDATE perfopt.batch_job SET state = 'failed', finished_at = clock_timestamp(),"
 							 " sqlstate = $2, message = $3 WHERE id = $1 AND state = 'running'",
 							 3, types, values, NULL);
+	chunks_let_go(work);
 }
 
 /* If it is ours. */
@@ -197,6 +198,7 @@ chunks_cancelled(ChunkWork *work)
 		work->error->hint =
 			psprintf("Job " INT64_FORMAT " is paused. SELECT perfopt.batch_resume(" INT64_FORMAT ") goes on with it in the background.",
 					 work->job_id, work->job_id);
+	(void) chunks_in_transaction(work, chunks_let_go);
 	ReThrowError(work->error);
 }
 

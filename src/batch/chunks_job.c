@@ -799,8 +799,8 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	int			level;
 	ChunkJob   *job = begin_change("perfopt.batch_resume()", PG_GETARG_INT64(0), &level);
 	bool		retry_failed = PG_GETARG_BOOL(1);
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(job->id)};
+	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
+	Datum		values[] = {Int64GetDatum(job->id), TimestampTzGetDatum(chunks_booted())};
 	uint64		retried = 0;
 
 	if (OidIsValid(job->target_file) && strcmp(job->origin, chunks_origin()) != 0)
@@ -812,19 +812,24 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	{
 		chunks_execute(SPI_OK_UPDATE,
 					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0,"
-					   " booted = NULL, deaths = 0,"
+					   " booted = NULL, deaths = 0, ends = 0,"
 					   " next_attempt_at = clock_timestamp()"
 					   " WHERE job = $1 AND state = 'failed'", 1, types, values, NULL);
 		retried = SPI_processed;
 	}
 	if (strcmp(job->state, "paused") != 0 && strcmp(job->state, "failed") != 0 && retried == 0)
 		wrong_state(job);
-	/* what ended meanwhile was not at work; but those that are finish */
+
+	/*
+	 * Runs of the server that ended meanwhile were not at work.  Of this one
+	 * a process may have been, and has ended: see choose_chunk().
+	 */
 	chunks_execute(SPI_OK_UPDATE,
-				   "UPDATE perfopt.batch_chunk SET booted = NULL, deaths = 0 WHERE id = ANY (ARRAY("
+				   "UPDATE perfopt.batch_chunk SET deaths = 0, booted = CASE WHEN booted = $2 THEN booted END"
+				   " WHERE id = ANY (ARRAY("
 				   " SELECT id FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending'"
-				   "    AND (booted IS NOT NULL OR deaths > 0) FOR NO KEY UPDATE SKIP LOCKED))",
-				   1, types, values, NULL);
+				   "    AND (booted <> $2 OR deaths > 0) FOR NO KEY UPDATE SKIP LOCKED))",
+				   2, types, values, NULL);
 	end_change(job->id, level,
 			   "UPDATE perfopt.batch_job SET state = 'running', booted = NULL, deaths = 0,"
 			   " origin = $2, sqlstate = NULL,"

@@ -6,11 +6,14 @@
  * Who cuts a chunk has it reserved for two seconds, and runs it in the next
  * step.
  *
- * Before the table is cut, or a chunk is run, in a run of the server, it is
- * noted that this was begun in it.  A note of another run shows that the server
- * has ended meanwhile, maybe by a crash for which the chunk is the cause.  Then
- * it is run while no other such one is; and after three times it is set aside,
- * the others being worth more than the chunk.
+ * Before a chunk is run, it is noted which process begins it, in which run of
+ * the server.  The note goes when the statement has failed, or the process lets
+ * go of the chunk.  So the note of a process that is no more shows that it has
+ * ended at work, maybe as the statement ends its process; and that of another
+ * run, that the server has, maybe by a crash for which the chunk is the cause.
+ * Then it is run while no other such one is.  After five processes, or three runs
+ * of the server, it is set aside, the others being worth more than the chunk.
+ * Before the table is cut, the run of the server is noted in the same way.
  */
 #include "postgres.h"
 
@@ -21,6 +24,7 @@
 #include "common/compat.h"
 #include "common/stop_points.h"
 #include "miscadmin.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -34,8 +38,12 @@
 /* Who has cut or chosen a chunk has it for himself so long, and then takes it. */
 #define RESERVED			"clock_timestamp() + interval '2 s'"
 
-/* A chunk at which the server has crashed so often is set aside. */
+/*
+ * A chunk at which the server has crashed so often is set aside; or at which so
+ * many processes have ended: more, as others than the chunk may have ended them.
+ */
 #define MAX_DEATHS			3
+#define MAX_ENDS			5
 
 /* ---------------------------------------------------------------------
  * Rows of the job and its chunks
@@ -113,13 +121,13 @@ take_chunk(ChunkWork *work)
 	Datum		values[] = {
 		Int64GetDatum(work->job_id), ObjectIdGetDatum(GetUserId()), Int64GetDatum(work->reserved)
 	};
-	Datum		column[7];
+	Datum		column[9];
 	bool		isnull[lengthof(column)];
 	int			level = chunks_enter();
 	bool		found;
 
 	chunks_execute(SPI_OK_SELECT,
-				   psprintf("SELECT id, lower_bound, upper_bound, keys, attempts, booted, deaths"
+				   psprintf("SELECT id, lower_bound, upper_bound, keys, attempts, booted, deaths, pid, ends"
 							" FROM perfopt.batch_chunk"
 							" WHERE job = $1 AND role = $2 AND state = 'pending' AND %s"
 							" ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
@@ -137,6 +145,8 @@ take_chunk(ChunkWork *work)
 		work->chunk.attempts = DatumGetInt32(column[4]);
 		work->chunk.booted = isnull[5] ? 0 : DatumGetTimestampTz(column[5]);
 		work->chunk.deaths = DatumGetInt32(column[6]);
+		work->chunk.pid = isnull[7] ? 0 : DatumGetInt32(column[7]);
+		work->chunk.ends = DatumGetInt32(column[8]);
 		work->chunk.id = DatumGetInt64(column[0]);
 		MemoryContextSwitchTo(old_context);
 	}
@@ -145,34 +155,70 @@ take_chunk(ChunkWork *work)
 	return found;
 }
 
+/* Has the server ended in the meantime? */
+static bool
+begun_in_another_run(const Chunk *chunk)
+{
+	return chunk->booted != 0 && chunk->booted != chunks_booted();
+}
+
+static bool
+begun_by_us(const Chunk *chunk)
+{
+	return chunk->booted == chunks_booted() && chunk->pid == MyProcPid;
+}
+
 /*
- * Nobody has begun the chunk in this run of the server.  Had somebody in
- * another one, and that has ended, once more?  Then it is set aside in time.
- * Else it is noted that we begin, and the next step runs it.
+ * The chunk was not begun by us.  Had somebody begun it, and that process has
+ * ended, or the server, once more?  Then it is set aside in time.  Else it is
+ * noted that we begin, and the next step runs it.
+ *
+ * A process that is only slow loses it to us, which is not counted.  Nor is one
+ * that has ended when its number has been given to another one by now.
  */
 static void
 choose_chunk(ChunkWork *work)
 {
-	int			deaths = work->chunk.deaths + (work->chunk.booted != 0 ? 1 : 0);
-	Oid			types[] = {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID};
+	const Chunk *chunk = &work->chunk;
+	bool		other_run = begun_in_another_run(chunk);
+	bool		ended = chunk->booted == chunks_booted() && BackendPidGetProc(chunk->pid) == NULL;
+	int			deaths = chunk->deaths + (other_run ? 1 : 0);
+	int			ends = chunk->ends + (ended ? 1 : 0);
+	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, INT4OID, TEXTOID};
 	Datum		values[] = {
-		Int64GetDatum(work->chunk.id), Int32GetDatum(deaths),
-		TimestampTzGetDatum(chunks_booted()),
-		CStringGetTextDatum(psprintf("the server has crashed or was stopped %d times while this was at work",
-									 deaths))
+		Int64GetDatum(chunk->id), Int32GetDatum(deaths), Int32GetDatum(ends),
+		TimestampTzGetDatum(chunks_booted()), Int32GetDatum(MyProcPid),
+		CStringGetTextDatum(deaths >= MAX_DEATHS ?
+							psprintf("the server has crashed or was stopped %d times while this was at work", deaths) :
+							psprintf("%d processes have ended while they were at work at this", ends))
 	};
 
-	if (deaths >= MAX_DEATHS)
+	if (deaths >= MAX_DEATHS || ends >= MAX_ENDS)
 	{
-		chunks_must_update_row("UPDATE perfopt.batch_chunk SET state = 'failed', deaths = $2, sqlstate = '58000',"
-							   " message = $4, finished_at = clock_timestamp() WHERE id = $1",
-							   4, types, values, NULL);
+		chunks_must_update_row("UPDATE perfopt.batch_chunk SET state = 'failed', deaths = $2, ends = $3, sqlstate = '58000',"
+							   " message = $6, finished_at = clock_timestamp() WHERE id = $1",
+							   6, types, values, NULL);
 		work->result = STEP_SET_ASIDE;
 		return;
 	}
-	chunks_must_update_row("UPDATE perfopt.batch_chunk SET deaths = $2, booted = $3, next_attempt_at = " RESERVED
-						   " WHERE id = $1", 3, types, values, NULL);
+	chunks_must_update_row("UPDATE perfopt.batch_chunk SET deaths = $2, ends = $3, booted = $4, pid = $5,"
+						   " next_attempt_at = " RESERVED " WHERE id = $1", 5, types, values, NULL);
 	work->result = STEP_CHOSEN;
+}
+
+/* Chunks that we have begun and do not go on with are nobody's any more. */
+void
+chunks_let_go(ChunkWork *work)
+{
+	Oid			types[] = {INT8OID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[] = {
+		Int64GetDatum(work->job_id), TimestampTzGetDatum(chunks_booted()), Int32GetDatum(MyProcPid)
+	};
+
+	(void) chunks_update_row("UPDATE perfopt.batch_chunk SET booted = NULL, next_attempt_at = clock_timestamp() WHERE id = ANY (ARRAY("
+							 " SELECT id FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending'"
+							 "    AND booted = $2 AND pid = $3 FOR NO KEY UPDATE SKIP LOCKED))",
+							 3, types, values, NULL);
 }
 
 /* The job's settings, table and key; the table stays locked. */
@@ -212,11 +258,10 @@ chunks_run(ChunkWork *work)
 	work->result = STEP_NO_CHUNK;
 	if (!take_chunk(work))
 		return;
-	suspect = work->chunk.deaths > 0 ||
-		(work->chunk.booted != 0 && work->chunk.booted != chunks_booted());
+	suspect = work->chunk.deaths > 0 || begun_in_another_run(&work->chunk);
 	if (suspect && !lock_seat(work, CHUNKS_SUSPECT_SEAT))
 		return;
-	if (work->chunk.booted != chunks_booted())
+	if (!begun_by_us(&work->chunk))
 	{
 		choose_chunk(work);
 		return;
@@ -301,7 +346,7 @@ finish_job(ChunkWork *work)
 							 1, types, values, NULL);
 }
 
-/* As choose_chunk(), of the table: nobody has cut it in this run of the server. */
+/* Nobody has cut the table in this run of the server: as in choose_chunk(). */
 static void
 note_cutting(ChunkWork *work)
 {
@@ -332,8 +377,8 @@ chunks_cut(ChunkWork *work)
 	int			size;
 	int			level;
 	bool		isnull;
-	Oid			types[] = {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID};
-	Datum		values[6];
+	Oid			types[] = {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[7];
 
 	if (!chunks_read_running(work, true))
 		return;
@@ -373,10 +418,11 @@ chunks_cut(ChunkWork *work)
 	values[3] = Int64GetDatum(keys);
 	values[4] = Int32GetDatum(size);
 	values[5] = TimestampTzGetDatum(chunks_booted());
+	values[6] = Int32GetDatum(MyProcPid);
 	level = chunks_enter();
 	chunks_execute(SPI_OK_INSERT_RETURNING,
-				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys, booted, next_attempt_at)"
-				   " VALUES ($1, $2, $3, $4, $6, " RESERVED ") RETURNING id", 6, types, values, NULL);
+				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys, booted, pid, next_attempt_at)"
+				   " VALUES ($1, $2, $3, $4, $6, $7, " RESERVED ") RETURNING id", 7, types, values, NULL);
 	work->chunk.id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	chunks_leave(level);
 	chunks_must_update_row("UPDATE perfopt.batch_job SET position = $3, chunk_size = $5, deaths = 0 WHERE id = $1",

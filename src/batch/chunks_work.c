@@ -179,7 +179,7 @@ do_something(ChunkWork *work, int *job_errors)
 	work->running = false;
 	work->chunk.id = 0;
 	work->error = chunks_in_transaction(work, chunks_run);
-	if (work->result != STEP_LAGGING && work->result != STEP_NO_SEAT)
+	if (work->result != STEP_LAGGING && work->result != STEP_NO_SEAT && work->result != STEP_OVER)
 		work->reserved = 0;
 	if (work->error == NULL && work->result == STEP_NO_CHUNK)
 		work->error = chunks_in_transaction(work, chunks_cut);
@@ -252,6 +252,8 @@ chunks_work(int64 job_id, ChunkWorker worker)
 		}
 	}
 
+	if (work.reserved != 0)
+		chunks_must(&work, chunks_let_go);
 	if (!helper)
 		chunks_report_end(&work);
 	else if (work.result != STEP_OVER && work.result != STEP_NO_SEAT)

@@ -15,7 +15,7 @@ typedef enum StepResult
 	STEP_OVER,					/* the job is not, or no longer, running */
 	STEP_RAN,					/* a chunk */
 	STEP_CHOSEN,				/* a chunk to be run next */
-	STEP_SET_ASIDE,				/* a chunk at which the server crashes */
+	STEP_SET_ASIDE,				/* a chunk at which server or process end */
 	STEP_NOTED,					/* that the table is going to be cut */
 	STEP_NO_CHUNK,
 	STEP_NO_SEAT,
@@ -31,7 +31,9 @@ typedef struct Chunk
 	int64		keys;
 	int			attempts;
 	TimestampTz booted;			/* 0: nobody is at it */
+	int			pid;			/* who is, in that run of the server */
 	int			deaths;
+	int			ends;
 } Chunk;
 
 typedef struct ChunkWork
@@ -71,6 +73,9 @@ extern void chunks_must(ChunkWork *work, void (*step) (ChunkWork *));
  */
 extern void chunks_run(ChunkWork *work);	/* a chunk */
 extern void chunks_cut(ChunkWork *work);	/* the next one off the table */
+
+/* Chunks that we have begun and do not go on with are nobody's any more. */
+extern void chunks_let_go(ChunkWork *work);
 
 /* For steps: read the job; false when we have nothing to do with it. */
 extern bool chunks_read_running(ChunkWork *work, bool lock);

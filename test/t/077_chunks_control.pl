@@ -259,6 +259,21 @@ for (1 .. 4)
 go_on();
 wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs WHERE id = $job", 'helpers that are terminated are no crash: the chunk is done');
 
+# A statement that ends its process, the caller's or a helper's, is not tried for ever
+as('alice', q{
+	CREATE TABLE mortal (id int PRIMARY KEY, n int DEFAULT 0);
+	INSERT INTO mortal SELECT i FROM generate_series(1, 50) i;
+	CREATE FUNCTION end_at_13(id int) RETURNS int LANGUAGE plpgsql AS
+		$$ BEGIN IF id = 13 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END IF; RETURN 1; END $$});
+like(error_as('alice', q{CALL perfopt.run_in_batches('mortal', set_list => 'n = n + end_at_13(id)', batch_size => 10, workers => 1)}),
+	qr/57P01/, 'a statement that ends the session');
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", '... then helpers: the job goes on');
+is(sql("SELECT 13 BETWEEN lower_bound[1]::int AND upper_bound[1]::int, sqlstate, message FROM perfopt.batch_failed_chunks WHERE job = $job"),
+	't|58000|5 processes have ended while they were at work at this', '... and the chunk is set aside');
+is(sql("SELECT sum(n) = 50 - (SELECT sum(keys) FROM perfopt.batch_failed_chunks WHERE job = $job) FROM mortal"), 't', '... the others are done');
+is(sql("SELECT last_sqlstate FROM perfopt.batch_jobs WHERE id = $job"), '57P01', '... the job tells what has ended them');
+
 # A role that cannot log in works alone
 sql(q{SET ROLE keeper; CREATE TABLE kept (id int PRIMARY KEY, n int); INSERT INTO kept SELECT i, 0 FROM generate_series(1, 100) i;
 	CALL perfopt.run_in_batches('kept', set_list => 'n = 1', batch_size => 10)});
