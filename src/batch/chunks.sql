@@ -37,7 +37,7 @@ CREATE TABLE perfopt.batch_job (
     chunk_size integer NOT NULL CHECK (chunk_size BETWEEN 1 AND 100000000),
     sqlstate text CHECK (sqlstate OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}$'),
     message text,
-    UNIQUE (id, role),
+    UNIQUE (role, id),
     CHECK (pg_catalog.cardinality(key) >= 1 AND pg_catalog.cardinality(key) <= 32 AND pg_catalog.array_position(key, NULL) IS NULL
         AND pg_catalog.cardinality(key_types) = pg_catalog.cardinality(key)),
     CHECK (pg_catalog.cardinality(last_key) = pg_catalog.cardinality(key)
@@ -45,7 +45,9 @@ CREATE TABLE perfopt.batch_job (
     CHECK (pg_catalog.cardinality(position) = pg_catalog.cardinality(key)
         AND pg_catalog.array_position(position, NULL) IS NULL)
 );
-CREATE INDEX batch_job_running ON perfopt.batch_job (id) WHERE state = 'running';
+-- what the duty looks for, role by role: no role's rows keep it from another's
+CREATE INDEX batch_job_running ON perfopt.batch_job (role, id) WHERE state = 'running';
+CREATE INDEX batch_job_ended ON perfopt.batch_job (role, finished_at) WHERE state NOT IN ('running', 'paused');
 COMMENT ON TABLE perfopt.batch_job IS
 'Calls of perfopt.run_in_batches(), see the view perfopt.batch_jobs. Each role sees its own. They are kept for a week after they have ended.';
 COMMENT ON COLUMN perfopt.batch_job.role IS 'who called, and as whom the statement is run';

@@ -274,6 +274,27 @@ is(sql("SELECT 13 BETWEEN lower_bound[1]::int AND upper_bound[1]::int, sqlstate,
 is(sql("SELECT sum(n) = 50 - (SELECT sum(keys) FROM perfopt.batch_failed_chunks WHERE job = $job) FROM mortal"), 't', '... the others are done');
 is(sql("SELECT last_sqlstate FROM perfopt.batch_jobs WHERE id = $job"), '57P01', '... the job tells what has ended them');
 
+# Rows that a role has inserted by hand are not read again and again
+sql(q{SET SESSION AUTHORIZATION keeper; CREATE TABLE stuffed (id int); BEGIN;
+	INSERT INTO perfopt.batch_job (target, target_name, key, key_types, statement, settings, batch_size, workers, chunk_ms,
+		lock_ms, max_attempts, max_failed, estimated_rows, origin, chunk_size)
+	SELECT 'stuffed', 'stuffed', '{id}', '{integer}', 'SELECT 1', '', 1, 1, 1, 1, 1, 1, 1, 'elsewhere', 1 FROM generate_series(1, 20000);
+	UPDATE perfopt.batch_job SET state = 'done', finished_at = now() - i * interval '8 days'
+	FROM generate_series(0, 1) i WHERE target_name = 'stuffed' AND id % 3 = i; COMMIT});
+sql('VACUUM perfopt.batch_job');
+my $scans = q{(SELECT sum(idx_scan) FROM pg_stat_all_indexes WHERE indexrelid = 'perfopt.batch_job_running'::regclass)};
+my @read;
+for (1 .. 3)
+{
+	my $before = sql("SELECT $scans");
+	wait_until("SELECT $scans > $before + 30", 'the duty has run some times');
+	push @read, sql(q{SELECT seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relid = 'perfopt.batch_job'::regclass)
+		FROM pg_stat_all_tables WHERE relid = 'perfopt.batch_job'::regclass});
+}
+cmp_ok($read[2] - $read[1], '<', 20000, 'many rows of a role, running, done and over long ago, are not all read each time');
+is(sql(q{SELECT count(*) > 0 FROM perfopt.batch_job WHERE target_name = 'stuffed' AND state = 'paused' AND message ~ 'another database'}), 't', '... and restored ones are paused');
+sql('TRUNCATE perfopt.batch_job, perfopt.batch_chunk');
+
 # A role that cannot log in works alone
 sql(q{SET ROLE keeper; CREATE TABLE kept (id int PRIMARY KEY, n int); INSERT INTO kept SELECT i, 0 FROM generate_series(1, 100) i;
 	CALL perfopt.run_in_batches('kept', set_list => 'n = 1', batch_size => 10)});
