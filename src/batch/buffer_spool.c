@@ -34,6 +34,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
+#include "common/query_oids.h"
 #include "common/stop_points.h"
 #include "common/try.h"
 #include "executor/spi.h"
@@ -638,33 +639,15 @@ drop_rows(Oid role)
 List *
 buffer_spool_roles(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	List	   *roles = NIL;
-
-	SPI_connect();
-	if (SPI_execute("WITH RECURSIVE spooling AS ("
-					" (SELECT role FROM perfopt.insert_spool ORDER BY role LIMIT 1)"
-					" UNION ALL"
-					" SELECT n.role FROM spooling s, LATERAL"
-					"  (SELECT i.role FROM perfopt.insert_spool i"
-					"    WHERE i.role OPERATOR(pg_catalog.>) s.role ORDER BY i.role LIMIT 1) n)"
-					" SELECT role FROM spooling s WHERE EXISTS"
-					"  (SELECT FROM perfopt.insert_spool i WHERE i.role OPERATOR(pg_catalog.=) s.role"
-					"    AND i.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now())",
-					false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read which rows were spooled");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Oid			role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-														  SPI_tuptable->tupdesc, 1, &isnull));
-		MemoryContext old_context = MemoryContextSwitchTo(context);
-
-		roles = lappend_oid(roles, role);
-		MemoryContextSwitchTo(old_context);
-	}
-	SPI_finish();
-	return roles;
+	return perfopt_query_oids("WITH RECURSIVE spooling AS ("
+							  " (SELECT role FROM perfopt.insert_spool ORDER BY role LIMIT 1)"
+							  " UNION ALL"
+							  " SELECT n.role FROM spooling s, LATERAL"
+							  "  (SELECT i.role FROM perfopt.insert_spool i"
+							  "    WHERE i.role OPERATOR(pg_catalog.>) s.role ORDER BY i.role LIMIT 1) n)"
+							  " SELECT role FROM spooling s WHERE EXISTS"
+							  "  (SELECT FROM perfopt.insert_spool i WHERE i.role OPERATOR(pg_catalog.=) s.role"
+							  "    AND i.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now())");
 }
 
 /* Have the owner's rows flushed.  Returns the error that prevents it. */

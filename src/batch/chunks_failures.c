@@ -18,6 +18,7 @@
 #include "batch/chunks_work_internal.h"
 #include "catalog/pg_type.h"
 #include "common/stop_points.h"
+#include "common/text_settings.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -89,7 +90,7 @@ probe_statement(ChunkWork *work)
 static bool
 lock_failed(ChunkWork *work, Oid *types, Datum *values)
 {
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	bool		found;
 
 	types[0] = INT8OID;
@@ -102,7 +103,7 @@ lock_failed(ChunkWork *work, Oid *types, Datum *values)
 				   "SELECT FROM perfopt.batch_chunk WHERE id = $1 AND state = 'pending'"
 				   " FOR NO KEY UPDATE SKIP LOCKED", 1, types, values, NULL);
 	found = SPI_processed > 0;
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	return found;
 }
 
@@ -177,11 +178,11 @@ split_chunk(ChunkWork *work)
 		values[1] = PointerGetDatum(chunk_bound_to_array(key, half == 0 ? work->chunk.lower : next));
 		values[2] = PointerGetDatum(chunk_bound_to_array(key, half == 0 ? middle : work->chunk.upper));
 		values[3] = Int64GetDatum(half == 0 ? before : after);
-		level = chunks_enter();
+		level = perfopt_text_settings_enter();
 		chunks_execute(SPI_OK_INSERT,
 					   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys)"
 					   " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
-		chunks_leave(level);
+		perfopt_text_settings_leave(level);
 	}
 	PERFOPT_STOP_POINT("batch-chunk-split");
 }

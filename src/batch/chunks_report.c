@@ -7,6 +7,7 @@
 #include "batch/batch_internal.h"
 #include "batch/chunks_work_internal.h"
 #include "catalog/pg_type.h"
+#include "common/text_settings.h"
 #include "utils/memutils.h"
 
 static void
@@ -14,7 +15,7 @@ read_progress(ChunkWork *work)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(work->job_id)};
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	char	   *text;
 
 	chunks_execute(SPI_OK_SELECT,
@@ -32,7 +33,7 @@ read_progress(ChunkWork *work)
 		(text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)) !=NULL)
 		work->progress = MemoryContextStrdup(work->context, text);
 	SPI_freetuptable(SPI_tuptable);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 }
 
 void
@@ -48,7 +49,7 @@ count_failed(ChunkWork *work)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(work->job_id)};
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	bool		isnull;
 
 	chunks_execute(SPI_OK_SELECT,
@@ -56,7 +57,7 @@ count_failed(ChunkWork *work)
 				   1, types, values, NULL);
 	work->failed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 }
 
 /* The job is over: tell the session that waits. */

@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "common/compat.h"
 #include "common/stop_points.h"
+#include "common/text_settings.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
@@ -52,10 +53,10 @@
 bool
 chunks_update_row(const char *sql, int num_args, Oid *types, Datum *values, const char *nulls)
 {
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 
 	chunks_execute(SPI_OK_UPDATE, sql, num_args, types, values, nulls);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	return SPI_processed > 0;
 }
 
@@ -73,10 +74,10 @@ chunks_must_update_row(const char *sql, int num_args, Oid *types, Datum *values,
 bool
 chunks_read_running(ChunkWork *work, bool lock)
 {
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 
 	work->job = chunk_job_read(work->job_id, lock);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	work->result = STEP_OVER;
 	return work->job && work->job->role == GetUserId() &&
 		strcmp(work->job->state, "running") == 0;
@@ -123,7 +124,7 @@ take_chunk(ChunkWork *work)
 	};
 	Datum		column[9];
 	bool		isnull[lengthof(column)];
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	bool		found;
 
 	chunks_execute(SPI_OK_SELECT,
@@ -151,7 +152,7 @@ take_chunk(ChunkWork *work)
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	return found;
 }
 
@@ -225,7 +226,7 @@ chunks_let_go(ChunkWork *work)
 ChunkKey *
 chunks_enter_job(ChunkJob *job)
 {
-	perfopt_job_apply_settings(job->settings, GUC_ACTION_LOCAL);
+	perfopt_apply_settings(job->settings, GUC_ACTION_LOCAL);
 	(void) set_config_option("lock_timeout", psprintf("%d", job->lock_ms), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	return chunk_job_open(job);
@@ -270,9 +271,9 @@ chunks_run(ChunkWork *work)
 	PERFOPT_STOP_POINT("batch-chunk-taken");
 
 	key = chunks_enter_job(work->job);
-	level = chunks_enter();
+	level = perfopt_text_settings_enter();
 	num = chunk_key_params(key, work->chunk.lower, work->chunk.upper, work->job_id, &types, &values);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 
 	start = GetCurrentTimestamp();
 	result = SPI_execute_with_args(work->job->statement, num, types, values, NULL, false, 0);
@@ -390,9 +391,9 @@ chunks_cut(ChunkWork *work)
 		return;
 	}
 
-	level = chunks_enter();
+	level = perfopt_text_settings_enter();
 	size = next_size(job);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	values[0] = Int64GetDatum(job->id);
 	if (job->booted != chunks_booted())
 	{
@@ -419,12 +420,12 @@ chunks_cut(ChunkWork *work)
 	values[4] = Int32GetDatum(size);
 	values[5] = TimestampTzGetDatum(chunks_booted());
 	values[6] = Int32GetDatum(MyProcPid);
-	level = chunks_enter();
+	level = perfopt_text_settings_enter();
 	chunks_execute(SPI_OK_INSERT_RETURNING,
 				   "INSERT INTO perfopt.batch_chunk (job, lower_bound, upper_bound, keys, booted, pid, next_attempt_at)"
 				   " VALUES ($1, $2, $3, $4, $6, $7, " RESERVED ") RETURNING id", 7, types, values, NULL);
 	work->chunk.id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	chunks_must_update_row("UPDATE perfopt.batch_job SET position = $3, chunk_size = $5, deaths = 0 WHERE id = $1",
 						   5, types, values, NULL);
 	PERFOPT_STOP_POINT("batch-chunk-cut");
