@@ -1,7 +1,7 @@
 /*
  * buffer.c
  *		perfopt.buffer_insert() and perfopt.flush(): what callers of buffered
- *		inserts meet.  buffer_memory.c has the rows, buffer_flush.c the process
+ *		inserts meet.  buffer_memory.c has the rows, buffer_flusher.c the process
  *		that inserts them, buffer_spool.c mode durable.
  *
  * Who waits for a flush waits for its latch, which the deadlock detector does

@@ -237,7 +237,7 @@ extern int64 buffer_discard(const BufferPlace *place);
 extern void buffer_set_latch(int proc);
 extern void buffer_wake_flusher(BufferOwner *owner);
 
-/* buffer_flush.c */
+/* buffer_flusher.c */
 extern void buffer_flush_init(void);
 extern bool buffer_in_flusher(void);
 extern ErrorData *buffer_need_flusher(const BufferPlace *place, PerfoptJob *job);

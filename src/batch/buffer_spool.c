@@ -34,7 +34,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
+#include "common/query_oids.h"
 #include "common/stop_points.h"
+#include "common/try.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -43,7 +45,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -496,41 +497,35 @@ mark(Oid role, SpoolRow *row)
 	}
 }
 
+typedef struct Run
+{
+	SpoolRow   *rows;
+	int			num;
+} Run;
+
+static void
+insert_rows(void *arg)
+{
+	Run		   *run = arg;
+	Jsonb	  **payloads = palloc(sizeof(Jsonb *) * run->num);
+	BatchVerdict *verdicts = palloc0(sizeof(BatchVerdict) * run->num);
+	int			nest_level = NewGUCNestLevel();
+
+	for (int i = 0; i < run->num; i++)
+		payloads[i] = run->rows[i].payload;
+	batch_insert_jsonb_rows(run->rows[0].target, payloads, NULL, run->num, verdicts);
+	/* what triggers have set, such as the role, is not for the next table */
+	AtEOXact_GUC(false, nest_level);
+	for (int i = 0; i < run->num; i++)
+		run->rows[i].verdict = verdicts[i];
+}
+
 /* Insert rows for one table in a subtransaction.  Returns its error, or NULL. */
 static ErrorData *
 insert_run(SpoolRow *rows, int num)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-	Jsonb	  **payloads = palloc(sizeof(Jsonb *) * num);
-	BatchVerdict *verdicts = palloc0(sizeof(BatchVerdict) * num);
-
-	for (int i = 0; i < num; i++)
-		payloads[i] = rows[i].payload;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		int			nest_level = NewGUCNestLevel();
-
-		batch_insert_jsonb_rows(rows[0].target, payloads, NULL, num, verdicts);
-		/* what triggers have set, such as the role, is not for the next table */
-		AtEOXact_GUC(false, nest_level);
-		for (int i = 0; i < num; i++)
-			rows[i].verdict = verdicts[i];
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	Run			run = {rows, num};
+	ErrorData  *error = perfopt_try(CurrentMemoryContext, insert_rows, &run);
 
 	/* that was for the whole flush */
 	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
@@ -644,33 +639,15 @@ drop_rows(Oid role)
 List *
 buffer_spool_roles(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	List	   *roles = NIL;
-
-	SPI_connect();
-	if (SPI_execute("WITH RECURSIVE spooling AS ("
-					" (SELECT role FROM perfopt.insert_spool ORDER BY role LIMIT 1)"
-					" UNION ALL"
-					" SELECT n.role FROM spooling s, LATERAL"
-					"  (SELECT i.role FROM perfopt.insert_spool i"
-					"    WHERE i.role OPERATOR(pg_catalog.>) s.role ORDER BY i.role LIMIT 1) n)"
-					" SELECT role FROM spooling s WHERE EXISTS"
-					"  (SELECT FROM perfopt.insert_spool i WHERE i.role OPERATOR(pg_catalog.=) s.role"
-					"    AND i.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now())",
-					false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read which rows were spooled");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Oid			role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-														  SPI_tuptable->tupdesc, 1, &isnull));
-		MemoryContext old_context = MemoryContextSwitchTo(context);
-
-		roles = lappend_oid(roles, role);
-		MemoryContextSwitchTo(old_context);
-	}
-	SPI_finish();
-	return roles;
+	return perfopt_query_oids("WITH RECURSIVE spooling AS ("
+							  " (SELECT role FROM perfopt.insert_spool ORDER BY role LIMIT 1)"
+							  " UNION ALL"
+							  " SELECT n.role FROM spooling s, LATERAL"
+							  "  (SELECT i.role FROM perfopt.insert_spool i"
+							  "    WHERE i.role OPERATOR(pg_catalog.>) s.role ORDER BY i.role LIMIT 1) n)"
+							  " SELECT role FROM spooling s WHERE EXISTS"
+							  "  (SELECT FROM perfopt.insert_spool i WHERE i.role OPERATOR(pg_catalog.=) s.role"
+							  "    AND i.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now())");
 }
 
 /* Have the owner's rows flushed.  Returns the error that prevents it. */

@@ -25,11 +25,14 @@
  * policies keep others' rows away, no other role can be given, and what is to
  * be run cannot be changed later.
  *
- *	chunks_key.c	in which order a table is cut, and where
- *	chunks_job.c	the job's row: run_in_batches(), pause, resume, cancel
- *	chunks_work.c	working at it
- *	chunks_lag.c	how far standbys are behind
- *	chunks_duty.c	background workers for it
+ *	chunks_key.c		in which order a table is cut, and where
+ *	chunks_job.c		the job's row: run_in_batches(), pause, resume, cancel
+ *	chunks_work.c		working at it: the loop
+ *	chunks_steps.c		cutting, choosing and running chunks
+ *	chunks_failures.c	what becomes of those that fail
+ *	chunks_report.c		what the session is told
+ *	chunks_lag.c		how far standbys are behind
+ *	chunks_duty.c		background workers for it
  */
 #include "postgres.h"
 
@@ -47,15 +50,6 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-static const char *const own_settings[][2] = {
-	{"search_path", "pg_catalog, pg_temp"},
-	{"datestyle", "ISO, YMD"},
-	{"intervalstyle", "postgres"},
-	{"extra_float_digits", "1"},
-	{"bytea_output", "hex"},
-	{"row_security", "on"}
-};
-
 /* Of the session or the transaction, not of the statement's meaning. */
 static const char *const left_out[] = {
 	"application_name", "client_encoding", "default_transaction_deferrable",
@@ -65,23 +59,6 @@ static const char *const left_out[] = {
 	"transaction_deferrable", "transaction_isolation", "transaction_read_only",
 	"transaction_timeout"
 };
-
-int
-chunks_enter(void)
-{
-	int			level = NewGUCNestLevel();
-
-	for (int i = 0; i < lengthof(own_settings); i++)
-		(void) set_config_option(own_settings[i][0], own_settings[i][1],
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
-void
-chunks_leave(int level)
-{
-	AtEOXact_GUC(true, level);
-}
 
 void
 chunks_connect(void)

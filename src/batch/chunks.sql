@@ -37,7 +37,7 @@ CREATE TABLE perfopt.batch_job (
     chunk_size integer NOT NULL CHECK (chunk_size BETWEEN 1 AND 100000000),
     sqlstate text CHECK (sqlstate OPERATOR(pg_catalog.~) '^[0-9A-Z]{5}$'),
     message text,
-    UNIQUE (id, role),
+    UNIQUE (role, id),
     CHECK (pg_catalog.cardinality(key) >= 1 AND pg_catalog.cardinality(key) <= 32 AND pg_catalog.array_position(key, NULL) IS NULL
         AND pg_catalog.cardinality(key_types) = pg_catalog.cardinality(key)),
     CHECK (pg_catalog.cardinality(last_key) = pg_catalog.cardinality(key)
@@ -45,7 +45,9 @@ CREATE TABLE perfopt.batch_job (
     CHECK (pg_catalog.cardinality(position) = pg_catalog.cardinality(key)
         AND pg_catalog.array_position(position, NULL) IS NULL)
 );
-CREATE INDEX batch_job_running ON perfopt.batch_job (id) WHERE state = 'running';
+-- what the duty looks for, role by role: no role's rows keep it from another's
+CREATE INDEX batch_job_running ON perfopt.batch_job (role, id) WHERE state = 'running';
+CREATE INDEX batch_job_ended ON perfopt.batch_job (role, finished_at) WHERE state NOT IN ('running', 'paused');
 COMMENT ON TABLE perfopt.batch_job IS
 'Calls of perfopt.run_in_batches(), see the view perfopt.batch_jobs. Each role sees its own. They are kept for a week after they have ended.';
 COMMENT ON COLUMN perfopt.batch_job.role IS 'who called, and as whom the statement is run';
@@ -75,7 +77,9 @@ CREATE TABLE perfopt.batch_chunk (
         CHECK (state IN ('pending', 'done', 'failed', 'split')),
     attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     booted timestamptz,
+    pid integer,
     deaths integer NOT NULL DEFAULT 0 CHECK (deaths >= 0),
+    ends integer NOT NULL DEFAULT 0 CHECK (ends >= 0),
     next_attempt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     rows bigint CHECK (rows >= 0),
     duration_ms float8 CHECK (duration_ms BETWEEN 0 AND 1e15),
@@ -92,6 +96,8 @@ COMMENT ON COLUMN perfopt.batch_chunk.keys IS 'rows of the table within the boun
 COMMENT ON COLUMN perfopt.batch_chunk.attempts IS 'how often it has failed';
 COMMENT ON COLUMN perfopt.batch_chunk.state IS 'pending, done, failed (set aside), or split: two others have its rows';
 COMMENT ON COLUMN perfopt.batch_chunk.booted IS 'start of the server in whose run it was begun; null when nobody is at it';
+COMMENT ON COLUMN perfopt.batch_chunk.pid IS 'the process that has begun it in that run';
+COMMENT ON COLUMN perfopt.batch_chunk.ends IS 'how many processes have ended, but not with the server, while they were at work at it: after five it is set aside';
 COMMENT ON COLUMN perfopt.batch_chunk.deaths IS 'how many runs of the server have ended while it was at work: after three it is set aside';
 COMMENT ON COLUMN perfopt.batch_chunk.rows IS 'rows the statement has processed';
 COMMENT ON COLUMN perfopt.batch_chunk.duration_ms IS 'how long the statement took';
@@ -119,8 +125,8 @@ GRANT SELECT,
       UPDATE (state, resumed_at, finished_at, position, exhausted, booted, deaths, chunk_size, sqlstate, message, origin)
     ON perfopt.batch_job TO PUBLIC;
 GRANT SELECT,
-      INSERT (job, lower_bound, upper_bound, keys, booted, next_attempt_at),
-      UPDATE (state, attempts, booted, deaths, next_attempt_at, rows, duration_ms, finished_at, sqlstate, message, xid)
+      INSERT (job, lower_bound, upper_bound, keys, booted, pid, next_attempt_at),
+      UPDATE (state, attempts, booted, pid, deaths, ends, next_attempt_at, rows, duration_ms, finished_at, sqlstate, message, xid)
     ON perfopt.batch_chunk TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('perfopt.batch_job', '');
 SELECT pg_catalog.pg_extension_config_dump('perfopt.batch_job_id_seq', '');
@@ -135,7 +141,7 @@ CREATE PROCEDURE perfopt.run_in_batches(
         max_failed integer DEFAULT 1000, wait boolean DEFAULT true, INOUT job bigint DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_run_in_batches';
 COMMENT ON PROCEDURE perfopt.run_in_batches(regclass, text, text, text, integer, integer, name[], interval, interval, interval, integer, integer, boolean, bigint) IS
-'Does something to all rows of a table, chunk by chunk, each in a transaction of its own. What: a statement, in which $1 and $2 are the first and the last key of the chunk (of a key of n columns $1 to $n and the next n), or set_list, and where_clause if not all rows are meant: UPDATE target SET set_list WHERE where_clause. Chunks are ranges of key: columns that are NOT NULL and lead an index, and whose values the statement does not change; by default those of the primary key, else of the shortest unique index; else {ctid}. A chunk has batch_size rows at first, then so many, between 100 and ten times batch_size, as take chunk_duration. This session and background workers, workers in all, work at it as the calling role under its settings, wait at most max_lock_wait for a lock, and pause while a standby is more than max_replication_lag behind. A chunk that fails is tried max_attempts times if it was a lock, a deadlock or the like, then halved down to the single row, which goes to perfopt.batch_failed_chunks, as does a chunk at which the server has crashed three times; the job fails when there are more than max_failed (those set aside before batch_resume() not counted), or when the statement cannot be run at all. Rows that exist when the job begins are done exactly once, whatever is killed; rows added later may be. Returns the id of the job when it is done, with a WARNING when chunks failed, or with wait => false at once: then background workers do it, from the commit on. With wait it cannot be called in a transaction block. Cancelled by the client, the job is paused. Raises invalid_parameter_value and the like for arguments, feature_not_supported for a statement seen to move rows to other chunks (what triggers and functions do is not seen), the errors of the statement if it cannot be planned, and when the job has failed its error.';
+'Does something to all rows of a table, chunk by chunk, each in a transaction of its own. What: a statement, in which $1 and $2 are the first and the last key of the chunk (of a key of n columns $1 to $n and the next n), or set_list, and where_clause if not all rows are meant: UPDATE target SET set_list WHERE where_clause. Chunks are ranges of key: columns that are NOT NULL and lead an index, and whose values the statement does not change; by default those of the primary key, else of the shortest unique index; else {ctid}. A chunk has batch_size rows at first, then so many, between 100 and ten times batch_size, as take chunk_duration. This session and background workers, workers in all, work at it as the calling role under its settings, wait at most max_lock_wait for a lock, and pause while a standby is more than max_replication_lag behind. A chunk that fails is tried max_attempts times if it was a lock, a deadlock or the like, then halved down to the single row, which goes to perfopt.batch_failed_chunks, as does a chunk at which the server has crashed three times, or five processes have ended; the job fails when there are more than max_failed (those set aside before batch_resume() not counted), or when the statement cannot be run at all. Rows that exist when the job begins are done exactly once, whatever is killed; rows added later may be. Returns the id of the job when it is done, with a WARNING when chunks failed, or with wait => false at once: then background workers do it, from the commit on. With wait it cannot be called in a transaction block. Cancelled by the client, the job is paused. Raises invalid_parameter_value and the like for arguments, feature_not_supported for a statement seen to move rows to other chunks (what triggers and functions do is not seen), the errors of the statement if it cannot be planned, and when the job has failed its error.';
 
 CREATE PROCEDURE perfopt.batch_wait(job bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'perfopt_batch_wait';

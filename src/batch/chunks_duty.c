@@ -75,7 +75,9 @@ release_ended(void)
 		if (state != PERFOPT_JOB_NONE && !PERFOPT_JOB_ENDED(state))
 			continue;
 		perfopt_job_release(helper->job);
-		if (state == PERFOPT_JOB_FAILED)
+		/* a process that has ended has left its last words at most */
+		if (state == PERFOPT_JOB_FAILED ||
+			(state == PERFOPT_JOB_LOST && outcome.sqlerrcode != 0))
 			note_error(helper->job_id, outcome.sqlerrcode, outcome.message);
 		helpers = foreach_delete_current(helpers, lc);
 		pfree(helper);
@@ -83,35 +85,69 @@ release_ended(void)
 }
 
 /*
+ * All below goes from role to role along an index, and looks at so many rows of
+ * each: what one has, or has inserted by hand, costs others nothing.
+ */
+#define ROLES(condition) \
+	"WITH RECURSIVE r(role) AS (" \
+	" (SELECT role FROM perfopt.batch_job WHERE " condition " ORDER BY role LIMIT 1)" \
+	" UNION ALL" \
+	" SELECT n.role FROM r, LATERAL (SELECT j.role FROM perfopt.batch_job j" \
+	"   WHERE " condition " AND j.role > r.role ORDER BY j.role LIMIT 1) n)"
+
+/*
+ * The state of rows whose ids are known, so that the planner does not think of
+ * the indexes on all that are in this state.
+ */
+#define STATE	"state || ''"
+
+/* The oldest ones of each role, so that nobody fills the duty's time. */
+#define RUNNING \
+	ROLES("state = 'running'") \
+	" SELECT j.* FROM r, LATERAL (SELECT id, role, workers, origin FROM perfopt.batch_job" \
+	"   WHERE state = 'running' AND role = r.role ORDER BY id LIMIT 8) j ORDER BY id LIMIT 1000"
+
+/* What ended a week ago, or belongs to a role that is no more. */
+#define FORGOTTEN \
+	ROLES("true") \
+	" SELECT j.id FROM r, LATERAL (SELECT id FROM perfopt.batch_job" \
+	"   WHERE role = r.role AND state NOT IN ('running', 'paused') AND finished_at < now() - interval '7 days'" \
+	"   ORDER BY finished_at LIMIT 100) j" \
+	" UNION ALL" \
+	" SELECT j.id FROM r, LATERAL (SELECT id FROM perfopt.batch_job" \
+	"   WHERE role = r.role ORDER BY id LIMIT 100) j" \
+	" WHERE NOT EXISTS (SELECT FROM pg_roles p WHERE p.oid = r.role)"
+
+/*
  * So many chunks a run.  As a job may lose them over several runs, it is first
  * put into a state from which it cannot be resumed.  What others have locked is
  * left to a later run.
  */
-#define FORGOTTEN	"(state NOT IN ('running', 'paused') AND finished_at < now() - interval '7 days'" \
-					" OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = j.role))"
-
 static void
 forget(void)
 {
 	chunks_connect();
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET state = 'cancelled' WHERE id = ANY (ARRAY("
-				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state <> 'cancelled'"
-				   "  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
+				   " SELECT id FROM perfopt.batch_job WHERE id = ANY (ARRAY(" FORGOTTEN ")) AND " STATE " <> 'cancelled'"
+				   "  FOR NO KEY UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	chunks_execute(SPI_OK_DELETE,
 				   "DELETE FROM perfopt.batch_chunk WHERE id = ANY (ARRAY("
 				   " SELECT k.id FROM perfopt.batch_chunk k WHERE k.job = ANY (ARRAY("
-				   "   SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state = 'cancelled'))"
+				   "   SELECT id FROM perfopt.batch_job WHERE id = ANY (ARRAY(" FORGOTTEN ")) AND " STATE " = 'cancelled'))"
 				   "  LIMIT 10000 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	chunks_execute(SPI_OK_DELETE,
 				   "DELETE FROM perfopt.batch_job WHERE id = ANY (ARRAY("
-				   " SELECT id FROM perfopt.batch_job j WHERE " FORGOTTEN " AND state = 'cancelled'"
+				   " SELECT id FROM perfopt.batch_job j WHERE id = ANY (ARRAY(" FORGOTTEN ")) AND " STATE " = 'cancelled'"
 				   "    AND NOT EXISTS (SELECT FROM perfopt.batch_chunk k WHERE k.job = j.id)"
-				   "  LIMIT 1000 FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
+				   "  FOR UPDATE SKIP LOCKED))", 0, NULL, NULL, NULL);
 	SPI_finish();
 }
 
-/* Jobs that were restored from a dump wait for somebody to look at them. */
+/*
+ * Jobs that were restored from a dump wait for somebody to look at them: they
+ * are paused as they become the oldest ones, and not worked at meanwhile.
+ */
 static void
 pause_restored(void)
 {
@@ -122,31 +158,30 @@ pause_restored(void)
 	chunks_execute(SPI_OK_UPDATE,
 				   "UPDATE perfopt.batch_job SET state = 'paused',"
 				   " message = 'paused as it was begun in another database' WHERE id = ANY (ARRAY("
-				   " SELECT id FROM perfopt.batch_job WHERE state = 'running' AND origin <> $1"
-				   "  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))", 1, types, values, NULL);
+				   " SELECT id FROM perfopt.batch_job WHERE " STATE " = 'running'"
+				   "    AND id = ANY (ARRAY(SELECT id FROM (" RUNNING ") j WHERE origin <> $1))"
+				   "  FOR NO KEY UPDATE SKIP LOCKED))", 1, types, values, NULL);
 	SPI_finish();
 }
 
-/*
- * Of each role the oldest ones, so that nobody fills the duty's time; in the
- * caller's memory context.
- */
+/* The jobs to be looked after, in the caller's memory context. */
 static List *
 running_jobs(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *jobs = NIL;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(chunks_origin())};
 
 	chunks_connect();
 	chunks_execute(SPI_OK_SELECT,
-				   "SELECT id, role::oid, workers, (SELECT count(*)::int FROM pg_locks l"
-				   "  WHERE l.locktype = 'object' AND l.classid = 'perfopt.batch_job'::regclass"
-				   "    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-				   "    AND l.objid = (id % 4294967296)::text::oid AND l.objsubid < 1000)"
-				   " FROM (SELECT id, role, workers, row_number() OVER (PARTITION BY role ORDER BY id)"
-				   "  FROM perfopt.batch_job WHERE state = 'running') j"
-				   " WHERE row_number <= 8 ORDER BY id LIMIT 1000",
-				   0, NULL, NULL, NULL);
+				   "SELECT j.id, j.role::oid, j.workers, coalesce(l.num, 0) FROM (" RUNNING ") j LEFT JOIN"
+				   " (SELECT objid, count(*)::int AS num FROM pg_locks"
+				   "   WHERE locktype = 'object' AND classid = 'perfopt.batch_job'::regclass AND objsubid < 1000"
+				   "     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+				   "   GROUP BY objid) l ON l.objid = (j.id % 4294967296)::text::oid"
+				   " WHERE j.origin = $1 ORDER BY j.id",
+				   1, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old_context = MemoryContextSwitchTo(context);
@@ -208,12 +243,27 @@ submit(const Wanted *wanted)
 	return true;
 }
 
+/*
+ * Until the transaction's end: rows are read in the order of an index, as many
+ * as are asked for, also where the planner knows nothing of a table that has
+ * just been filled.
+ */
+static void
+read_in_order(void)
+{
+	(void) set_config_option("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
 static void
 look_after_jobs(void)
 {
 	List	   *jobs;
 	ListCell   *lc;
 
+	read_in_order();
 	release_ended();
 	pause_restored();
 	jobs = running_jobs();
@@ -230,6 +280,7 @@ look_after_jobs(void)
 
 	/* last: nobody's rows keep others' jobs from being looked after */
 	perfopt_duty_next_transaction();
+	read_in_order();
 	forget();
 }
 

@@ -18,13 +18,6 @@
  * chunks.c
  */
 
-/*
- * Around SQL on our own tables: the user's search_path and the like do not
- * reach it, and values are written as text, and read, in one way.
- */
-extern int	chunks_enter(void);
-extern void chunks_leave(int level);
-
 extern void chunks_connect(void);	/* to SPI */
 
 /* SPI_execute_with_args(), which must return this. */
@@ -83,7 +76,7 @@ extern char *chunk_key_condition(const ChunkKey *key);
 
 /*
  * Types and values of the parameters: the bounds, then the job's id.  Call
- * within chunks_enter().
+ * within perfopt_text_settings_enter().
  */
 extern int	chunk_key_params(const ChunkKey *key, ChunkBound lower, ChunkBound upper, int64 job,
 							 Oid **types, Datum **values);
@@ -162,7 +155,7 @@ extern void chunk_explain(const ChunkKey *key, const char *statement,
 
 typedef enum ChunkWorker
 {
-	CHUNK_CALLER,				/* the call is the job: cancelled, it pauses it */
+	CHUNK_CALLER,				/* the call is the job, whose cancel pauses it */
 	CHUNK_WAITER,				/* works along; the job goes on without it */
 	CHUNK_HELPER				/* in the background */
 } ChunkWorker;

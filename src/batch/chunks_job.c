@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "common/compat.h"
 #include "common/shmem.h"
+#include "common/text_settings.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -313,11 +314,11 @@ chunk_explain(const ChunkKey *key, const char *statement, ChunkBound lower, Chun
 {
 	Oid		   *types;
 	Datum	   *values;
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	int			num = chunk_key_params(key, lower, upper, 0, &types, &values);
 	List	   *parsed;
 
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	parsed = raw_parser(statement, RAW_PARSE_DEFAULT);
 	if (list_length(parsed) != 1)
 		ereport(ERROR,
@@ -343,7 +344,7 @@ rows_by_statistics(Oid relid)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
 	bool		isnull;
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	double		rows;
 
 	chunks_execute(SPI_OK_SELECT,
@@ -355,7 +356,7 @@ rows_by_statistics(Oid relid)
 	rows = SPI_processed == 0 ? -1 :
 		DatumGetFloat8(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	return rows;
 }
 
@@ -532,7 +533,7 @@ make_job(FunctionCallInfo fcinfo, bool wait)
 	values[17] = Int32GetDatum(batch_size);
 	relation_close(rel, NoLock);
 
-	level = chunks_enter();
+	level = perfopt_text_settings_enter();
 	chunks_execute(SPI_OK_INSERT_RETURNING,
 				   "INSERT INTO perfopt.batch_job"
 				   " (target, target_name, target_file, key, key_types, statement, settings, batch_size, workers,"
@@ -541,7 +542,7 @@ make_job(FunctionCallInfo fcinfo, bool wait)
 				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 				   " RETURNING id", lengthof(types), types, values, nulls);
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 
 	/* one worker: the session itself; another would take turns with it */
 	if (!wait || workers > 1)
@@ -740,7 +741,7 @@ begin_change(const char *name, int64 id, int *level)
 
 	begin_procedure(NULL, name, false);
 	chunks_connect();
-	*level = chunks_enter();
+	*level = perfopt_text_settings_enter();
 	job = chunk_job_read(id, true);
 	if (job == NULL)
 		chunk_no_such_job(id);
@@ -754,7 +755,7 @@ end_change(int64 id, int level, const char *sql)
 	Datum		values[] = {Int64GetDatum(id), CStringGetTextDatum(chunks_origin())};
 
 	chunks_execute(SPI_OK_UPDATE, sql, 2, types, values, NULL);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	SPI_finish();
 	perfopt_duty_wake_at_commit(CHUNKS_DUTY);
 }
@@ -799,8 +800,8 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	int			level;
 	ChunkJob   *job = begin_change("perfopt.batch_resume()", PG_GETARG_INT64(0), &level);
 	bool		retry_failed = PG_GETARG_BOOL(1);
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(job->id)};
+	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
+	Datum		values[] = {Int64GetDatum(job->id), TimestampTzGetDatum(chunks_booted())};
 	uint64		retried = 0;
 
 	if (OidIsValid(job->target_file) && strcmp(job->origin, chunks_origin()) != 0)
@@ -812,19 +813,24 @@ perfopt_batch_resume(PG_FUNCTION_ARGS)
 	{
 		chunks_execute(SPI_OK_UPDATE,
 					   "UPDATE perfopt.batch_chunk SET state = 'pending', attempts = 0,"
-					   " booted = NULL, deaths = 0,"
+					   " booted = NULL, deaths = 0, ends = 0,"
 					   " next_attempt_at = clock_timestamp()"
 					   " WHERE job = $1 AND state = 'failed'", 1, types, values, NULL);
 		retried = SPI_processed;
 	}
 	if (strcmp(job->state, "paused") != 0 && strcmp(job->state, "failed") != 0 && retried == 0)
 		wrong_state(job);
-	/* what ended meanwhile was not at work; but those that are finish */
+
+	/*
+	 * Runs of the server that ended meanwhile were not at work.  Of this one
+	 * a process may have been, and has ended: see choose_chunk().
+	 */
 	chunks_execute(SPI_OK_UPDATE,
-				   "UPDATE perfopt.batch_chunk SET booted = NULL, deaths = 0 WHERE id = ANY (ARRAY("
+				   "UPDATE perfopt.batch_chunk SET deaths = 0, booted = CASE WHEN booted = $2 THEN booted END"
+				   " WHERE id = ANY (ARRAY("
 				   " SELECT id FROM perfopt.batch_chunk WHERE job = $1 AND state = 'pending'"
-				   "    AND (booted IS NOT NULL OR deaths > 0) FOR NO KEY UPDATE SKIP LOCKED))",
-				   1, types, values, NULL);
+				   "    AND (booted <> $2 OR deaths > 0) FOR NO KEY UPDATE SKIP LOCKED))",
+				   2, types, values, NULL);
 	end_change(job->id, level,
 			   "UPDATE perfopt.batch_job SET state = 'running', booted = NULL, deaths = 0,"
 			   " origin = $2, sqlstate = NULL,"

@@ -33,6 +33,7 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "common/compat.h"
+#include "common/text_settings.h"
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
@@ -431,16 +432,16 @@ query_keys(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound up
 	int			num = 0;
 	Oid		   *types = NULL;
 	Datum	   *values = NULL;
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 
 	if (lower)
 		num = chunk_key_params(key, lower, upper, 0, &types, &values);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	level = enter_in_order();
 	chunks_execute(SPI_OK_SELECT, sql, num, types, values, NULL);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 
-	level = chunks_enter();
+	level = perfopt_text_settings_enter();
 	for (uint64 row = 0; row < 2; row++)
 	{
 		MemoryContext old_context;
@@ -464,7 +465,7 @@ query_keys(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound up
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 }
 
 static int64
@@ -473,14 +474,14 @@ query_count(const ChunkKey *key, const char *sql, ChunkBound lower, ChunkBound u
 	Oid		   *types;
 	Datum	   *values;
 	bool		isnull;
-	int			level = chunks_enter();
+	int			level = perfopt_text_settings_enter();
 	int			num = chunk_key_params(key, lower, upper, 0, &types, &values);
 	int64		result;
 
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	level = enter_in_order();
 	chunks_execute(SPI_OK_SELECT, sql, num, types, values, NULL);
-	chunks_leave(level);
+	perfopt_text_settings_leave(level);
 	result = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	return result;

@@ -135,7 +135,7 @@ extern void batch_run_reject(BatchRun *run, ErrorData *error, const JsonbValue *
 extern void batch_run_flush(BatchRun *run);
 extern void batch_run_end(BatchRun *run);
 extern bool batch_is_of_a_row(int sqlerrcode);
-extern ErrorData *batch_try(BatchRun *run, void (*action) (BatchRun *run, void *arg), void *arg);
+extern ErrorData *batch_try(BatchRun *run, void (*action) (void *arg), void *arg);
 extern void batch_row_written(BatchRun *run, Datum key, bool key_isnull);
 
 /* insert_statement.c */

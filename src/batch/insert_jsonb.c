@@ -302,9 +302,10 @@ finish_shape(JsonbReader *reader, Shape *shape)
  * row in hand has a shape that is new.
  */
 static void
-make_rows(BatchRun *run, void *arg)
+make_rows(void *arg)
 {
 	JsonbReader *reader = arg;
+	BatchRun   *run = reader->run;
 
 	while (take_row(reader))
 	{
@@ -367,7 +368,7 @@ make_rows_or_reject(JsonbReader *reader)
 	if (run->options.skip)
 		error = batch_try(run, make_rows, reader);
 	else
-		make_rows(run, reader);
+		make_rows(reader);
 	error_context_stack = callback.previous;
 
 	if (error)

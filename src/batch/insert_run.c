@@ -31,6 +31,7 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_attribute.h"
 #include "common/compat.h"
+#include "common/try.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "rewrite/prs2lock.h"
@@ -40,7 +41,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/resowner.h"
 
 #define DEFAULT_BATCH_SIZE	10000
 
@@ -350,34 +350,17 @@ run_rows(BatchRun *run, int first, int last)
  * reason for it, or NULL.
  */
 ErrorData *
-batch_try(BatchRun *run, void (*action) (BatchRun *run, void *arg), void *arg)
+batch_try(BatchRun *run, void (*action) (void *arg), void *arg)
 {
-	MemoryContext old_context = CurrentMemoryContext;
+	MemoryContext old_context = MemoryContextSwitchTo(run->batch_context);
 	MemoryContext context = AllocSetContextCreate(run->batch_context, "perfopt batch try",
 												  ALLOCSET_DEFAULT_SIZES);
-	ResourceOwner old_owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error = perfopt_try(context, action, arg);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		action(run, arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(run->batch_context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+	if (error)
 		run->direct = NULL;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old_context);
-	CurrentResourceOwner = old_owner;
 	MemoryContextDelete(context);
-
+	MemoryContextSwitchTo(old_context);
 	if (error && !batch_is_of_a_row(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
@@ -385,23 +368,24 @@ batch_try(BatchRun *run, void (*action) (BatchRun *run, void *arg), void *arg)
 
 typedef struct Range
 {
+	BatchRun   *run;
 	int			first;
 	int			last;
 } Range;
 
 static void
-run_range(BatchRun *run, void *arg)
+run_range(void *arg)
 {
 	const Range *range = arg;
 
-	run_rows(run, range->first, range->last);
+	run_rows(range->run, range->first, range->last);
 }
 
 /* Run rows in a subtransaction.  Returns why they failed, or NULL. */
 static ErrorData *
 try_rows(BatchRun *run, int first, int last)
 {
-	Range		range = {first, last};
+	Range		range = {run, first, last};
 	ErrorData  *error;
 
 	run->progress.row = 0;

@@ -34,8 +34,10 @@
 #include "cache/cache_internal.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "common/query_oids.h"
 #include "common/shmem.h"
 #include "common/stop_points.h"
+#include "common/text_settings.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -64,20 +66,8 @@ PG_FUNCTION_INFO_V1(perfopt_cache_write_behind);
 /* Then the job makes way for others, if some wait. */
 #define MAX_MS_A_JOB		1000
 
-/* How parameters are written as text. */
-static const char *const text_settings[][2] = {
-	{"search_path", "pg_catalog, pg_temp"},
-	{"datestyle", "ISO, YMD"},
-	{"intervalstyle", "postgres"},
-	{"extra_float_digits", "1"}
-};
-
 #define JOB_SETTINGS \
-	"search_path=pg_catalog, pg_temp\n" \
-	"datestyle=ISO, YMD\n" \
-	"intervalstyle=postgres\n" \
-	"extra_float_digits=1\n" \
-	"row_security=on\n" \
+	PERFOPT_TEXT_SETTINGS \
 	"default_transaction_isolation=read committed\n" \
 	"default_transaction_deferrable=off\n" \
 	"default_transaction_read_only=off\n" \
@@ -112,13 +102,10 @@ params_to_arrays(const CacheParams *params, Datum *types, Datum *values)
 	Datum	   *type_datums = palloc(sizeof(Datum) * Max(params->num, 1));
 	Datum	   *texts = palloc0(sizeof(Datum) * Max(params->num, 1));
 	bool	   *nulls = palloc0(sizeof(bool) * Max(params->num, 1));
-	int			nest_level = NewGUCNestLevel();
+	int			level = perfopt_text_settings_enter();
 	int			dims[1];
 	int			lbs[1] = {1};
 
-	for (int i = 0; i < lengthof(text_settings); i++)
-		(void) set_config_option(text_settings[i][0], text_settings[i][1],
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	for (int i = 0; i < params->num; i++)
 	{
 		Oid			output;
@@ -131,7 +118,7 @@ params_to_arrays(const CacheParams *params, Datum *types, Datum *values)
 		getTypeOutputInfo(params->types[i], &output, &is_varlena);
 		texts[i] = CStringGetTextDatum(OidOutputFunctionCall(output, params->values[i]));
 	}
-	AtEOXact_GUC(true, nest_level);
+	perfopt_text_settings_leave(level);
 
 	*types = PointerGetDatum(construct_array(type_datums, params->num, REGTYPEOID,
 											 sizeof(Oid), true, TYPALIGN_INT));
@@ -323,7 +310,7 @@ run_row(Oid role, int64 *id, MemoryContext context)
 		{
 			debug_query_string = write->statement;
 			pgstat_report_activity(STATE_RUNNING, write->statement);
-			perfopt_job_apply_settings(write->settings, GUC_ACTION_LOCAL);
+			perfopt_apply_settings(write->settings, GUC_ACTION_LOCAL);
 			(void) cache_execute_statement(write->statement, &write->params);
 			PERFOPT_STOP_POINT("cache-write-behind-commit");
 		}
@@ -441,7 +428,7 @@ run_rows(const char *payload, PerfoptJobOutcome *outcome)
 		perfopt_job_limit(perfopt_cache_job_timeout);
 		(void) perfopt_job_run_statement("DISCARD ALL");
 		begin_transaction(context);
-		perfopt_job_apply_settings(JOB_SETTINGS, GUC_ACTION_SET);
+		perfopt_apply_settings(JOB_SETTINGS, GUC_ACTION_SET);
 		CommitTransactionCommand();
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -565,34 +552,15 @@ submit_or_note(Oid role)
 static List *
 roles_with_work(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	List	   *roles = NIL;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("WITH RECURSIVE oldest AS ("
-					" (SELECT role, next_attempt_at FROM perfopt.cache_writes"
-					"   WHERE failed_at IS NULL AND NOT done ORDER BY role, id LIMIT 1)"
-					" UNION ALL"
-					" SELECT n.* FROM oldest o, LATERAL"
-					"  (SELECT w.role, w.next_attempt_at FROM perfopt.cache_writes w"
-					"    WHERE w.failed_at IS NULL AND NOT w.done AND w.role > o.role"
-					"    ORDER BY w.role, w.id LIMIT 1) n)"
-					" SELECT role FROM oldest WHERE next_attempt_at <= now()",
-					false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read which statements were queued");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Oid			role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-														  SPI_tuptable->tupdesc, 1, &isnull));
-		MemoryContext old_context = MemoryContextSwitchTo(context);
-
-		roles = lappend_oid(roles, role);
-		MemoryContextSwitchTo(old_context);
-	}
-	SPI_finish();
-	return roles;
+	return perfopt_query_oids("WITH RECURSIVE oldest AS ("
+							  " (SELECT role, next_attempt_at FROM perfopt.cache_writes"
+							  "   WHERE failed_at IS NULL AND NOT done ORDER BY role, id LIMIT 1)"
+							  " UNION ALL"
+							  " SELECT n.* FROM oldest o, LATERAL"
+							  "  (SELECT w.role, w.next_attempt_at FROM perfopt.cache_writes w"
+							  "    WHERE w.failed_at IS NULL AND NOT w.done AND w.role > o.role"
+							  "    ORDER BY w.role, w.id LIMIT 1) n)"
+							  " SELECT role FROM oldest WHERE next_attempt_at <= now()");
 }
 
 static void

@@ -33,10 +33,10 @@
 #include "catalog/pg_authid.h"
 #include "common/compat.h"
 #include "common/stop_points.h"
+#include "common/try.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -339,31 +339,26 @@ perfopt_job_submit(const PerfoptJobSpec *spec)
 	return job;
 }
 
+typedef struct Submission
+{
+	const PerfoptJobSpec *spec;
+	PerfoptJob *job;
+} Submission;
+
+static void
+submit(void *arg)
+{
+	Submission *submission = arg;
+
+	*submission->job = perfopt_job_submit(submission->spec);
+}
+
 ErrorData *
 perfopt_job_try_submit(const PerfoptJobSpec *spec, PerfoptJob *job)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Submission	submission = {spec, job};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		*job = perfopt_job_submit(spec);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return error;
+	return perfopt_try(CurrentMemoryContext, submit, &submission);
 }
 
 PerfoptJobState

@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "common/compat.h"
 #include "common/stop_points.h"
+#include "common/text_settings.h"
 #include "miscadmin.h"
 #include "parser/analyze.h"
 #include "pgstat.h"
@@ -191,24 +192,6 @@ perfopt_job_limit(int timeout_ms)
 	}
 }
 
-void
-perfopt_job_apply_settings(const char *settings, GucAction action)
-{
-	char	   *rest = pstrdup(settings);
-	char	   *line;
-
-	while ((line = strsep(&rest, "\n")) != NULL)
-	{
-		char	   *value = strchr(line, '=');
-
-		if (value == NULL)
-			continue;
-		*value++ = '\0';
-		(void) set_config_option(line, value, superuser() ? PGC_SUSET : PGC_USERSET,
-								 PGC_S_SESSION, action, true, 0, false);
-	}
-}
-
 /*
  * Much as a client's simple query, except that each statement of the string
  * is a transaction of its own unless the string says BEGIN.
@@ -305,7 +288,7 @@ run_job(const char *capability, const char *entry, char *payload,
 						PGC_USERSET, PGC_S_SESSION);
 		perfopt_job_limit(timeout_ms);
 		StartTransactionCommand();
-		perfopt_job_apply_settings(settings, GUC_ACTION_SET);
+		perfopt_apply_settings(settings, GUC_ACTION_SET);
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(context);
 		PERFOPT_STOP_POINT("job-running");

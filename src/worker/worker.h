@@ -184,12 +184,6 @@ extern uint64 perfopt_job_run_statement(const char *sql);
  */
 extern void perfopt_job_limit(int timeout_ms);
 
-/*
- * Apply "name=value" lines with the privileges of the current role, in a
- * transaction: until its end (GUC_ACTION_LOCAL) or for good (GUC_ACTION_SET).
- */
-extern void perfopt_job_apply_settings(const char *settings, GucAction action);
-
 /* For entries that could go on for long: do others wait for a process? */
 extern bool perfopt_jobs_waiting(void);
 

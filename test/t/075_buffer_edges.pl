@@ -233,8 +233,38 @@ is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perfopt
 sql(q{SET synchronous_commit = local; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'perfopt buffer' AND wait_event = 'SyncRep'});
 $replicated->finish;
 like($replicated_err, qr/may not be replicated/, '... where it has to end, the row is not acknowledged');
+
+# A row whose trigger notifies waits for others that commit, but not for ever
+sql(q{SET synchronous_commit = local;
+	CREATE TABLE loud (id int);
+	CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('loud', ''); RETURN new; END $$;
+	CREATE TRIGGER shouts BEFORE INSERT ON loud FOR EACH ROW EXECUTE FUNCTION shout()});
+my $notifier = start([ 'psql', '-X', '-p', $node->port, '-h', $node->host, '-c', 'BEGIN; NOTIFY loud; CREATE TABLE notified (); COMMIT', 'postgres' ], '>', \my $notifier_out, '2>', \my $notifier_err);
+my $notifying = q{FROM pg_stat_activity WHERE query LIKE '%NOTIFY loud%' AND wait_event = 'SyncRep'};
+wait_until("SELECT count(*) = 1 $notifying", 'a session that notifies waits for the standby');
+($code, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '20s'; SELECT perfopt.buffer_insert('loud', '{"id": 1}')});
+like($err, qr/lock timeout/, '... and a flusher that is to notify at its commit has a lock timeout');
+sql("SELECT pg_cancel_backend(pid) $notifying");
+$notifier->finish;
 sql(q{SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()});
 wait_until(q{SELECT current_setting('synchronous_standby_names') = ''}, '... no longer');
+is(sql(q{SELECT perfopt.buffer_insert('loud', '{"id": 2}')}), 'inserted', 'it inserts again');
+
+# What a flusher cleans up when it pauses may wait for a standby, too
+sql(q{
+	CREATE TABLE untidy (id int);
+	CREATE FUNCTION litter() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN CREATE TEMPORARY TABLE litter (); RETURN new; END $$;
+	CREATE TRIGGER litters BEFORE INSERT ON untidy FOR EACH ROW EXECUTE FUNCTION litter();
+	SELECT stop_point_set('buffer-committed', 'wait')});
+is(sql(q{SELECT perfopt.buffer_insert('untidy', '{"id": 1}')}), 'inserted', 'a trigger leaves a temporary table');
+sql(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()});
+wait_until(q{SELECT current_setting('synchronous_standby_names') = 'nobody'}, '... when there is no standby');
+sql(q{SET synchronous_commit = local; SELECT stop_point_clear('buffer-committed')});
+my $cleaning = q{FROM pg_stat_activity WHERE backend_type = 'perfopt job' AND wait_event = 'SyncRep'};
+wait_until("SELECT count(*) = 1 $cleaning", '... so that dropping it waits');
+is(sql("SET synchronous_commit = local; SELECT pg_terminate_backend(pid, 30000) $cleaning"), 't', '... it goes when it is told to');
+sql(q{SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()});
+wait_until(q{SELECT current_setting('synchronous_standby_names') = ''}, 'no standby any more');
 
 # A row that ends its process, in time when that is told to go
 sql(q{

@@ -106,7 +106,7 @@ foreach my $workers (3, 1)
 	my $session = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'alice' ]);
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 	$session->query_until(qr/begun/, "\\echo begun\n$call wait => true);\n");
-	wait_until('SELECT count(*) > 5 FROM perfopt.batch_chunk WHERE state = \'done\' AND job = (SELECT max(id) FROM perfopt.batch_jobs)', 'it is at work');
+	wait_until("SELECT count(*) > 5 FROM perfopt.batch_chunk WHERE state = 'done' AND job > $job", 'it is at work');
 	$job = as_alice('SELECT max(id) FROM perfopt.batch_jobs');
 	if ($workers == 3)
 	{

@@ -259,6 +259,43 @@ for (1 .. 4)
 go_on();
 wait_until("SELECT state = 'done' AND chunks_failed = 0 FROM perfopt.batch_jobs WHERE id = $job", 'helpers that are terminated are no crash: the chunk is done');
 
+# A statement that ends its process, the caller's or a helper's, is not tried for ever
+as('alice', q{
+	CREATE TABLE mortal (id int PRIMARY KEY, n int DEFAULT 0);
+	INSERT INTO mortal SELECT i FROM generate_series(1, 50) i;
+	CREATE FUNCTION end_at_13(id int) RETURNS int LANGUAGE plpgsql AS
+		$$ BEGIN IF id = 13 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END IF; RETURN 1; END $$});
+like(error_as('alice', q{CALL perfopt.run_in_batches('mortal', set_list => 'n = n + end_at_13(id)', batch_size => 10, workers => 1)}),
+	qr/57P01/, 'a statement that ends the session');
+$job = sql('SELECT max(id) FROM perfopt.batch_job');
+wait_until("SELECT state = 'done' FROM perfopt.batch_jobs WHERE id = $job", '... then helpers: the job goes on');
+is(sql("SELECT 13 BETWEEN lower_bound[1]::int AND upper_bound[1]::int, sqlstate, message FROM perfopt.batch_failed_chunks WHERE job = $job"),
+	't|58000|5 processes have ended while they were at work at this', '... and the chunk is set aside');
+is(sql("SELECT sum(n) = 50 - (SELECT sum(keys) FROM perfopt.batch_failed_chunks WHERE job = $job) FROM mortal"), 't', '... the others are done');
+is(sql("SELECT last_sqlstate FROM perfopt.batch_jobs WHERE id = $job"), '57P01', '... the job tells what has ended them');
+
+# Rows that a role has inserted by hand are not read again and again
+sql(q{SET SESSION AUTHORIZATION keeper; CREATE TABLE stuffed (id int); BEGIN;
+	INSERT INTO perfopt.batch_job (target, target_name, key, key_types, statement, settings, batch_size, workers, chunk_ms,
+		lock_ms, max_attempts, max_failed, estimated_rows, origin, chunk_size)
+	SELECT 'stuffed', 'stuffed', '{id}', '{integer}', 'SELECT 1', '', 1, 1, 1, 1, 1, 1, 1, 'elsewhere', 1 FROM generate_series(1, 20000);
+	UPDATE perfopt.batch_job SET state = 'done', finished_at = now() - i * interval '8 days'
+	FROM generate_series(0, 1) i WHERE target_name = 'stuffed' AND id % 3 = i; COMMIT});
+sql('VACUUM perfopt.batch_job');
+my $scans = q{(SELECT sum(idx_scan) FROM pg_stat_all_indexes WHERE indexrelid = 'perfopt.batch_job_running'::regclass)};
+my @read;
+for (1 .. 3)
+{
+	my $before = sql("SELECT $scans");
+	wait_until("SELECT $scans > $before + 30", 'the duty has run some times');
+	push @read, [ split /\|/, sql(qq{SELECT seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relid = 'perfopt.batch_job'::regclass), $scans
+		FROM pg_stat_all_tables WHERE relid = 'perfopt.batch_job'::regclass}) ];
+}
+# whatever the number of runs in between
+cmp_ok(($read[2][0] - $read[1][0]) / ($read[2][1] - $read[1][1]), '<', 3000, 'many rows of a role, running, done and over long ago, are not all read each time');
+is(sql(q{SELECT count(*) > 0 FROM perfopt.batch_job WHERE target_name = 'stuffed' AND state = 'paused' AND message ~ 'another database'}), 't', '... and restored ones are paused');
+sql('TRUNCATE perfopt.batch_job, perfopt.batch_chunk');
+
 # A role that cannot log in works alone
 sql(q{SET ROLE keeper; CREATE TABLE kept (id int PRIMARY KEY, n int); INSERT INTO kept SELECT i, 0 FROM generate_series(1, 100) i;
 	CALL perfopt.run_in_batches('kept', set_list => 'n = 1', batch_size => 10)});
