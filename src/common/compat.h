@@ -305,6 +305,17 @@ perfopt_my_proc_number(void)
 #endif
 }
 
+/* The transaction that runs, by a number of this backend's own. */
+static inline LocalTransactionId
+perfopt_my_local_xid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
 /* get_database_oid() */
 #if PG_VERSION_NUM >= 190000
 #include "catalog/pg_database.h"
