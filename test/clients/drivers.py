@@ -4,6 +4,7 @@
 import json
 import sys
 import threading
+from random import Random
 
 import psycopg
 import psycopg2
@@ -115,11 +116,12 @@ def multirow(db):
 # What another client does at the same time: requests of one query each, some
 # of a page, some by key, in no relation to each other
 def requests(db):
-    for i in range(40):
-        if i % 4 == 0:
-            db.rows(PAGE, i)
+    random = Random(id(db))
+    for i in range(200):
+        if random.random() < 0.25:
+            db.rows(PAGE, random.randrange(100))
         else:
-            db.rows(ORDERS, (i * 37) % 100)
+            db.rows(ORDERS, 1 + random.randrange(200))
         db.end()
 
 

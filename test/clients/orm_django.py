@@ -126,6 +126,11 @@ def catalog():
 
 def single_inserts():
     for i in range(30):
+        Event.objects.create(note="note %d" % i)
+
+
+def commit_each():
+    for i in range(30):
         with transaction.atomic():
             Event.objects.create(note="note %d" % i)
 

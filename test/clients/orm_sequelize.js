@@ -80,6 +80,10 @@ const cases = {
   async single_inserts({ Event }) {
     for (let i = 0; i < 30; i++) await Event.create({ note: `note ${i}` });
   },
+  async commit_each({ db, Event }) {
+    for (let i = 0; i < 30; i++)
+      await db.transaction((transaction) => Event.create({ note: `note ${i}` }, { transaction }));
+  },
   async bulk_inserts({ Event }) {
     for (let n = 0; n < 2; n++) await Event.bulkCreate(Array.from({ length: 30 }, (_, i) => ({ note: `note ${i}` })));
   },

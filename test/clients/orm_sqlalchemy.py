@@ -120,6 +120,13 @@ def catalog(db):
 def single_inserts(db):
     for i in range(30):
         db.add(Event(note="note %d" % i))
+        db.flush()
+    db.commit()
+
+
+def commit_each(db):
+    for i in range(30):
+        db.add(Event(note="note %d" % i))
         db.commit()
 
 

@@ -85,7 +85,12 @@ const cases = {
     for (let i = 1; i <= 20; i++) await runner.hasTable(`extra_${i}`);
     await runner.release();
   },
-  async single_inserts({ events }) {
+  async single_inserts({ db }) {
+    await db.transaction(async (manager) => {
+      for (let i = 0; i < 30; i++) await manager.save('Event', { note: `note ${i}` });
+    });
+  },
+  async commit_each({ events }) {
     for (let i = 0; i < 30; i++) await events.save({ note: `note ${i}` });
   },
   async bulk_inserts({ events }) {

@@ -114,8 +114,7 @@ sub script
 	my ($application, $text, @command) = @_;
 	reset_all();
 	append_to_file("$dir/$application", "$text\n");
-	local $ENV{PGAPPNAME} = $application;
-	$node->command_ok([ @command, '-U', 'shop', '-f', "$dir/$application", 'postgres' ], $application);
+	$node->command_ok([ 'env', "PGAPPNAME=$application", @command, '-U', 'shop', '-f', "$dir/$application", 'postgres' ], $application);
 	gone($node, $application);
 	return $application;
 }
@@ -204,17 +203,21 @@ for my $style (qw(literals unnamed))
 # Four clients on two connections: who loops, in transactions, and who asks for one thing at a time
 bounced(2, name => 'together', clients => [
 	(map { { name => 'loop', style => 'literals', application_name => 'looping', autocommit => $false } } 1 .. 2),
-	(map { { name => 'requests', style => 'literals', application_name => 'asking', times => 5 } } 1 .. 2) ]);
+	(map { { name => 'requests', style => 'literals', application_name => 'asking' } } 1 .. 2) ]);
 my @looping = found($node, 'looping');
 note 'looping among others: ', shown(@looping);
 is(join(' ', map { "$_->{kind} $_->{loops} $_->{runs}" } @looping), 'n_plus_one 6 150', 'loops of two clients among others');
 like($looping[0]{source_query} // '', qr/^SELECT id, name FROM users/, '... with their own source');
 is_nothing('asking', 'who only shares the connections is not blamed');
 
-# The same name for all of them: only what happened within a transaction tells
-bounced(2, name => 'together', clients => [
-	map { { name => 'requests', style => 'literals', application_name => 'web', times => 5 } } 1 .. 6 ]);
-is_nothing('web', 'unrelated requests of six clients over two connections');
+# All of one name, each request a transaction, or none
+for my $autocommit ($false, JSON::PP::true())
+{
+	my $application = $autocommit ? 'web autocommit' : 'web';
+	bounced(2, name => 'together', clients => [
+		map { { name => 'requests', style => 'literals', application_name => $application, autocommit => $autocommit } } 1 .. 6 ]);
+	is_nothing($application, 'unrelated requests of six clients over two connections' . ($autocommit ? ', autocommit' : ''));
+}
 
 ok($python->(), 'python ends');
 $node->stop;

@@ -69,7 +69,7 @@ sub gone
 {
 	my ($node, $application) = @_;
 	return $node->poll_query_until('postgres',
-		"SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = '$application'");
+		"SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = '$application' AND pid <> pg_backend_pid()");
 }
 
 # found(NODE, APPLICATION): the view's rows of it, as hashes
