@@ -5,6 +5,7 @@ CREATE FUNCTION perfopt.loops(
         OUT source_queryid bigint, OUT source_rows bigint, OUT queryid bigint,
         OUT loops bigint, OUT misses bigint, OUT runs bigint, OUT rows bigint, OUT lost_ms double precision,
         OUT application_name text, OUT first_seen timestamptz, OUT last_seen timestamptz,
+        OUT query text, OUT source_query text,
         OUT relid oid, OUT flags integer, OUT key_columns smallint[],
         OUT result_columns smallint[], OUT result_definitions text[], OUT aggregates text[],
         OUT order_column smallint, OUT descending boolean, OUT row_limit bigint)
@@ -163,10 +164,10 @@ CREATE VIEW perfopt.n_plus_one AS
                 WHEN 1 THEN '<DO block>'
                 WHEN 2 THEN '<function>'
                 ELSE coalesce(p.oid::pg_catalog.regprocedure::text, l.function::text) END AS function,
-           l.source_queryid, t.query AS source_query, l.source_rows,
-           l.queryid, s.query, l.loops, l.runs, l.rows, l.lost_ms,
+           l.source_queryid, coalesce(t.query, l.source_query) AS source_query, l.source_rows,
+           l.queryid, coalesce(s.query, l.query) AS query, l.loops, l.runs, l.rows, l.lost_ms,
            l.application_name, r.rolname::text AS role, l.first_seen, l.last_seen,
-           perfopt.loop_instead(l.kind, l.function, s.query, l.relid, l.flags, l.key_columns, l.result_columns,
+           perfopt.loop_instead(l.kind, l.function, coalesce(s.query, l.query), l.relid, l.flags, l.key_columns, l.result_columns,
                l.result_definitions, l.aggregates, l.order_column, l.descending, l.row_limit) AS instead
       FROM perfopt.loops() AS l
       LEFT JOIN perfopt.query_texts AS s
