@@ -108,7 +108,7 @@ typedef struct Source
 	QueryDesc  *open;			/* only compared: may have returned more */
 	uint64		rows;
 	uint64		ran;			/* when, as number of the statement */
-	char		text[LOOP_TEXT];	/* in functions */
+	char text[	LOOP_TEXT];		/* in functions */
 } Source;
 
 /* What the shared table was told of a streak's loop. */
@@ -141,7 +141,7 @@ typedef struct Streak
 	uint64		recent[NUM_RECENT];
 	int			next_recent;
 	PlanRelations relations;	/* known from the second run on */
-	char		text[LOOP_TEXT];	/* in functions; likewise */
+	char text[	LOOP_TEXT];		/* in functions; likewise */
 	Told		told;
 } Streak;
 

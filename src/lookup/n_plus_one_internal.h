@@ -73,7 +73,7 @@ typedef struct LoopShape
 	int64		limit;			/* 0: none, or not known */
 
 	/* pg_stat_statements may not have those of statements in functions */
-	char		text[LOOP_TEXT];
+	char text[	LOOP_TEXT];
 	char		source_text[LOOP_TEXT];
 } LoopShape;
 
@@ -127,7 +127,8 @@ typedef struct PlanRelations
 {
 	bool		single_insert;	/* INSERT of one row of VALUES into a table */
 	bool		reads;			/* a relation that is none of the system's */
-	bool		locks;			/* FOR UPDATE and the like, or a CTE that writes */
+	bool		locks;			/* FOR UPDATE and the like, or a CTE that
+								 * writes */
 	int			count;			/* PLAN_RELATIONS + 1: more */
 	Oid			relids[PLAN_RELATIONS];
 } PlanRelations;
