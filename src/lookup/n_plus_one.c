@@ -45,7 +45,7 @@
  *
  * Never looked at are statements of referential integrity, of other processes
  * than clients' backends, those without a query identifier, and those that read
- * no table but the system's.
+ * no table and call no function but the system's.
  */
 #include "postgres.h"
 
@@ -607,7 +607,8 @@ judge(Level *level, Streak *streak, QueryDesc *query)
 		else
 			take_back_loop(streak);
 	}
-	if (!streak->told.is && level->num_sources > 0 && streak->relations.reads)
+	if (!streak->told.is && level->num_sources > 0 &&
+		(streak->relations.reads || streak->relations.calls))
 		look_for_source(level, streak, query);
 	if (!streak->told.is && is_cacheable(streak, &loop))
 		begin_loop(level, streak, LOOP_CACHEABLE, 0, "", 0, &streak->unwritten, query);

@@ -127,6 +127,7 @@ typedef struct PlanRelations
 {
 	bool		single_insert;	/* INSERT of one row of VALUES into a table */
 	bool		reads;			/* a relation that is none of the system's */
+	bool		calls;			/* functions, but for the server's own */
 	bool		locks;			/* FOR UPDATE and the like, or a CTE that
 								 * writes */
 	int			count;			/* PLAN_RELATIONS + 1: more */
