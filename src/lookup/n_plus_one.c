@@ -45,7 +45,7 @@
  *
  * Never looked at are statements of referential integrity, of other processes
  * than clients' backends, those without a query identifier, and those that read
- * no table but the system's.
+ * no table and call no function but the system's.
  */
 #include "postgres.h"
 
@@ -61,6 +61,8 @@
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "tcop/dest.h"
+#include "tcop/pquery.h"
+#include "utils/portal.h"
 #include "utils/timestamp.h"
 
 #define NUM_STREAKS		16
@@ -69,7 +71,10 @@
 /* Parameter sets of a streak that are remembered. */
 #define NUM_RECENT		8
 
-/* Rows with which a cursor that has more makes a source. */
+/*
+ * Rows of the first fetch with which a client's portal is a source; one with
+ * fewer was asked for no more than that.
+ */
 #define CURSOR_ROWS		10
 
 /* A longer loop is told in steps. */
@@ -103,6 +108,7 @@ typedef struct Source
 	QueryDesc  *open;			/* only compared: may have returned more */
 	uint64		rows;
 	uint64		ran;			/* when, as number of the statement */
+	char text[	LOOP_TEXT];		/* in functions */
 } Source;
 
 /* What the shared table was told of a streak's loop. */
@@ -135,6 +141,7 @@ typedef struct Streak
 	uint64		recent[NUM_RECENT];
 	int			next_recent;
 	PlanRelations relations;	/* known from the second run on */
+	char text[	LOOP_TEXT];		/* in functions; likewise */
 	Told		told;
 } Streak;
 
@@ -226,7 +233,7 @@ take_back_loop(Streak *streak)
 
 static void
 begin_loop(Level *level, Streak *streak, LoopKind kind, uint64 source_queryid,
-		   uint64 source_rows, const Totals *base, QueryDesc *query)
+		   const char *source_text, uint64 source_rows, const Totals *base, QueryDesc *query)
 {
 	static bool at_exit = false;
 	Told	   *told = &streak->told;
@@ -253,6 +260,11 @@ begin_loop(Level *level, Streak *streak, LoopKind kind, uint64 source_queryid,
 	{
 		memset(&shape, 0, sizeof(shape));
 		shape.flags = SHAPE_OPAQUE;
+	}
+	if (level == &functions)
+	{
+		strlcpy(shape.text, streak->text, LOOP_TEXT);
+		strlcpy(shape.source_text, source_text, LOOP_TEXT);
 	}
 	tell(streak, 1, source_rows, &shape);
 }
@@ -375,7 +387,7 @@ is_novel(Streak *streak, uint64 parameters)
 
 static void
 add_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
-		   QueryDesc *open, uint64 rows)
+		   QueryDesc *query, bool open, uint64 rows)
 {
 	Source	   *source = NULL;
 	int			number;
@@ -398,8 +410,11 @@ add_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
 	source->role = role;
 	source->depth = depth;
 	source->unit = *unit;
-	source->open = open;
+	source->open = open ? query : NULL;
 	source->rows = rows;
+	source->text[0] = '\0';
+	if (depth > 0)
+		perfopt_loop_text(query, source->text);
 	source->ran = level->statements;
 
 	/* what runs from now on is counted anew for this source */
@@ -415,11 +430,10 @@ add_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
 
 /* A cursor goes on. */
 static void
-add_rows_of_cursor(Level *level, QueryDesc *query, uint64 rows)
+add_rows_of_cursor(Level *level, uint64 queryid, QueryDesc *query, uint64 rows)
 {
 	for (int i = 0; i < level->num_sources; i++)
-		if (level->sources[i].open == query &&
-			level->sources[i].queryid == query->plannedstmt->queryId)
+		if (level->sources[i].open == query && level->sources[i].queryid == queryid)
 			level->sources[i].rows += rows;
 }
 
@@ -451,6 +465,16 @@ is_distinct(const Totals *loop)
 	return (uint64) loop->novel * 4 > loop->runs;
 }
 
+/* Such a statement's rows are those of its last run. */
+static bool
+is_source(Level *level, uint64 queryid)
+{
+	for (int i = 0; i < level->num_sources; i++)
+		if (level->sources[i].queryid == queryid)
+			return true;
+	return false;
+}
+
 /*
  * Too many for the source itself: is there a loop between, whose statement's
  * rows they are run for?
@@ -464,7 +488,8 @@ find_middle(Level *level, Streak *streak, int number, uint32 runs)
 		Totals		loop;
 
 		if (middle == streak || middle->command != CMD_SELECT ||
-			middle->depth > streak->depth || !same_unit(&middle->unit, &streak->unit))
+			middle->depth > streak->depth || !same_unit(&middle->unit, &streak->unit) ||
+			is_source(level, level->queryids[i]))
 			continue;
 		loop = since(&middle->totals, &middle->at[number]);
 		if (loop.runs >= 2 && loop.rows >= perfopt_n_plus_one_min_runs &&
@@ -478,46 +503,44 @@ static void
 look_for_source(Level *level, Streak *streak, QueryDesc *query)
 {
 	int			best = NONE;
+	int			middle = NONE;
 
 	for (int i = 0; i < level->num_sources; i++)
 	{
 		Source	   *source = &level->sources[i];
 		Totals		loop = since(&streak->totals, &streak->at[i]);
+		Fit			fits = fit(loop.runs, source->rows);
 
 		if (loop.runs < perfopt_n_plus_one_min_runs || !is_distinct(&loop) ||
 			!same_unit(&source->unit, &streak->unit) || source->depth > streak->depth ||
 			(level == &client && source->role != streak->role) ||
 			source->queryid == level->queryids[streak - level->streaks])
 			continue;
-		switch (fit(loop.runs, source->rows))
+		if (fits == FIT_LOOP && (best == NONE || middle != NONE ||
+								 source->ran > level->sources[best].ran))
 		{
-			case FIT_NOT_YET:
-				break;
-			case FIT_LOOP:
-				if (best == NONE || source->ran > level->sources[best].ran)
-					best = i;
-				break;
-			case FIT_TOO_MANY:
-				{
-					int			middle = find_middle(level, streak, i, loop.runs);
-
-					if (middle == NONE)
-						break;
-					begin_loop(level, streak, LOOP_N_PLUS_ONE, level->queryids[middle],
-							   since(&level->streaks[middle].totals,
-									 &level->streaks[middle].at[i]).rows,
-							   &streak->at[i], query);
-					streak->told.source = i;
-					streak->told.middle = middle;
-					return;
-				}
+			best = i;
+			middle = NONE;
+		}
+		else if (fits == FIT_TOO_MANY && best == NONE)
+		{
+			middle = find_middle(level, streak, i, loop.runs);
+			if (middle != NONE)
+				best = i;
 		}
 	}
 	if (best == NONE)
 		return;
-	begin_loop(level, streak, LOOP_N_PLUS_ONE, level->sources[best].queryid,
-			   level->sources[best].rows, &streak->at[best], query);
+	if (middle == NONE)
+		begin_loop(level, streak, LOOP_N_PLUS_ONE, level->sources[best].queryid,
+				   level->sources[best].text, level->sources[best].rows, &streak->at[best], query);
+	else
+		begin_loop(level, streak, LOOP_N_PLUS_ONE, level->queryids[middle],
+				   level->streaks[middle].text,
+				   level->streaks[middle].totals.rows - level->streaks[middle].at[best].rows,
+				   &streak->at[best], query);
 	streak->told.source = best;
+	streak->told.middle = middle;
 }
 
 /* Another run of a loop with a source.  False: it is none any more. */
@@ -565,7 +588,7 @@ judge(Level *level, Streak *streak, QueryDesc *query)
 		{
 			static const Totals nothing = {0};
 
-			begin_loop(level, streak, LOOP_INSERTS, 0, 0, &nothing, query);
+			begin_loop(level, streak, LOOP_INSERTS, 0, "", 0, &nothing, query);
 		}
 		return;
 	}
@@ -584,10 +607,11 @@ judge(Level *level, Streak *streak, QueryDesc *query)
 		else
 			take_back_loop(streak);
 	}
-	if (!streak->told.is && level->num_sources > 0 && streak->relations.reads)
+	if (!streak->told.is && level->num_sources > 0 &&
+		(streak->relations.reads || streak->relations.calls))
 		look_for_source(level, streak, query);
 	if (!streak->told.is && is_cacheable(streak, &loop))
-		begin_loop(level, streak, LOOP_CACHEABLE, 0, 0, &streak->unwritten, query);
+		begin_loop(level, streak, LOOP_CACHEABLE, 0, "", 0, &streak->unwritten, query);
 }
 
 /*
@@ -605,7 +629,7 @@ judge_functions(uint64 queryid, uint64 rows)
 		if (streak->told.is || !streak->relations.reads || streak->relations.single_insert ||
 			!is_distinct(&streak->totals) || fit(streak->totals.runs, rows) != FIT_LOOP)
 			continue;
-		begin_loop(&functions, streak, LOOP_N_PLUS_ONE, queryid, rows, &nothing, NULL);
+		begin_loop(&functions, streak, LOOP_N_PLUS_ONE, queryid, "", rows, &nothing, NULL);
 		begin_streak(&functions, streak, &streak->unit);
 	}
 }
@@ -680,7 +704,8 @@ begin_functions(void)
 }
 
 static void
-statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool in_executor)
+statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool in_executor,
+			  uint64 enclosing)
 {
 	PlannedStmt *plan = query->plannedstmt;
 	uint64		queryid = plan->queryId;
@@ -694,7 +719,7 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 	uint64		took = 0;
 	int			depth = 0;
 
-	if (!perfopt_detect_n_plus_one || queryid == 0 || MyBackendType != B_BACKEND)
+	if (!perfopt_detect_n_plus_one || MyBackendType != B_BACKEND)
 		return;
 	if (unlikely(nesting_level > 0))
 	{
@@ -711,7 +736,11 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 			level = &functions;
 			depth = nesting_level;
 		}
+		else if (queryid == 0)
+			queryid = enclosing;	/* a cursor's query may have none */
 	}
+	if (queryid == 0)
+		return;
 	if (level == &client)
 	{
 		unit.xact = perfopt_my_local_xid();
@@ -726,7 +755,7 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 	}
 	if (unlikely(again))
 	{
-		add_rows_of_cursor(level, query, rows);
+		add_rows_of_cursor(level, queryid, query, rows);
 		return;
 	}
 	level->statements++;
@@ -741,7 +770,11 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 	if (streak->totals.runs > 1)
 		streak->totals.lost_ns += took;
 	if (streak->totals.runs == 2)
+	{
 		perfopt_loop_relations(plan, &streak->relations);
+		if (level == &functions)
+			perfopt_loop_text(query, streak->text);
+	}
 	if (streak->totals.runs >= perfopt_n_plus_one_min_runs)
 		judge(level, streak, query);
 
@@ -752,10 +785,12 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 		note_write(&client, written);
 		note_write(&functions, written);
 	}
-	if (rows >= perfopt_n_plus_one_min_runs || (more && rows >= CURSOR_ROWS))
+	more = more && rows > 0 && (nesting_level > 0 || rows >= CURSOR_ROWS) &&
+		ActivePortal && ActivePortal->queryDesc == query;
+	if (more || rows >= perfopt_n_plus_one_min_runs)
 	{
 		if (command == CMD_SELECT || plan->hasReturning)
-			add_source(level, queryid, role, depth, &unit, more ? query : NULL, rows);
+			add_source(level, queryid, role, depth, &unit, query, more, rows);
 		if (level == &client)
 		{
 			if (functions.message == client.message && functions.num_streaks > 0)
@@ -766,7 +801,7 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 				Unit		none = {0};
 
 				begin_functions();
-				add_source(&functions, queryid, role, 0, &none, NULL, rows);
+				add_source(&functions, queryid, role, 0, &none, query, false, rows);
 			}
 		}
 	}

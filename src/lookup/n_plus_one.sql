@@ -5,6 +5,7 @@ CREATE FUNCTION perfopt.loops(
         OUT source_queryid bigint, OUT source_rows bigint, OUT queryid bigint,
         OUT loops bigint, OUT misses bigint, OUT runs bigint, OUT rows bigint, OUT lost_ms double precision,
         OUT application_name text, OUT first_seen timestamptz, OUT last_seen timestamptz,
+        OUT query text, OUT source_query text,
         OUT relid oid, OUT flags integer, OUT key_columns smallint[],
         OUT result_columns smallint[], OUT result_definitions text[], OUT aggregates text[],
         OUT order_column smallint, OUT descending boolean, OUT row_limit bigint)
@@ -163,20 +164,27 @@ CREATE VIEW perfopt.n_plus_one AS
                 WHEN 1 THEN '<DO block>'
                 WHEN 2 THEN '<function>'
                 ELSE coalesce(p.oid::pg_catalog.regprocedure::text, l.function::text) END AS function,
-           l.source_queryid, t.query AS source_query, l.source_rows,
-           l.queryid, s.query, l.loops, l.runs, l.rows, l.lost_ms,
+           l.source_queryid, coalesce(t.query, l.source_query) AS source_query, l.source_rows,
+           l.queryid, coalesce(s.query, l.query) AS query, l.loops, l.runs, l.rows, l.lost_ms,
            l.application_name, r.rolname::text AS role, l.first_seen, l.last_seen,
-           perfopt.loop_instead(l.kind, l.function, s.query, l.relid, l.flags, l.key_columns, l.result_columns,
+           perfopt.loop_instead(l.kind, l.function, coalesce(s.query, l.query), l.relid, l.flags, l.key_columns, l.result_columns,
                l.result_definitions, l.aggregates, l.order_column, l.descending, l.row_limit) AS instead
       FROM perfopt.loops() AS l
       LEFT JOIN perfopt.query_texts AS s
                 ON s.dbid = l.dbid AND s.userid = l.userid AND s.queryid = l.queryid
       LEFT JOIN perfopt.query_texts AS t
                 ON t.dbid = l.dbid AND t.userid = l.userid AND t.queryid = l.source_queryid
-      LEFT JOIN pg_catalog.pg_database AS d ON d.oid = l.dbid
-      LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = l.function AND d.datname = pg_catalog.current_database()
+      LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = l.function
       LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = l.userid
-     WHERE l.loops > l.misses;
+     WHERE l.loops > l.misses
+       AND l.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database());
 GRANT SELECT ON perfopt.n_plus_one TO PUBLIC;
 COMMENT ON VIEW perfopt.n_plus_one IS
-'Statements that sessions run again and again where one would do. kind: n_plus_one, run for each row that a source query returned; cacheable_query, with the same parameters over and over; batchable_inserts, INSERTs of one row each. function: whose loop it is, NULL a client''s. loops: how often it was seen; runs, rows and source_rows: of all these; lost_ms: milliseconds from run to run, round trips included, less one run a loop. instead: the call to use, with an array of keys as $1. Texts are NULL where pg_stat_statements has none, instead in another database. Own rows, or all for members of pg_read_all_stats.';
+'Statements of this database that sessions run again and again where one would do. kind: n_plus_one, run for each row that a source query returned; cacheable_query, with the same parameters over and over; batchable_inserts, INSERTs of one row each. function: whose loop it is, NULL a client''s. loops: how often it was seen; runs, rows and source_rows: of all these; lost_ms: milliseconds from run to run, round trips included, less one run a loop. instead: the call to use, with an array of keys as $1. Texts are NULL where pg_stat_statements has none. Own rows, or all for members of pg_read_all_stats.';
+
+CREATE FUNCTION perfopt.advise_n_plus_one_now() RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_sql_advise_n_plus_one_now';
+REVOKE ALL ON FUNCTION perfopt.advise_n_plus_one_now() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION perfopt.advise_n_plus_one_now() TO pg_read_all_stats;
+COMMENT ON FUNCTION perfopt.advise_n_plus_one_now() IS
+'Has the worker of this database turn what perfopt.n_plus_one shows into rows of perfopt.advice now, as it does every perfopt.n_plus_one_interval, and waits for it. For members of pg_read_all_stats. Raises an error without a worker, or with the round''s own error.';

@@ -38,6 +38,7 @@ typedef struct LoopKey
  */
 #define SHAPE_KEYS		8
 #define SHAPE_COLUMNS	12
+#define LOOP_TEXT		256
 
 /* Relation and key columns are not known, or there is more than that. */
 #define SHAPE_OPAQUE		0x01
@@ -70,6 +71,10 @@ typedef struct LoopShape
 	AttrNumber	order;			/* of rows, by Sort; 0: not known */
 	bool		descending;
 	int64		limit;			/* 0: none, or not known */
+
+	/* pg_stat_statements may not have those of statements in functions */
+	char text[	LOOP_TEXT];
+	char		source_text[LOOP_TEXT];
 } LoopShape;
 
 typedef struct LoopCounts
@@ -111,6 +116,7 @@ extern void perfopt_n_plus_one_init(void);
 
 /* n_plus_one_statement.c */
 extern uint64 perfopt_loop_parameters(QueryDesc *query);
+extern void perfopt_loop_text(QueryDesc *query, char *text);
 extern void perfopt_loop_function_init(void);
 extern Oid	perfopt_loop_function(bool nested);
 
@@ -121,7 +127,9 @@ typedef struct PlanRelations
 {
 	bool		single_insert;	/* INSERT of one row of VALUES into a table */
 	bool		reads;			/* a relation that is none of the system's */
-	bool		locks;			/* FOR UPDATE and the like, or a CTE that writes */
+	bool		calls;			/* functions, but for the server's own */
+	bool		locks;			/* FOR UPDATE and the like, or a CTE that
+								 * writes */
 	int			count;			/* PLAN_RELATIONS + 1: more */
 	Oid			relids[PLAN_RELATIONS];
 } PlanRelations;

@@ -19,6 +19,7 @@
 #include "nodes/plannodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 /* ---------------------------------------------------------------------
  * Relations
@@ -50,6 +51,9 @@ perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations)
 	ListCell   *lc;
 
 	memset(relations, 0, sizeof(*relations));
+	foreach(lc, plan->invalItems)
+		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
+			relations->calls = true;
 	relations->locks = plan->rowMarks != NIL || plan->hasModifyingCTE;
 	foreach(lc, plan->rtable)
 	{

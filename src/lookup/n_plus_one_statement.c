@@ -25,6 +25,7 @@
 
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "plpgsql.h"
 #include "utils/lsyscache.h"
 
@@ -97,25 +98,53 @@ hash_value(const ParamExternData *param)
 	return hash_part(DatumGetPointer(param->value), type->length);
 }
 
+/* The statement's own part of the text that it came in. */
+static const char *
+statement_text(const QueryDesc *query, Size *length)
+{
+	const char *text = query->sourceText;
+
+	*length = 0;
+	if (text == NULL)
+		return NULL;
+	text += Max(query->plannedstmt->stmt_location, 0);
+	*length = query->plannedstmt->stmt_len;
+	if (*length == 0)
+		*length = strlen(text);
+	return text;
+}
+
 static uint64
 hash_text(const QueryDesc *query)
 {
-	const char *text = query->sourceText;
-	int			location = Max(query->plannedstmt->stmt_location, 0);
-	Size		length = query->plannedstmt->stmt_len;
+	Size		length;
+	const char *text = statement_text(query, &length);
 	uint64		hash;
 
 	if (text == NULL)
 		return 0;
-	text += location;
-	if (length == 0)
-		length = strlen(text);
 	hash = hash_bytes_extended((const unsigned char *) text,
 							   (int) Min(length, TEXT_BYTES), length);
 	if (length > TEXT_BYTES)
 		hash = mix(hash, hash_bytes_extended((const unsigned char *) text + length - TEXT_BYTES,
 											 TEXT_BYTES, length));
 	return hash;
+}
+
+/* A copy, cut to LOOP_TEXT bytes. */
+void
+perfopt_loop_text(QueryDesc *query, char *copy)
+{
+	Size		length;
+	const char *text = statement_text(query, &length);
+
+	if (text == NULL)
+		length = 0;
+	else if (length >= LOOP_TEXT)
+		length = pg_mbcliplen(text, (int) Min(length, LOOP_TEXT + MAX_MULTIBYTE_CHAR_LEN),
+							  LOOP_TEXT - 1);
+	memcpy(copy, text ? text : "", length);
+	copy[length] = '\0';
 }
 
 /*

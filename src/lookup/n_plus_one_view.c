@@ -24,7 +24,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#define NUM_VALUES	24
+#define NUM_VALUES	26
 
 static const char *const kind_names[] = {
 	[LOOP_N_PLUS_ONE] = "n_plus_one",
@@ -144,6 +144,10 @@ perfopt_sql_loops(PG_FUNCTION_ARGS)
 		values[i++] = CStringGetTextDatum(loop->application_name);
 		values[i++] = TimestampTzGetDatum(loop->first_seen);
 		values[i++] = TimestampTzGetDatum(loop->last_seen);
+		nulls[i] = loop->shape.text[0] == '\0';
+		values[i++] = CStringGetTextDatum(loop->shape.text);
+		nulls[i] = loop->shape.source_text[0] == '\0';
+		values[i++] = CStringGetTextDatum(loop->shape.source_text);
 		if (loop->key.database == MyDatabaseId)
 			put_shape(&loop->shape, &values[i], &nulls[i]);
 		else

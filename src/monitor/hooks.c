@@ -307,7 +307,7 @@ executor_run(PERFOPT_EXECUTOR_RUN_ARGS)
 	if (observer)
 		observer->ran(queryDesc, again,
 					  count != 0 && queryDesc->estate->es_processed == count,
-					  nesting_level, executor_level > 0);
+					  nesting_level, executor_level > 0, innermost ? innermost->key.queryid : 0);
 }
 
 static void

@@ -41,14 +41,15 @@ extern double perfopt_database_total_ms(Oid database);
  * ran: ExecutorRun has returned.  again: it had run for this query before, as a
  * cursor that is fetched from in pieces does; more: it stopped because it was
  * asked for no more rows.  nesting_level: statements and utility commands around
- * it; in_executor: one of these is a statement, not all utility commands.
+ * it; in_executor: one of these is a statement, not all utility commands;
+ * enclosing: query identifier of the innermost of them, 0 without one.
  *
  * discard_all: the client wants a session as good as new.
  */
 typedef struct PerfoptStatementObserver
 {
 	void		(*ran) (QueryDesc *query, bool again, bool more, int nesting_level,
-						bool in_executor);
+						bool in_executor, uint64 enclosing);
 	void		(*discard_all) (void);
 } PerfoptStatementObserver;
 
