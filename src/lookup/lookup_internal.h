@@ -89,6 +89,8 @@ typedef struct LookupStatement
 	const char *sql[LOOKUP_NUM_SHAPES]; /* EACH may be NULL */
 	List	   *relids;			/* that its text was made from */
 	List	   *names;			/* of its columns, as the caller knows them */
+	List	   *checks;			/* what the caller wrote, as statements of
+								 * their own */
 	TupleDesc	row_desc;		/* fetch_many: the relation's */
 
 	/* set by statement.c */
@@ -167,6 +169,7 @@ extern void lookup_append_group(StringInfo sql, const LookupPath *path, int i);
 extern void lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
 							   LookupShape shape, int num_params, const char *filter);
 extern void lookup_append_match(StringInfo sql, const LookupPath *path, const char *group);
+extern char *lookup_check_filter(const LookupPath *path, int level, const char *filter);
 extern void lookup_append_object(StringInfo sql, List *names, List *values);
 
 #endif							/* PERFOPT_LOOKUP_INTERNAL_H */

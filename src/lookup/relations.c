@@ -214,9 +214,9 @@ lookup_unique_index(Relation rel, List *names)
 	return result;
 }
 
-/* What can be written for the argument "key". */
+/* What can be written for the argument "key"; example: the last of them. */
 static char *
-list_unique_keys(Relation rel)
+list_unique_keys(Relation rel, StringInfo example)
 {
 	StringInfoData buf;
 	ListCell   *lc;
@@ -235,6 +235,8 @@ list_unique_keys(Relation rel)
 			appendStringInfo(&buf, "%s(", buf.len > 0 ? ", " : "");
 			append_attributes(&buf, RelationGetRelid(rel), index->indkey.values, index->indnkeyatts);
 			appendStringInfoChar(&buf, ')');
+			resetStringInfo(example);
+			append_attributes(example, RelationGetRelid(rel), index->indkey.values, index->indnkeyatts);
 		}
 		ReleaseSysCache(tuple);
 	}
@@ -299,7 +301,7 @@ void
 lookup_row_key(Relation rel, List *names, LookupKey *key, AttrNumber *columns, Oid *equals)
 {
 	bool		trusted = rel->rd_rel->relkind == RELKIND_VIEW ||
-		rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
+	rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
 	Oid			index = InvalidOid;
 	ListCell   *lc;
 
@@ -325,8 +327,11 @@ lookup_row_key(Relation rel, List *names, LookupKey *key, AttrNumber *columns, O
 		index = lookup_unique_index(rel, names);
 	if (!OidIsValid(index) && (!trusted || names == NIL))
 	{
-		char	   *keys = list_unique_keys(rel);
+		StringInfoData example;
+		char	   *keys;
 
+		initStringInfo(&example);
+		keys = list_unique_keys(rel, &example);
 		ereport(ERROR,
 				(errcode(names == NIL ? ERRCODE_UNDEFINED_OBJECT : ERRCODE_INVALID_PARAMETER_VALUE),
 				 names == NIL ?
@@ -335,7 +340,7 @@ lookup_row_key(Relation rel, List *names, LookupKey *key, AttrNumber *columns, O
 						RelationGetRelationName(rel)),
 				 keys ? errdetail("Its unique keys are: %s.", keys) :
 				 trusted ? 0 : errdetail("It has no unique index that is valid, immediate, not partial, and on columns only."),
-				 keys ? errhint("Name the columns of one of them, as in key => '{%s}'.", "email") :
+				 keys ? errhint("Name the columns of one of them, as in key => '{%s}'.", example.data) :
 				 trusted ? errhint("Name columns that have one row for each key, as in key => '{id}'.") :
 				 errhint("Create a primary key or a unique index.")));
 	}
@@ -363,7 +368,7 @@ lookup_row_key(Relation rel, List *names, LookupKey *key, AttrNumber *columns, O
 			for (int j = 0; j < form->indnkeyatts; j++)
 			{
 				Oid			equal = form->indkey.values[j] == columns[i] ?
-					index_equality(index, j) : InvalidOid;
+				index_equality(index, j) : InvalidOid;
 
 				if (OidIsValid(equal))
 					equals[i] = equal;
