@@ -126,7 +126,7 @@ extern void lookup_check_columns(LookupStatement *statement, TupleDesc expected,
 extern void lookup_read_keys(const LookupKey *key, FunctionCallInfo fcinfo, int n,
 							 bool misfits_are_null, LookupKeys *keys);
 
-/* relations.c: keys, foreign keys, paths */
+/* relations.c: columns and unique keys */
 extern Relation lookup_open(Oid relid);
 extern const char *lookup_table_name(Oid relid);
 extern AttrNumber lookup_column(Relation rel, const char *name);
@@ -135,6 +135,10 @@ extern List *lookup_name_list(FunctionCallInfo fcinfo, int n, const char *what);
 extern Oid	lookup_unique_index(Relation rel, List *names);
 extern void lookup_row_key(Relation rel, List *names, LookupKey *key,
 						   AttrNumber *columns, Oid *equals);
+extern void lookup_append_names(StringInfo buf, Oid relid, const AttrNumber *columns, int num);
+extern void lookup_describe_key_column(Relation rel, AttrNumber attnum, LookupKeyColumn *column);
+
+/* path.c: foreign keys from a parent down to a child */
 extern void lookup_path_find(LookupPath *path, Oid parent, Oid child, List *child_key, List *via);
 extern List *lookup_path_relids(const LookupPath *path, Oid parent);
 

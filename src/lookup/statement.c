@@ -24,7 +24,6 @@
 
 #include "lookup/lookup_internal.h"
 
-#include "access/relation.h"
 #include "catalog/namespace.h"
 #include "common/compat.h"
 #include "common/hashfn.h"
@@ -35,9 +34,7 @@
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"

@@ -2,7 +2,7 @@
 -- over random data; foreign keys, paths, what they refuse.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(67);
+SELECT plan(74);
 
 CREATE SCHEMA lookup_agg;
 SET search_path = lookup_agg, public;
@@ -146,6 +146,37 @@ INSERT INTO names VALUES ('Ann'); INSERT INTO visits VALUES (1, 'ANN'), (2, 'ann
 SELECT is((SELECT string_agg(DISTINCT x::text, ' ') FROM perfopt.lookup_aggregates_json('names', ARRAY(SELECT (ARRAY['ann', 'ANN'])[i] FROM generate_series(1, 2) i, generate_series(1, n)), 'visits', '{count(*)}') x),
     '{"name": "ANN", "count": 2} {"name": "ann", "count": 2}', 'a collation in which other texts are equal, ' || n)
 FROM unnest(ARRAY[1, 200]) n;
+
+CREATE TABLE areas (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE areas_1 PARTITION OF areas FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+CREATE TABLE shops (area int, opened date, FOREIGN KEY (opened, area) REFERENCES areas (at, id));
+INSERT INTO areas VALUES (1, '2020-05-05'); INSERT INTO shops VALUES (1, '2020-05-05'), (1, '2020-05-05');
+SELECT is((SELECT string_agg(x->>'count', ',') FROM perfopt.lookup_aggregates_json('areas', '[[1, "2020-05-05"], {"id": 1, "at": "2020-05-06"}]', 'shops', '{count(*)}') x), '2,0', 'a partitioned parent');
+CREATE TABLE inherits (extra int) INHERITS (orders);
+INSERT INTO inherits (id, user_id) VALUES (9000, 299);
+SELECT is((SELECT x->>'count' FROM perfopt.lookup_aggregates_json('users', '{299}', 'orders', '{count(*)}') x), (SELECT count(*)::text FROM orders WHERE user_id = 299), 'rows of an inheriting table');
+SELECT throws_ok($$SELECT * FROM perfopt.lookup_aggregates_json('users', '{299}', 'inherits', '{count(*)}')$$, '42704', NULL, 'which has no foreign key itself');
+
+-- Which plan: without an index, the children are not read once for each key
+CREATE TABLE unindexed (id int, user_id bigint REFERENCES users);
+INSERT INTO unindexed SELECT i, 1 + i % 300 FROM generate_series(1, 30000) i;
+ANALYZE unindexed;
+CREATE FUNCTION rows_read(call text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE before bigint;
+BEGIN
+    before := pg_stat_get_xact_tuples_returned('unindexed'::regclass) + pg_stat_get_xact_tuples_fetched('unindexed'::regclass);
+    EXECUTE call;
+    RETURN pg_stat_get_xact_tuples_returned('unindexed'::regclass) + pg_stat_get_xact_tuples_fetched('unindexed'::regclass) - before;
+END $$;
+SELECT is(rows_read($$SELECT perfopt.lookup_aggregates_json('users', ARRAY[1, 2, 3, 4, 5, 6, 7, 8, 9], 'unindexed', '{count(*)}')$$), 30000::bigint, 'without an index the table is read once');
+CREATE INDEX ON unindexed (user_id, id DESC);
+SELECT cmp_ok(rows_read($$SELECT perfopt.lookup_aggregates_json('users', ARRAY[1, 2, 3, 4, 5, 6, 7, 8, 9], 'unindexed', '{count(*)}')$$), '<', 2000::bigint, 'with one, what belongs to the keys');
+SELECT cmp_ok(rows_read($$SELECT perfopt.lookup_children_json('users', ARRAY[1, 2, 3, 4, 5, 6, 7, 8, 9], 'unindexed', '{id}', 'id DESC', 2)$$), '<', 50::bigint, 'the newest two of each key, little more');
+
+-- More statements than are kept
+SELECT is((SELECT string_agg(x->>'count', ',') FROM generate_series(1, 3) round, generate_series(1, 100) i,
+    LATERAL perfopt.lookup_aggregates_json('users', ARRAY[1], 'orders', '{count(*)}', 'id <= $1 AND ' || i || ' = ' || i, ROW(i)) x),
+    (SELECT string_agg((SELECT count(*) FROM orders WHERE user_id = 1 AND id <= i)::text, ',') FROM generate_series(1, 3) round, generate_series(1, 100) i), 'a hundred statements, three times');
 
 -- Columns expected
 SELECT throws_ok($$SELECT * FROM perfopt.lookup_aggregates('users', '{1}', 'orders', '{count(*)}') AS t(id bigint)$$, '42804', 'perfopt.lookup_aggregates() returns 2 columns here, but 1 are expected');
