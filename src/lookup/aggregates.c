@@ -232,6 +232,18 @@ build_aggregates(LookupStatement *statement, void *arg)
 		statement->names = lappend(statement->names, (char *) aggregates.items[i].name);
 	if (build->as_json)
 		check_names(statement->names);
+	for (int i = 0; i < aggregates.num; i++)
+	{
+		const LookupLevel *level = &aggregates.path.levels[aggregates.items[i].level];
+
+		statement->checks = lappend(statement->checks,
+									psprintf("SELECT %s FROM %s AS %s", aggregates.items[i].sql,
+											 level->table, level->alias));
+	}
+	if (aggregates.filter)
+		statement->checks = lappend(statement->checks,
+									lookup_check_filter(&aggregates.path, aggregates.path.num_levels - 1,
+														aggregates.filter));
 	for (int i = 0; i < LOOKUP_NUM_SHAPES; i++)
 		statement->sql[i] = statement_text(&aggregates, i, build->as_json, statement->names);
 }

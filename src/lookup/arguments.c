@@ -59,9 +59,12 @@ error_in_argument(void *text)
 static SelectStmt *
 parse_select(const char *text)
 {
-	ErrorContextCallback callback = {error_context_stack, error_in_argument, (void *) text};
+	ErrorContextCallback callback;
 	List	   *list;
 
+	callback.callback = error_in_argument;
+	callback.arg = unconstify(char *, text);
+	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	list = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
 	error_context_stack = callback.previous;
@@ -70,7 +73,7 @@ parse_select(const char *text)
 
 /* Nothing beside a target, and what the caller will look at. */
 static bool
-is_simple_select(SelectStmt *select)
+is_simple_select(SelectStmt * select)
 {
 	return list_length(select->targetList) == 1 &&
 		select->distinctClause == NIL && select->intoClause == NULL &&
@@ -122,7 +125,6 @@ bad_aggregate(const char *text)
 			(errcode(ERRCODE_SYNTAX_ERROR),
 			 errmsg("invalid aggregate: \"%s\"", text),
 			 errhint("Write an aggregate function over columns, as in count(*), sum(total_cents), count(DISTINCT status) AS statuses, or string_agg(status, ', ' ORDER BY id). Conditions belong into filter.")));
-	abort();					/* not reached */
 }
 
 static int
@@ -199,7 +201,7 @@ append_constant(StringInfo sql, A_Const *constant)
 }
 
 static const char *
-sort_direction(SortBy *sort)
+sort_direction(SortBy * sort)
 {
 	if (sort->sortby_dir == SORTBY_USING || sort->useOp != NIL)
 		return NULL;
@@ -278,7 +280,7 @@ aggregate_schema(AggregateParse *parse, List *name)
 void
 lookup_parse_aggregate(const LookupPath *path, const char *text, LookupAggregate *aggregate)
 {
-	AggregateParse parse = {path, text, -1};
+	AggregateParse parse;
 	SelectStmt *select = parse_select(text);
 	ResTarget  *target;
 	FuncCall   *call;
@@ -287,6 +289,10 @@ lookup_parse_aggregate(const LookupPath *path, const char *text, LookupAggregate
 	const char *function;
 	ListCell   *lc;
 
+	parse.path = path;
+	parse.text = text;
+
+	parse.level = -1;
 	if (!is_simple_select(select) || select->sortClause != NIL)
 		bad_aggregate(text);
 	target = linitial_node(ResTarget, select->targetList);
@@ -446,8 +452,9 @@ int
 lookup_parse_filter(const LookupPath *path, const char *text, int num_params)
 {
 	SelectStmt *select = parse_select(text);
-	FilterWalk	walk = {path};
+	FilterWalk	walk = {0};
 
+	walk.path = path;
 	if (!is_simple_select(select) || select->sortClause != NIL ||
 		linitial_node(ResTarget, select->targetList)->name != NULL ||
 		linitial_node(ResTarget, select->targetList)->indirection != NIL)

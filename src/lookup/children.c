@@ -290,6 +290,7 @@ build_children(LookupStatement *statement, void *arg)
 	{
 		children.filter = text_to_cstring(PG_GETARG_TEXT_PP(ARG_FILTER));
 		lookup_parse_filter(&children.path, children.filter, children.num_params);
+		statement->checks = list_make1(lookup_check_filter(&children.path, 0, children.filter));
 	}
 	else if (children.num_params > 0)
 		ereport(ERROR,

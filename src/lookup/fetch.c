@@ -33,7 +33,7 @@ target_relation(FunctionCallInfo fcinfo)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 0);
 	Oid			relid = OidIsValid(type) && get_typtype(type) == TYPTYPE_COMPOSITE ?
-		get_typ_typrelid(type) : InvalidOid;
+	get_typ_typrelid(type) : InvalidOid;
 
 	if (!OidIsValid(relid) || get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE)
 		ereport(ERROR,

@@ -410,12 +410,15 @@ set_scalar(KeyBuilder *builder, int i, JsonbValue *value)
 			return;
 		case jbvString:
 			text = pnstrdup(value->val.string.val, value->val.string.len);
+
 			break;
 		case jbvNumeric:
 			text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+
 			break;
 		case jbvBool:
 			text = pstrdup(value->val.boolean ? "true" : "false");
+
 			break;
 		default:
 			ereport(ERROR,
@@ -513,19 +516,22 @@ static bool
 looks_like_jsonb(const char *text)
 {
 	while (scanner_isspace(*text))
-		text++;
-	if (*text != '[')
+		text	  ++;
+
+	if (*text !='[')
 		return false;
 	while (*text == '[')
 	{
-		text += 1 + strspn(text + 1, "+-0123456789:");
-		if (*text != ']')
+		text	  +=1 + strspn(text +1, "+-0123456789:");
+
+		if (*text !=']')
 			return true;
-		text++;
+		text	  ++;
 	}
 	while (scanner_isspace(*text))
-		text++;
-	return *text != '=';
+		text	  ++;
+
+	return *text !='=';
 }
 
 static void

@@ -89,6 +89,8 @@ typedef struct LookupStatement
 	const char *sql[LOOKUP_NUM_SHAPES]; /* EACH may be NULL */
 	List	   *relids;			/* that its text was made from */
 	List	   *names;			/* of its columns, as the caller knows them */
+	List	   *checks;			/* what the caller wrote, as statements of
+								 * their own */
 	TupleDesc	row_desc;		/* fetch_many: the relation's */
 
 	/* set by statement.c */
@@ -124,7 +126,7 @@ extern void lookup_check_columns(LookupStatement *statement, TupleDesc expected,
 extern void lookup_read_keys(const LookupKey *key, FunctionCallInfo fcinfo, int n,
 							 bool misfits_are_null, LookupKeys *keys);
 
-/* relations.c: keys, foreign keys, paths */
+/* relations.c: columns and unique keys */
 extern Relation lookup_open(Oid relid);
 extern const char *lookup_table_name(Oid relid);
 extern AttrNumber lookup_column(Relation rel, const char *name);
@@ -133,6 +135,10 @@ extern List *lookup_name_list(FunctionCallInfo fcinfo, int n, const char *what);
 extern Oid	lookup_unique_index(Relation rel, List *names);
 extern void lookup_row_key(Relation rel, List *names, LookupKey *key,
 						   AttrNumber *columns, Oid *equals);
+extern void lookup_append_names(StringInfo buf, Oid relid, const AttrNumber *columns, int num);
+extern void lookup_describe_key_column(Relation rel, AttrNumber attnum, LookupKeyColumn *column);
+
+/* path.c: foreign keys from a parent down to a child */
 extern void lookup_path_find(LookupPath *path, Oid parent, Oid child, List *child_key, List *via);
 extern List *lookup_path_relids(const LookupPath *path, Oid parent);
 
@@ -167,6 +173,7 @@ extern void lookup_append_group(StringInfo sql, const LookupPath *path, int i);
 extern void lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
 							   LookupShape shape, int num_params, const char *filter);
 extern void lookup_append_match(StringInfo sql, const LookupPath *path, const char *group);
+extern char *lookup_check_filter(const LookupPath *path, int level, const char *filter);
 extern void lookup_append_object(StringInfo sql, List *names, List *values);
 
 #endif							/* PERFOPT_LOOKUP_INTERNAL_H */

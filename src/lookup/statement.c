@@ -24,7 +24,6 @@
 
 #include "lookup/lookup_internal.h"
 
-#include "access/relation.h"
 #include "catalog/namespace.h"
 #include "common/compat.h"
 #include "common/hashfn.h"
@@ -35,9 +34,7 @@
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
@@ -223,7 +220,10 @@ static void
 prepare_plans(LookupStatement *statement)
 {
 	SPIPlanPtr	first;
+	ListCell   *lc;
 
+	foreach(lc, statement->checks)
+		SPI_freeplan(prepare(statement, lfirst(lc), 0));
 	statement->few = statement->sql[LOOKUP_EACH] ? LOOKUP_EACH : LOOKUP_TOGETHER;
 	first = prepare_and_keep(statement, statement->sql[statement->few], CURSOR_OPT_GENERIC_PLAN);
 	statement->plans[statement->few] = first;
@@ -415,7 +415,7 @@ lookup_statement_run(LookupStatement *statement, const LookupKeys *keys,
 	SPIExecuteOptions options = {0};
 	ParamListInfo list;
 	SPIPlanPtr	plan = keys->num > FEW_KEYS ? statement->planned_anew :
-		statement->plans[statement->few];
+	statement->plans[statement->few];
 	int			result;
 	uint64		num;
 

@@ -76,15 +76,10 @@ lookup_append_group(StringInfo sql, const LookupPath *path, int i)
 		appendStringInfo(sql, "\"perfopt distinct\".\"perfopt key %d\"", i + 1);
 }
 
-/*
- * FROM and WHERE: the rows of a level that belong to the key at hand (EACH) or
- * to any of the keys (TOGETHER).
- */
-void
-lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
-				   LookupShape shape, int num_params, const char *filter)
+/* FROM: a level, joined with those above it. */
+static void
+append_levels(StringInfo sql, const LookupPath *path, int level)
 {
-	const LookupKey *key = &path->key;
 	const LookupLevel *first = &path->levels[0];
 
 	appendStringInfo(sql, " FROM %s AS %s", first->table, first->alias);
@@ -103,6 +98,20 @@ lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
 			lookup_append_column(sql, above, below->refs[i]);
 		}
 	}
+}
+
+/*
+ * FROM and WHERE: the rows of a level that belong to the key at hand (EACH) or
+ * to any of the keys (TOGETHER).
+ */
+void
+lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
+				   LookupShape shape, int num_params, const char *filter)
+{
+	const LookupKey *key = &path->key;
+	const LookupLevel *first = &path->levels[0];
+
+	append_levels(sql, path, level);
 	if (shape == LOOKUP_TOGETHER && key->num > 1)
 	{
 		appendStringInfoString(sql, " JOIN (SELECT DISTINCT * FROM ");
@@ -146,6 +155,22 @@ lookup_append_match(StringInfo sql, const LookupPath *path, const char *group)
 							   path->key.columns[i].equal);
 		appendStringInfo(sql, LOOKUP_KEYS ".\"perfopt key %d\"", i + 1);
 	}
+}
+
+/*
+ * A filter in a statement of nothing else: an error in it is easier to read
+ * there.
+ */
+char *
+lookup_check_filter(const LookupPath *path, int level, const char *filter)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT");
+	append_levels(&sql, path, level);
+	appendStringInfo(&sql, " WHERE (%s\n)", filter);
+	return sql.data;
 }
 
 /* A jsonb object of names, not quoted, and values, which are SQL. */
