@@ -81,9 +81,6 @@
 #define EACH_RUN_UNTIL	1000
 #define RUNS_A_STEP		64
 
-/* INSERTs must be one in so many of the statements that are run. */
-#define INSERT_SHARE	16
-
 /* What a client's loop stays within. */
 typedef struct Unit
 {
@@ -94,7 +91,8 @@ typedef struct Unit
 typedef struct Totals
 {
 	uint32		runs;
-	uint32		novel;
+	uint32		novel;			/* with parameters not used lately */
+	uint32		irregular;		/* after a statement not run before it lately */
 	uint64		rows;
 	uint64		lost_ns;
 } Totals;
@@ -122,6 +120,12 @@ typedef struct Told
 	Totals		base;			/* where the loop begins */
 	Totals		counted;		/* what was told */
 	uint64		source_rows;	/* likewise */
+
+	/* the last loop with a source, also when it is over */
+	int			last_source;
+	bool		missed;			/* it was none */
+	LoopKey		last_key;
+	LoopPlace	last_place;
 } Told;
 
 #define NONE	(-1)
@@ -140,6 +144,7 @@ typedef struct Streak
 	Totals		unwritten;		/* when one of its tables was last written */
 	uint64		recent[NUM_RECENT];
 	int			next_recent;
+	int			before[2];		/* streaks that were run before it lately */
 	PlanRelations relations;	/* known from the second run on */
 	char text[	LOOP_TEXT];		/* in functions; likewise */
 	Told		told;
@@ -177,6 +182,7 @@ since(const Totals *totals, const Totals *base)
 
 	result.runs = totals->runs - base->runs;
 	result.novel = totals->novel - base->novel;
+	result.irregular = totals->irregular - base->irregular;
 	result.rows = totals->rows - base->rows;
 	result.lost_ns = totals->lost_ns - base->lost_ns;
 	return result;
@@ -229,6 +235,22 @@ take_back_loop(Streak *streak)
 	perfopt_loop_add(&told->place, &told->key, &counts, NULL,
 					 GetCurrentStatementStartTimestamp());
 	told->is = false;
+	told->missed = true;
+}
+
+/*
+ * The source of a loop runs again, and since it last ran the statement has run,
+ * too, but not in a loop.
+ */
+static void
+count_miss(Streak *streak)
+{
+	Told	   *told = &streak->told;
+	LoopCounts	counts = {.misses = 1};
+
+	if (!told->missed)
+		perfopt_loop_add(&told->last_place, &told->last_key, &counts, NULL, 0);
+	told->missed = false;
 }
 
 static void
@@ -244,7 +266,9 @@ begin_loop(Level *level, Streak *streak, LoopKind kind, uint64 source_queryid,
 		before_shmem_exit(forget_at_exit, (Datum) 0);
 		at_exit = true;
 	}
-	memset(told, 0, sizeof(*told));
+	memset(&told->place, 0, sizeof(told->place));
+	memset(&told->counted, 0, sizeof(told->counted));
+	told->source_rows = 0;
 	told->is = true;
 	told->source = told->middle = NONE;
 	told->base = *base;
@@ -323,6 +347,19 @@ begin_streak(Level *level, Streak *streak, const Unit *unit)
 	memset(&streak->unwritten, 0, sizeof(Totals));
 	memset(streak->recent, 0, sizeof(streak->recent));
 	streak->next_recent = 0;
+	streak->before[0] = streak->before[1] = NONE - 1;
+	streak->told.last_source = NONE;
+}
+
+/* Is it run after the same statements as before, as in a loop? */
+static inline void
+note_before(Streak *streak, int before)
+{
+	if (before == streak->before[0] || before == streak->before[1])
+		return;
+	streak->totals.irregular++;
+	streak->before[1] = streak->before[0];
+	streak->before[0] = before;
 }
 
 /* The streak of the statement, if need be in place of the one idle longest. */
@@ -391,6 +428,7 @@ add_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
 {
 	Source	   *source = NULL;
 	int			number;
+	bool		again;
 
 	for (int i = 0; i < level->num_sources && source == NULL; i++)
 		if (level->sources[i].queryid == queryid && level->sources[i].role == role &&
@@ -406,6 +444,7 @@ add_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
 				source = &level->sources[i];
 	}
 	number = source - level->sources;
+	again = source->queryid == queryid;
 	source->queryid = queryid;
 	source->role = role;
 	source->depth = depth;
@@ -424,6 +463,13 @@ add_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
 
 		if (streak->told.is && streak->told.source == number)
 			finish_loop(streak);
+		else if (streak->told.last_source == number)
+		{
+			if (!again)
+				streak->told.last_source = NONE;
+			else if (!unit->block && streak->totals.runs > streak->at[number].runs)
+				count_miss(streak);
+		}
 		streak->at[number] = streak->totals;
 	}
 }
@@ -476,6 +522,49 @@ is_source(Level *level, uint64 queryid)
 }
 
 /*
+ * Outside of a transaction block, what runs may be other people's requests.
+ * These come in no order; in a loop, a statement comes after the same one or
+ * two, but for the beginning and what depends on the row.
+ */
+static bool
+is_in_order(Level *level, Streak *streak, const Totals *loop)
+{
+	return level != &client || streak->unit.block ||
+		loop->irregular <= 3 + loop->runs / 5;
+}
+
+/*
+ * And of the statements since then, as many as belong to no loop, and are not
+ * run as often as this one, must not be more than its runs.  number: since that
+ * source ran; NONE: since the streak began.
+ */
+static bool
+is_on_its_own(Level *level, Streak *streak, int number, uint32 runs)
+{
+	uint64		foreign;
+
+	if (level != &client || streak->unit.block)
+		return true;
+	foreign = level->statements - runs -
+		(number == NONE ? streak->began - 1 : level->sources[number].ran);
+	for (int i = 0; i < level->num_streaks; i++)
+	{
+		Streak	   *other = &level->streaks[i];
+		uint32		others = other->totals.runs;
+
+		if (other == streak)
+			continue;
+		if (number != NONE)
+			others -= other->at[number].runs;
+		else if (other->began + 3 < streak->began)
+			continue;
+		if (other->told.is || (others <= runs + runs / 10 + 1 && runs <= others + others / 10 + 1))
+			foreign -= Min(others, foreign);
+	}
+	return foreign <= runs;
+}
+
+/*
  * Too many for the source itself: is there a loop between, whose statement's
  * rows they are run for?
  */
@@ -516,6 +605,9 @@ look_for_source(Level *level, Streak *streak, QueryDesc *query)
 			(level == &client && source->role != streak->role) ||
 			source->queryid == level->queryids[streak - level->streaks])
 			continue;
+		if (fits != FIT_NOT_YET && !(is_in_order(level, streak, &loop) &&
+									 is_on_its_own(level, streak, i, loop.runs)))
+			continue;
 		if (fits == FIT_LOOP && (best == NONE || middle != NONE ||
 								 source->ran > level->sources[best].ran))
 		{
@@ -541,6 +633,10 @@ look_for_source(Level *level, Streak *streak, QueryDesc *query)
 				   &streak->at[best], query);
 	streak->told.source = best;
 	streak->told.middle = middle;
+	streak->told.last_source = best;
+	streak->told.last_key = streak->told.key;
+	streak->told.last_place = streak->told.place;
+	streak->told.missed = false;
 }
 
 /* Another run of a loop with a source.  False: it is none any more. */
@@ -559,7 +655,8 @@ goes_on(Level *level, Streak *streak)
 
 		source_rows = since(&middle->totals, &middle->at[told->source]).rows;
 	}
-	if (fit(loop.runs, source_rows) == FIT_TOO_MANY || !is_distinct(&loop))
+	if (fit(loop.runs, source_rows) == FIT_TOO_MANY || !is_distinct(&loop) ||
+		!is_in_order(level, streak, &loop))
 		return false;
 	go_on(streak, source_rows);
 	return true;
@@ -581,10 +678,14 @@ judge(Level *level, Streak *streak, QueryDesc *query)
 
 	if (streak->relations.single_insert)
 	{
-		if (streak->told.is)
+		if (!is_in_order(level, streak, &streak->totals))
+		{
+			if (streak->told.is)
+				take_back_loop(streak);
+		}
+		else if (streak->told.is)
 			go_on(streak, 0);
-		else if (level->statements - streak->began <
-				 (uint64) streak->totals.runs * INSERT_SHARE)
+		else if (is_on_its_own(level, streak, NONE, streak->totals.runs))
 		{
 			static const Totals nothing = {0};
 
@@ -608,7 +709,7 @@ judge(Level *level, Streak *streak, QueryDesc *query)
 			take_back_loop(streak);
 	}
 	if (!streak->told.is && level->num_sources > 0 &&
-		(streak->relations.reads || streak->relations.calls))
+		(streak->relations.reads || (streak->relations.calls && level == &client)))
 		look_for_source(level, streak, query);
 	if (!streak->told.is && is_cacheable(streak, &loop))
 		begin_loop(level, streak, LOOP_CACHEABLE, 0, "", 0, &streak->unwritten, query);
@@ -651,7 +752,6 @@ note_write(Level *level, Oid relid)
 			if (streak->told.is && streak->told.key.kind == LOOP_CACHEABLE)
 				finish_loop(streak);
 			streak->unwritten = streak->totals;
-			memset(streak->recent, 0, sizeof(streak->recent));
 			break;
 		}
 	}
@@ -718,6 +818,7 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 	Streak	   *streak;
 	uint64		took = 0;
 	int			depth = 0;
+	int			before;
 
 	if (!perfopt_detect_n_plus_one || MyBackendType != B_BACKEND)
 		return;
@@ -741,6 +842,7 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 	}
 	if (queryid == 0)
 		return;
+	before = level->last;
 	if (level == &client)
 	{
 		unit.xact = perfopt_my_local_xid();
@@ -765,6 +867,7 @@ statement_ran(QueryDesc *query, bool again, bool more, int nesting_level, bool i
 	streak->ran = level->statements;
 	streak->totals.runs++;
 	streak->totals.rows += rows;
+	note_before(streak, before);
 	if (is_novel(streak, perfopt_loop_parameters(query)))
 		streak->totals.novel++;
 	if (streak->totals.runs > 1)

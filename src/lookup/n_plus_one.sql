@@ -12,7 +12,7 @@ CREATE FUNCTION perfopt.loops(
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'perfopt_sql_loops';
 COMMENT ON FUNCTION perfopt.loops() IS
-'Rows of perfopt.n_plus_one by OIDs and without texts, with misses (loops that turned out to be none) and what is known of the repeated statement in this database. Own rows, or all for members of pg_read_all_stats. Raises an error when perfopt is not preloaded.';
+'Rows of perfopt.n_plus_one by OIDs and without texts, with misses (runs that might have been a loop and were none; of those not in a transaction block, also runs after the source that were too few) and what is known of the repeated statement in this database. Own rows, or all for members of pg_read_all_stats. Raises an error when perfopt is not preloaded.';
 
 CREATE FUNCTION perfopt.loops_info(OUT loops_used integer, OUT loops_max integer, OUT evicted bigint)
     RETURNS SETOF record
