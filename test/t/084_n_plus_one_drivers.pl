@@ -14,7 +14,8 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('drivers');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "autovacuum = off\n");
+# a busy machine may be silent for longer than the default of half a second
+$node->append_conf('postgresql.conf', "autovacuum = off\nperfopt.n_plus_one_max_gap = '10s'\n");
 $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION perfopt CASCADE;
