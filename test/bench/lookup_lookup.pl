@@ -49,7 +49,7 @@ my %statement = (
 			'= ANY, GROUP BY: no order, no empty ones' ],
 		[ loop => 'SELECT count(*), sum(total_cents) FROM orders WHERE user_id = $1', 'a query for each key (N+1)' ] ],
 	fetch => [
-		[ perfopt => q(SELECT (f).* FROM perfopt.fetch_many(NULL::users, $1::bigint[]) f), 'perfopt.fetch_many' ],
+		[ perfopt => q(SELECT * FROM perfopt.fetch_many(NULL::users, $1::bigint[])), 'perfopt.fetch_many' ],
 		[ join => "SELECT u.* FROM $ids LEFT JOIN users u ON u.id = k.id ORDER BY k.n", 'unnest(keys) LEFT JOIN users ORDER BY' ],
 		[ any => 'SELECT * FROM users WHERE id = ANY ($1::bigint[])', '= ANY: no order, no missing ones' ],
 		[ loop => 'SELECT * FROM users WHERE id = $1', 'a query for each key (N+1)' ] ],
