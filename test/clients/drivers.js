@@ -33,9 +33,15 @@ const cases = {
       const users = await db.query(PAGE, page * 25);
       await db.query('SELECT user_id, id, total_cents FROM orders WHERE user_id = ANY ($1)', users.rows.map((user) => user.id));
     }
+  },
+  async joins(db) {
     for (let page = 0; page < 15; page++)
       await db.query('SELECT u.id, u.name, o.id, o.total_cents FROM users u LEFT JOIN orders o ON o.user_id = u.id' +
         ' WHERE u.id BETWEEN $1 AND $2 ORDER BY u.id', page * 10, page * 10 + 9);
+  },
+  async good_and_joins(db) {
+    await cases.good(db);
+    await cases.joins(db);
   },
   async same(db) {
     for (let i = 0; i < 30; i++) await db.query(ORDERS, 7);

@@ -83,10 +83,18 @@ def good(db):
         ids = [user[0] for user in db.rows(PAGE, page * 25)]
         db.rows("SELECT user_id, id, total_cents FROM orders WHERE user_id = ANY (%s)", ids)
         db.end()
+
+
+def joins(db):
     for page in range(15):
         db.rows("SELECT u.id, u.name, o.id, o.total_cents FROM users u LEFT JOIN orders o ON o.user_id = u.id"
                 " WHERE u.id BETWEEN %s AND %s ORDER BY u.id", page * 10, page * 10 + 9)
         db.end()
+
+
+def good_and_joins(db):
+    good(db)
+    joins(db)
 
 
 def same(db):

@@ -87,9 +87,17 @@ def eager_in(db):
     for n in range(15):
         for user in db.scalars(page(User, n, 10, selectinload(User.orders), selectinload(User.country))):
             len(user.orders)
+
+
+def eager_subquery(db):
     for n in range(15):
         for user in db.scalars(page(User, n, 10, subqueryload(User.orders))):
             len(user.orders)
+
+
+def eager_both(db):
+    eager_in(db)
+    eager_subquery(db)
 
 
 def eager_one(db):

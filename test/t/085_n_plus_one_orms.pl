@@ -60,7 +60,8 @@ my @cases = qw(lazy_many lazy_one lazy_two lazy_count lazy_paging one_parent sin
 my %sqlalchemy = (
 	lazy_one => [ 'n_plus_one users 1 20' ],
 	lazy_two => [ 'n_plus_one countries 1 20', 'n_plus_one orders 1 40' ],
-	one_parent => []);
+	one_parent => [],
+	also => [qw(eager_subquery eager_both)]);
 # The first page has no OFFSET and is another query than the others
 my %django = (
 	lazy_many => [ 'n_plus_one orders 1 25', 'n_plus_one orders 2 50' ],
@@ -70,6 +71,17 @@ my %django = (
 my %typeorm = (one_parent => [ 'n_plus_one users 1 30' ]);
 my %source = map { $_ => qr/\borders\b/ } qw(lazy_one one_parent);
 my @table;
+
+# What is known to be wrong: shown as such, and no failure
+my $blocks = 'INSERTs in transactions of their own are taken for those of different clients';
+my $pages = 'a loop over the first page is forgotten when loops over another query follow';
+my %todo = (
+	(map { ("$_ commit_each" => $blocks) } qw(SQLAlchemy Django Sequelize TypeORM)),
+	(map { ("Django $_" => $pages) } qw(lazy_many lazy_count lazy_paging)),
+	'Django eager_one' => 'pages behind the first one are taken for a loop over it',
+	'SQLAlchemy eager_both' => 'fifteen pages behind a query of as many rows are taken for a loop over it',
+	'Sequelize catalog' => 'functions of information_schema are taken for those of users');
+our $TODO;
 
 sub case
 {
@@ -84,7 +96,8 @@ sub case
 	my @found = sort map {
 		my ($table) = ($_->{query} // '') =~ /\b(?:FROM|INTO)\s+(?:"?public"?\.)?"?(\w+)/i;
 		"$_->{kind} " . ($table // '?') . " $_->{loops} $_->{runs}" } @rows;
-	push @table, sprintf '%-12s %-16s %s', $orm, $name, join('; ', @found) || '-';
+	local $TODO = $todo{"$orm $name"};
+	push @table, sprintf '%-12s %-16s %s%s', $orm, $name, join('; ', @found) || '-', $TODO ? "    TODO: $TODO" : '';
 	is(join("\n", @found), join("\n", sort @expected), "$orm, $name");
 	for my $row (grep { $_->{kind} eq 'n_plus_one' } @rows)
 	{
@@ -97,6 +110,7 @@ sub all_cases
 {
 	my ($do, $orm, %of_its_own) = @_;
 	case($do, $orm, $_, @{ $of_its_own{$_} || $expected{$_} }) for @cases;
+	case($do, $orm, $_) for @{ $of_its_own{also} || [] };
 	ok($do->(), "$orm ends");
 }
 
