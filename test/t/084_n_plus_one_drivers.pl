@@ -67,7 +67,7 @@ my $since_18 = $node->pg_version->major >= 18;
 my %todo = (
 	chance => 'fifteen batches of keys behind a page of 25 rows are taken for a loop over it',
 	shared => 'what one application asks for by chance speaks against the loops of another with the same statements',
-	$since_18 ? (pipeline => $implicit, extended => $implicit) : ());
+	$since_18 ? (map { $_ => $implicit } qw(pipeline extended prepared)) : ());
 our $TODO;
 sub known
 {
