@@ -136,7 +136,7 @@ typedef struct PlanRelations
 
 extern void perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations);
 extern Oid	perfopt_loop_written(PlannedStmt *plan);
-extern void perfopt_loop_shape(PlannedStmt *plan, const char *text, LoopShape *shape);
+extern void perfopt_loop_shape(PlannedStmt *plan, const char *source, LoopShape *shape);
 
 /* n_plus_one_table.c */
 extern void perfopt_loop_table_init(void);

@@ -53,7 +53,7 @@ perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations)
 	memset(relations, 0, sizeof(*relations));
 	foreach(lc, plan->invalItems)
 		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
-			relations->calls = true;
+		relations->calls = true;
 	relations->locks = plan->rowMarks != NIL || plan->hasModifyingCTE;
 	foreach(lc, plan->rtable)
 	{
@@ -88,7 +88,7 @@ perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations)
 typedef struct ShapeContext
 {
 	PlannedStmt *plan;
-	const char *text;
+	const char *source;
 	LoopShape  *shape;
 	Scan	   *scan;			/* the one at the bottom */
 } ShapeContext;
@@ -163,9 +163,9 @@ is_parameter(ShapeContext *context, Node *expr)
 	expr = strip(expr);
 	if (IsA(expr, Param))
 		return true;
-	return context->text && ((Const *) expr)->location >= 0 &&
-		(size_t) ((Const *) expr)->location < strlen(context->text) &&
-		context->text[((Const *) expr)->location] == '$';
+	return context->source && ((Const *) expr)->location >= 0 &&
+		(size_t) ((Const *) expr)->location < strlen(context->source) &&
+		context->source[((Const *) expr)->location] == '$';
 }
 
 /*
@@ -292,6 +292,17 @@ add_sort(ShapeContext *context, Sort *sort)
 }
 
 static void
+add_limit(ShapeContext *context, Limit *limit)
+{
+	Node	   *count = limit->limitCount;
+
+	context->shape->flags |= SHAPE_LIMIT;
+	if (count && IsA(count, Const) && !((Const *) count)->constisnull &&
+		limit->limitOffset == NULL)
+		context->shape->limit = DatumGetInt64(((Const *) count)->constvalue);
+}
+
+static void
 add_column(ShapeContext *context, TargetEntry *entry)
 {
 	LoopShape  *shape = context->shape;
@@ -380,9 +391,10 @@ add_insert(ShapeContext *context, ModifyTable *modify)
 }
 
 void
-perfopt_loop_shape(PlannedStmt *plan, const char *text, LoopShape *shape)
+perfopt_loop_shape(PlannedStmt *plan, const char *source, LoopShape *shape)
 {
-	ShapeContext context = {.plan = plan,.text = text,.shape = shape};
+	ShapeContext context = {.plan = plan,.source = source,.shape = shape};
+	Plan	   *node = plan->planTree;
 	Sort	   *sort = NULL;
 	ListCell   *lc;
 
@@ -395,7 +407,7 @@ perfopt_loop_shape(PlannedStmt *plan, const char *text, LoopShape *shape)
 	if (plan->subplans != NIL || plan->hasModifyingCTE)
 		shape->flags |= SHAPE_OPAQUE;
 
-	for (Plan *node = plan->planTree; node && context.scan == NULL;)
+	while (node && context.scan == NULL && !(shape->flags & SHAPE_OPAQUE))
 	{
 		switch (nodeTag(node))
 		{
@@ -403,15 +415,8 @@ perfopt_loop_shape(PlannedStmt *plan, const char *text, LoopShape *shape)
 				shape->flags |= SHAPE_MODIFIES;
 				break;
 			case T_Limit:
-				{
-					Node	   *limit = ((Limit *) node)->limitCount;
-
-					shape->flags |= SHAPE_LIMIT;
-					if (limit && IsA(limit, Const) && !((Const *) limit)->constisnull &&
-						((Limit *) node)->limitOffset == NULL)
-						shape->limit = DatumGetInt64(((Const *) limit)->constvalue);
-					break;
-				}
+				add_limit(&context, (Limit *) node);
+				break;
 			case T_Sort:
 				sort = (Sort *) node;
 				break;
@@ -429,8 +434,7 @@ perfopt_loop_shape(PlannedStmt *plan, const char *text, LoopShape *shape)
 				break;
 			default:
 				add_scan(&context, node);
-				node = NULL;
-				continue;
+				break;
 		}
 		node = outerPlan(node);
 	}
@@ -438,8 +442,7 @@ perfopt_loop_shape(PlannedStmt *plan, const char *text, LoopShape *shape)
 		shape->flags |= SHAPE_OPAQUE;
 	if (sort)
 		add_sort(&context, sort);
-	if (shape->flags & SHAPE_MODIFIES)
-		return;
-	foreach(lc, plan->planTree->targetlist)
-		add_column(&context, lfirst(lc));
+	if (!(shape->flags & SHAPE_MODIFIES))
+		foreach(lc, plan->planTree->targetlist)
+			add_column(&context, lfirst(lc));
 }

@@ -107,7 +107,8 @@ statement_text(const QueryDesc *query, Size *length)
 	*length = 0;
 	if (text == NULL)
 		return NULL;
-	text += Max(query->plannedstmt->stmt_location, 0);
+	text	  +=Max(query->plannedstmt->stmt_location, 0);
+
 	*length = query->plannedstmt->stmt_len;
 	if (*length == 0)
 		*length = strlen(text);
@@ -126,7 +127,7 @@ hash_text(const QueryDesc *query)
 	hash = hash_bytes_extended((const unsigned char *) text,
 							   (int) Min(length, TEXT_BYTES), length);
 	if (length > TEXT_BYTES)
-		hash = mix(hash, hash_bytes_extended((const unsigned char *) text + length - TEXT_BYTES,
+		hash = mix(hash, hash_bytes_extended((const unsigned char *) text +length - TEXT_BYTES,
 											 TEXT_BYTES, length));
 	return hash;
 }
@@ -163,7 +164,10 @@ perfopt_loop_parameters(QueryDesc *query)
 		ParamExternData workspace;
 		ParamExternData *param = &params->params[i];
 
-		/* a speculative fetch does not fail: what is not there is no parameter */
+		/*
+		 * a speculative fetch does not fail: what is not there is no
+		 * parameter
+		 */
 		if (params->paramFetch)
 			param = params->paramFetch(params, i + 1, true, &workspace);
 		hash = mix(hash, hash_value(param));

@@ -177,8 +177,8 @@ perfopt_loop_add(LoopPlace *place, const LoopKey *key, const LoopCounts *counts,
 	}
 
 	/*
-	 * What was told to an entry that is gone was forgotten with it; only a new
-	 * loop is told to another one.
+	 * What was told to an entry that is gone was forgotten with it; only a
+	 * new loop is told to another one.
 	 */
 	if (slot >= 0 && place->generation == 0)
 	{
