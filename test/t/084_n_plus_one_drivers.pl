@@ -105,7 +105,8 @@ sub drive
 my $python = start_client($node, python('drivers.py'));
 drive($python, 'psycopg2', 'literals',
 	[ 'executemany', \&is_only, 'batchable_inserts', qr/^INSERT INTO events/, 'psycopg2, executemany (which sends them one by one)' ]);
-drive($python, 'psycopg 3', $_) for qw(unnamed named pipeline);
+drive($python, 'psycopg 3', $_,
+	[ 'executemany', \&is_only, 'batchable_inserts', qr/^INSERT INTO events/, "psycopg 3, $_, executemany (rows one by one, in a pipeline)" ]) for qw(unnamed named pipeline);
 
 SKIP:
 {
