@@ -13,7 +13,7 @@ OBJS = $(patsubst $(top)/%.c,%.o,$(sort $(wildcard $(top)/src/*.c $(top)/src/*/*
 # The order in which the capabilities' SQL is put together: a file may use
 # what an earlier one made.
 SQL_PARTS = common/common worker/worker monitor/monitor advisor/advisor cache/cache \
-	batch/insert batch/buffer batch/chunks
+	batch/insert batch/buffer batch/chunks lookup/n_plus_one lookup/lookup
 DATA_built = perfopt--$(EXTVERSION).sql
 DATA = $(patsubst $(top)/%,%,$(wildcard $(top)/src/upgrade/perfopt--*--*.sql))
 
@@ -73,6 +73,7 @@ help:
 	@echo 'make bench-overhead  measure what perfopt costs a statement'
 	@echo 'make bench-cache     measure what a cached result saves, and what tracking costs'
 	@echo 'make bench-batch     measure batched and buffered inserts, and chunked work'
+	@echo 'make bench-lookup    measure look-ups of many keys, and what finding N+1 costs'
 	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
 	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'
 	@echo 'make indent          format the C sources; indent-check only looks'
@@ -89,6 +90,7 @@ oracle: ; @$(top)/test/oracle/run
 bench-overhead: ; @$(top)/test/bench/overhead
 bench-cache: ; @$(top)/test/bench/cache
 bench-batch: ; @$(top)/test/bench/batch
+bench-lookup: ; @$(top)/test/bench/lookup
 check-core: ; @$(top)/test/tools/check_core
 check-sanitize: ; @$(top)/test/tools/check_sanitize
 
@@ -97,4 +99,4 @@ indent indent-check:
 	@$(top)/test/tools/install_deps.sh indent
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
 
-.PHONY: help demo test oracle bench-overhead bench-cache bench-batch check-core check-sanitize indent indent-check FORCE
+.PHONY: help demo test oracle bench-overhead bench-cache bench-batch bench-lookup check-core check-sanitize indent indent-check FORCE

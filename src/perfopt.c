@@ -15,6 +15,7 @@
 #include "common/shmem.h"
 #include "common/stop_points.h"
 #include "fmgr.h"
+#include "lookup/lookup.h"
 #include "miscadmin.h"
 #include "monitor/monitor.h"
 #include "worker/worker.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	perfopt_advisor_init();		/* plan samples, index advice */
 	perfopt_cache_init();		/* results kept in shared memory */
 	perfopt_batch_init();		/* batched and buffered inserts, chunked work */
+	perfopt_lookup_init();		/* look-ups without N+1, finding N+1 */
 
 	perfopt_shmem_install();
 }

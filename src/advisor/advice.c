@@ -1,7 +1,8 @@
 /*
  * advice.c
- *		The table of advice, perfopt.index_advice: what a round writes into it,
- *		and how the owner of a table asks for an index to be built.
+ *		The table of advice, perfopt.advice_item: what a round writes into it,
+ *		and how the owner of a table asks for an index to be built.  Rows of
+ *		other kinds than create_index are written by who finds them, in SQL.
  *
  * Tables and columns are kept by name, so that a dump and restore keeps
  * advice.  The life of an advice:
@@ -167,22 +168,22 @@ store_one(const AdviceFound *found)
 	 * row.  Nor what apply_advice() has locked in some open transaction: that
 	 * waits for another round.
 	 */
-	execute("UPDATE perfopt.index_advice SET"
+	execute("UPDATE perfopt.advice_item SET"
 			"  index_name = $4, ddl = $5, reason = $6, evidence = $7::jsonb,"
 			"  estimated_bytes = $8, last_seen = now(), applied_at = NULL,"
 			"  first_seen = CASE WHEN status IN ('applied', 'obsolete')"
 			"   THEN now() ELSE first_seen END,"
 			"  status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'open' END"
-			" WHERE id = (SELECT id FROM perfopt.index_advice"
+			" WHERE id = (SELECT id FROM perfopt.advice_item"
 			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
 			"    AND column_names = $3 AND status NOT IN ('queued', 'applying')"
 			"   FOR UPDATE SKIP LOCKED)",
 			8, types, values, SPI_OK_UPDATE);
-	execute("INSERT INTO perfopt.index_advice"
+	execute("INSERT INTO perfopt.advice_item"
 			" (kind, schema_name, table_name, column_names, index_name, ddl, reason,"
 			"  evidence, estimated_bytes, status)"
 			" SELECT 'create_index', $1, $2, $3, $4, $5, $6, $7::jsonb, $8, 'open'"
-			" WHERE NOT EXISTS (SELECT FROM perfopt.index_advice"
+			" WHERE NOT EXISTS (SELECT FROM perfopt.advice_item"
 			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
 			"    AND column_names = $3)",
 			8, types, values, SPI_OK_INSERT);
@@ -203,7 +204,7 @@ revise(List *found, Datum priced_queryids)
 							  " last_seen < now() - interval '" OPEN_DAYS " days'"
 							  " OR EXISTS (SELECT FROM jsonb_array_elements(evidence -> 'queries') q"
 							  "  WHERE (q ->> 'queryid')::bigint = ANY ($1))"
-							  " FROM perfopt.index_advice"
+							  " FROM perfopt.advice_item"
 							  " WHERE kind = 'create_index' AND status IN ('open', 'failed')"
 							  " FOR UPDATE SKIP LOCKED",
 							  1, types, &priced_queryids, NULL, false, 0) != SPI_OK_SELECT)
@@ -246,7 +247,7 @@ revise(List *found, Datum priced_queryids)
 			continue;
 		values[0] = SPI_getbinval(tuple, desc, 1, &isnull);
 		values[1] = CStringGetTextDatum(status);
-		execute("UPDATE perfopt.index_advice SET status = $2, error = NULL,"
+		execute("UPDATE perfopt.advice_item SET status = $2, error = NULL,"
 				" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
 				" WHERE id = $1 AND status IN ('open', 'failed')",
 				2, update_types, values, SPI_OK_UPDATE);
@@ -263,8 +264,8 @@ perfopt_advice_store(List *found, Datum priced_queryids)
 	foreach(lc, found)
 		store_one(lfirst(lc));
 	revise(found, priced_queryids);
-	execute("DELETE FROM perfopt.index_advice WHERE id IN"
-			" (SELECT id FROM perfopt.index_advice WHERE status = 'obsolete'"
+	execute("DELETE FROM perfopt.advice_item WHERE id IN"
+			" (SELECT id FROM perfopt.advice_item WHERE kind = 'create_index' AND status = 'obsolete'"
 			"   AND last_seen < now() - interval '" OBSOLETE_DAYS " days'"
 			"  FOR UPDATE SKIP LOCKED)",
 			0, NULL, NULL, SPI_OK_DELETE);
@@ -345,8 +346,8 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT schema_name, table_name, column_names, status, ddl"
-							  " FROM perfopt.index_advice WHERE id = $1 FOR UPDATE",
+	if (SPI_execute_with_args("SELECT schema_name, table_name, column_names, status, ddl, kind"
+							  " FROM perfopt.advice_item WHERE id = $1 FOR UPDATE",
 							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	if (SPI_processed == 0)
@@ -355,6 +356,13 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 				 errmsg("there is no advice %lld", (long long) id)));
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
+	if (strcmp(SPI_getvalue(tuple, desc, 6), "create_index") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("advice %lld is not about an index", (long long) id),
+				 errdetail("Only the application can follow advice of kind %s.",
+						   SPI_getvalue(tuple, desc, 6)),
+				 errhint("Column instead of perfopt.advice has the call to use.")));
 	relid = perfopt_advice_resolve(SPI_getvalue(tuple, desc, 1), SPI_getvalue(tuple, desc, 2),
 								   DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)),
 								   &spec);
@@ -377,7 +385,7 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("advice %lld is %s already", (long long) id, status)));
 
-	execute("UPDATE perfopt.index_advice SET status = 'queued', requested_by = $2,"
+	execute("UPDATE perfopt.advice_item SET status = 'queued', requested_by = $2,"
 			" requested_at = now(), error = NULL WHERE id = $1",
 			2, types, values, SPI_OK_UPDATE);
 	{

@@ -1,16 +1,24 @@
--- advisor: index advice
+-- advisor: advice, and indexes
 
-CREATE TABLE perfopt.index_advice (
+CREATE TABLE perfopt.advice_item (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('create_index')),
-    schema_name text NOT NULL,
-    table_name text NOT NULL,
-    column_names text[] NOT NULL,
-    index_name text NOT NULL,
-    ddl text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('create_index', 'n_plus_one', 'cacheable_query', 'batchable_inserts')),
+    -- create_index
+    schema_name text,
+    table_name text,
+    column_names text[],
+    index_name text,
+    ddl text,
+    estimated_bytes bigint,
+    -- statements that are run again and again
+    role_name text,
+    function text,
+    source_queryid bigint,
+    queryid bigint,
+    instead text,
+    --
     reason text NOT NULL,
     evidence jsonb NOT NULL,
-    estimated_bytes bigint NOT NULL,
     status text NOT NULL CHECK (status IN ('open', 'queued', 'applying', 'applied', 'failed', 'obsolete')),
     requested_by text,
     requested_at timestamptz,
@@ -18,22 +26,29 @@ CREATE TABLE perfopt.index_advice (
     error text,
     first_seen timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_seen timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE (kind, schema_name, table_name, column_names)
+    UNIQUE NULLS NOT DISTINCT (kind, schema_name, table_name, column_names, role_name, function, source_queryid, queryid),
+    CONSTRAINT advice_item_index CHECK (kind <> 'create_index' OR
+        (schema_name IS NOT NULL AND table_name IS NOT NULL AND column_names IS NOT NULL AND index_name IS NOT NULL
+         AND ddl IS NOT NULL AND estimated_bytes IS NOT NULL AND role_name IS NULL AND function IS NULL
+         AND source_queryid IS NULL AND queryid IS NULL AND instead IS NULL)),
+    CONSTRAINT advice_item_statement CHECK (kind = 'create_index' OR
+        (role_name IS NOT NULL AND queryid IS NOT NULL AND schema_name IS NULL AND table_name IS NULL AND column_names IS NULL
+         AND index_name IS NULL AND ddl IS NULL AND estimated_bytes IS NULL AND status IN ('open', 'obsolete')))
 );
-COMMENT ON TABLE perfopt.index_advice IS
+COMMENT ON TABLE perfopt.advice_item IS
 'Advice and what has become of it, by names so that it survives dump and restore. Written by the worker and by perfopt.apply_advice(); read it through perfopt.advice.';
-SELECT pg_catalog.pg_extension_config_dump('perfopt.index_advice', '');
-SELECT pg_catalog.pg_extension_config_dump('perfopt.index_advice_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('perfopt.advice_item', '');
+SELECT pg_catalog.pg_extension_config_dump('perfopt.advice_item_id_seq', '');
 -- The evidence tells of all roles' statements.
-GRANT SELECT ON perfopt.index_advice TO pg_read_all_stats;
+GRANT SELECT ON perfopt.advice_item TO pg_read_all_stats;
 
 CREATE VIEW perfopt.advice AS
     SELECT id, kind,
-           pg_catalog.format('%I.%I', schema_name, table_name) AS relation,
-           ddl, reason, evidence, estimated_bytes, status, error, first_seen, last_seen, applied_at
-    FROM perfopt.index_advice;
+           pg_catalog.quote_ident(schema_name) || '.' || pg_catalog.quote_ident(table_name) AS relation,
+           ddl, instead, reason, evidence, estimated_bytes, status, error, first_seen, last_seen, applied_at
+    FROM perfopt.advice_item;
 COMMENT ON VIEW perfopt.advice IS
-'What perfopt advises: the statement to run, the reason in a sentence, the evidence (statements with calls, mean time, share of the statement time from 0 to 1, plan cost before and after), the size expected in bytes, and the status: open, queued, applying, applied, failed (error says why) or obsolete, with the time it was applied. For members of pg_read_all_stats.';
+'What perfopt advises. kind create_index: ddl is the statement to run, which perfopt.apply_advice() does, relation its table, estimated_bytes the size expected. Kinds n_plus_one, cacheable_query and batchable_inserts, of perfopt.n_plus_one: instead is the call that the application should use. All with the reason in a sentence, the evidence (statements with what they cost; of create_index calls, mean time, share of the statement time from 0 to 1, plan cost before and after), and the status: open, queued, applying, applied, failed (error says why) or obsolete, with the time it was applied. For members of pg_read_all_stats.';
 GRANT SELECT ON perfopt.advice TO pg_read_all_stats;
 
 CREATE FUNCTION perfopt.analyze_now() RETURNS integer
@@ -46,7 +61,7 @@ GRANT EXECUTE ON FUNCTION perfopt.analyze_now() TO pg_read_all_stats;
 CREATE FUNCTION perfopt.apply_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_apply_advice';
 COMMENT ON FUNCTION perfopt.apply_advice(bigint) IS
-'Asks for the index of an advice of perfopt.advice to be built concurrently, in the background, as the calling role, after this transaction commits; returns what was queued. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises insufficient_privilege unless the caller owns the table, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
+'Asks for the index of an advice of perfopt.advice to be built concurrently, in the background, as the calling role, after this transaction commits; returns what was queued. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice of another kind than create_index, insufficient_privilege unless the caller owns the table, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
 
 CREATE FUNCTION perfopt.plan_samples_all(OUT roleid oid, OUT queryid bigint, OUT captured_at timestamptz,
                                      OUT parameters text[], OUT bytes integer)

@@ -100,14 +100,14 @@ update_row(const char *sql, int64 id, const char *a, const char *b)
 static void
 set_applied(int64 id)
 {
-	update_row("UPDATE perfopt.index_advice SET status = 'applied', applied_at = now(),"
+	update_row("UPDATE perfopt.advice_item SET status = 'applied', applied_at = now(),"
 			   " error = NULL WHERE id = $1", id, NULL, NULL);
 }
 
 static void
 set_failed(int64 id, const char *error)
 {
-	update_row("UPDATE perfopt.index_advice SET status = 'failed', error = $2 WHERE id = $1",
+	update_row("UPDATE perfopt.advice_item SET status = 'failed', error = $2 WHERE id = $1",
 			   id, error ? error : INTERRUPTED, NULL);
 }
 
@@ -129,7 +129,7 @@ fetch_row(const char *status, int skip)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args("SELECT id, schema_name, table_name, index_name, ddl,"
 							  " requested_by, error, column_names"
-							  " FROM perfopt.index_advice WHERE status = $1"
+							  " FROM perfopt.advice_item WHERE status = $1"
 							  " ORDER BY requested_at, id LIMIT 1 OFFSET $2",
 							  2, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
@@ -302,7 +302,7 @@ start(Applying *row)
 								  num_names, columns);
 	relation_close(relation, AccessShareLock);
 
-	update_row("UPDATE perfopt.index_advice SET status = 'applying', index_name = $2,"
+	update_row("UPDATE perfopt.advice_item SET status = 'applying', index_name = $2,"
 			   " ddl = $3 WHERE id = $1", row->id, row->index_name, row->ddl);
 	perfopt_duty_next_transaction();
 	PERFOPT_STOP_POINT("apply-submit");
@@ -332,7 +332,7 @@ apply(void)
 		else if (state != PERFOPT_JOB_DONE)
 		{
 			/* the first error tells why; that of cleaning up doesn't */
-			update_row("UPDATE perfopt.index_advice SET error = coalesce(error, $2)"
+			update_row("UPDATE perfopt.advice_item SET error = coalesce(error, $2)"
 					   " WHERE id = $1 AND status = 'applying'", job_advice,
 					   outcome.message[0] ? outcome.message : INTERRUPTED, NULL);
 

@@ -802,7 +802,7 @@ perfopt_analyze_now(PG_FUNCTION_ARGS)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT count(*) FROM perfopt.index_advice WHERE status OPERATOR(pg_catalog.=) 'open'",
+	if (SPI_execute("SELECT count(*) FROM perfopt.advice_item WHERE status OPERATOR(pg_catalog.=) 'open'",
 					false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not count advice");
 	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,

@@ -305,6 +305,17 @@ perfopt_my_proc_number(void)
 #endif
 }
 
+/* The transaction that runs, by a number of this backend's own. */
+static inline LocalTransactionId
+perfopt_my_local_xid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
 /* get_database_oid() */
 #if PG_VERSION_NUM >= 190000
 #include "catalog/pg_database.h"
@@ -440,6 +451,40 @@ perfopt_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState 
 #else
 #define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
 #endif
+
+/* 18 has foreign keys over periods, whose last column is not compared by equality. */
+#if PG_VERSION_NUM >= 180000
+#include "catalog/pg_constraint.h"
+#include "utils/syscache.h"
+#endif
+static inline bool
+perfopt_foreign_key_is_plain(Oid constraint)
+{
+#if PG_VERSION_NUM >= 180000
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	bool		is_plain;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_plain = !((Form_pg_constraint) GETSTRUCT(tuple))->conperiod;
+	ReleaseSysCache(tuple);
+	return is_plain;
+#else
+	return true;
+#endif
+}
+
+/* 16 reports errors softly where that is asked for. */
+#include "utils/regproc.h"
+static inline List *
+perfopt_qualified_name_list(const char *text)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(text, NULL);
+#else
+	return stringToQualifiedNameList(text);
+#endif
+}
 
 /* 19 knows only standard strings. */
 #if PG_VERSION_NUM >= 190000

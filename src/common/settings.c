@@ -47,6 +47,14 @@ int			perfopt_buffer_size = 16 * 1024;
 int			perfopt_buffer_timeout = 10 * 1000;
 int			perfopt_batch_job_interval = 10 * 1000;
 
+/* lookup */
+bool		perfopt_detect_n_plus_one = true;
+int			perfopt_n_plus_one_min_runs = 10;
+int			perfopt_n_plus_one_max_gap = 500;
+int			perfopt_n_plus_one_max = 500;
+int			perfopt_n_plus_one_interval = 60 * 1000;
+int			perfopt_n_plus_one_min_lost = 1000;
+
 static const struct config_enum_entry track_options[] =
 {
 	{"none", PERFOPT_TRACK_NONE, false},
@@ -231,6 +239,41 @@ define_batch_settings(void)
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
+static void
+define_lookup_settings(void)
+{
+	DefineCustomBoolVariable("perfopt.detect_n_plus_one",
+							 "Finds statements that are run again and again where one would do.",
+							 NULL,
+							 &perfopt_detect_n_plus_one, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.n_plus_one_min_runs",
+							"Runs of a statement from which on they are a loop.",
+							"Also the rows a statement must return to be the source of one.",
+							&perfopt_n_plus_one_min_runs, 10, 3, 1000000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.n_plus_one_max_gap",
+							"Time without a statement that ends loops outside of transaction blocks.",
+							"Also the time that one run can add to the time lost.",
+							&perfopt_n_plus_one_max_gap, 500, 1, 3600 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.n_plus_one_max",
+							"Loops kept in shared memory.",
+							"When they are used up, the one seen longest ago makes room.",
+							&perfopt_n_plus_one_max, 500, 10, 10000,
+							at_start(), 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.n_plus_one_interval",
+							"Time between two looks at perfopt.n_plus_one for advice.",
+							"Zero turns them off.",
+							&perfopt_n_plus_one_interval, 60 * 1000, 0, 24 * 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.n_plus_one_min_lost",
+							"Time that loops of a kind must have lost to become advice.",
+							NULL,
+							&perfopt_n_plus_one_min_lost, 1000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
 void
 perfopt_settings_define(void)
 {
@@ -239,5 +282,6 @@ perfopt_settings_define(void)
 	define_advisor_settings();
 	define_cache_settings();
 	define_batch_settings();
+	define_lookup_settings();
 	MarkGUCPrefixReserved("perfopt");
 }

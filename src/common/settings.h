@@ -54,6 +54,14 @@ extern int	perfopt_buffer_size;	/* kB */
 extern int	perfopt_buffer_timeout; /* ms */
 extern int	perfopt_batch_job_interval; /* ms */
 
+/* lookup */
+extern bool perfopt_detect_n_plus_one;
+extern int	perfopt_n_plus_one_min_runs;
+extern int	perfopt_n_plus_one_max_gap; /* ms */
+extern int	perfopt_n_plus_one_max;
+extern int	perfopt_n_plus_one_interval;	/* ms */
+extern int	perfopt_n_plus_one_min_lost;	/* ms */
+
 extern void perfopt_settings_define(void);
 
 #endif							/* PERFOPT_SETTINGS_H */

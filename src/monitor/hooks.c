@@ -54,6 +54,7 @@ typedef struct Frame
 {
 	struct Frame *outer;
 	bool		measured;
+	bool		in_executor;	/* it runs a statement */
 	PerfoptQueryKey key;
 	QueryDesc  *query;			/* whose timer tells the elapsed time, or NULL */
 	instr_time	start;			/* else this; zero if it was not looked at */
@@ -61,6 +62,9 @@ typedef struct Frame
 
 static Frame *innermost = NULL;
 static int	nesting_level = 0;
+static int	executor_level = 0; /* frames that run statements */
+
+static const PerfoptStatementObserver *observer = NULL;
 
 /* This process measures nothing. */
 static bool stopped = false;
@@ -108,6 +112,7 @@ enter_frame(Frame *frame, uint64 queryid, bool measured)
 {
 	frame->outer = innermost;
 	frame->measured = measured;
+	frame->in_executor = false;
 	frame->query = NULL;
 	INSTR_TIME_SET_ZERO(frame->start);
 
@@ -125,6 +130,8 @@ leave_frame(Frame *frame)
 {
 	innermost = frame->outer;
 	nesting_level--;
+	if (frame->in_executor)
+		executor_level--;
 }
 
 static ErrorClass
@@ -271,12 +278,15 @@ enter_query_frame(Frame *frame, QueryDesc *queryDesc)
 	enter_frame(frame, queryid,
 				perfopt_query_has_timer(queryDesc) && is_measured(queryid));
 	frame->query = queryDesc;
+	frame->in_executor = true;
+	executor_level++;
 }
 
 static void
 executor_run(PERFOPT_EXECUTOR_RUN_ARGS)
 {
 	Frame		frame;
+	bool		again = queryDesc->already_executed;
 
 	enter_query_frame(&frame, queryDesc);
 	PG_TRY();
@@ -293,6 +303,11 @@ executor_run(PERFOPT_EXECUTOR_RUN_ARGS)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+
+	if (observer)
+		observer->ran(queryDesc, again,
+					  count != 0 && queryDesc->estate->es_processed == count,
+					  nesting_level, executor_level > 0, innermost ? innermost->key.queryid : 0);
 }
 
 static void
@@ -444,6 +459,13 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		if (OidIsValid(database) && perfopt_shmem_ready())
 			perfopt_latency_forget_database(database);
 	}
+	else if (IsA(statement, DiscardStmt) && observer &&
+			 ((DiscardStmt *) statement)->target == DISCARD_ALL)
+	{
+		measure_utility(pstmt, queryString, readOnlyTree, context, params,
+						queryEnv, dest, qc);
+		observer->discard_all();
+	}
 	else
 		measure_utility(pstmt, queryString, readOnlyTree, context, params,
 						queryEnv, dest, qc);
@@ -489,6 +511,14 @@ void
 perfopt_hooks_stop_measuring(void)
 {
 	stopped = true;
+}
+
+void
+perfopt_monitor_observe(const PerfoptStatementObserver *who)
+{
+	if (observer)
+		elog(ERROR, "statements are observed already");
+	observer = who;
 }
 
 void

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "executor/execdesc.h"
+
 extern void perfopt_monitor_init(void);
 
 typedef struct PerfoptQueryKey
@@ -31,5 +33,27 @@ extern bool perfopt_query_cost(const PerfoptQueryKey *key, PerfoptQueryCost *cos
 
 /* Time of all statements of the database, other queries' row included. */
 extern double perfopt_database_total_ms(Oid database);
+
+/*
+ * Somebody who is told of statements, whether they are measured or not, by the
+ * same pass through the hooks.  There is room for one.
+ *
+ * ran: ExecutorRun has returned.  again: it had run for this query before, as a
+ * cursor that is fetched from in pieces does; more: it stopped because it was
+ * asked for no more rows.  nesting_level: statements and utility commands around
+ * it; in_executor: one of these is a statement, not all utility commands;
+ * enclosing: query identifier of the innermost of them, 0 without one.
+ *
+ * discard_all: the client wants a session as good as new.
+ */
+typedef struct PerfoptStatementObserver
+{
+	void		(*ran) (QueryDesc *query, bool again, bool more, int nesting_level,
+						bool in_executor, uint64 enclosing);
+	void		(*discard_all) (void);
+} PerfoptStatementObserver;
+
+/* Call while the library is preloaded; the struct is kept by reference. */
+extern void perfopt_monitor_observe(const PerfoptStatementObserver *observer);
 
 #endif							/* PERFOPT_MONITOR_H */

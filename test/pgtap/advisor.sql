@@ -6,7 +6,7 @@ CREATE FUNCTION pg_temp.columns_of(relation regclass) RETURNS text LANGUAGE sql 
     SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
       FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped $$;
 SELECT is(pg_temp.columns_of('perfopt.advice'),
-    'id bigint, kind text, relation text, ddl text, reason text, evidence jsonb, estimated_bytes bigint, status text, '
+    'id bigint, kind text, relation text, ddl text, instead text, reason text, evidence jsonb, estimated_bytes bigint, status text, '
     'error text, first_seen timestamp with time zone, last_seen timestamp with time zone,'
     ' applied_at timestamp with time zone', 'columns of advice');
 SELECT is(pg_temp.columns_of('perfopt.plan_samples'),
@@ -22,7 +22,7 @@ RESET ROLE;
 
 -- add('odd.Table', '{a}', 'open') adds an advice and returns its id
 CREATE FUNCTION pg_temp.add(table_name text, columns text[], status text) RETURNS bigint LANGUAGE sql AS $$
-    INSERT INTO perfopt.index_advice (kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+    INSERT INTO perfopt.advice_item (kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
                                       estimated_bytes, status)
     VALUES ('create_index', 'advisor Schema', $1, $2, 'i', 'CREATE INDEX CONCURRENTLY i', 'reason', '{"queries": []}', 8192, $3)
     RETURNING id $$;
@@ -33,7 +33,7 @@ SELECT pg_temp.add('odd.Table', '{a}', 'open') AS open, pg_temp.add('odd.Table',
     pg_temp.add('gone', '{a}', 'open') AS table_gone, pg_temp.add('odd.Table', '{gone}', 'open') AS column_gone,
     pg_temp.add('odd.Table', '{ctid}', 'open') AS system_column, pg_temp.add('view', '{a}', 'open') AS view,
     pg_temp.add('odd.Table', '{a,a}', 'applying') AS applying, pg_temp.add('odd.Table', '{a,a,a}', 'open') AS too_many \gset
-UPDATE perfopt.index_advice SET error = 'no luck' WHERE id = :failed;
+UPDATE perfopt.advice_item SET error = 'no luck' WHERE id = :failed;
 SELECT results_eq(format('SELECT relation, status FROM perfopt.advice WHERE id = %s', :open),
     $$VALUES ('"advisor Schema"."odd.Table"', 'open')$$, 'the relation is quoted as needed');
 SELECT throws_ok($$SELECT pg_temp.add('odd.Table', '{a}', 'open')$$, '23505', NULL, 'an index is advised once');
@@ -71,7 +71,7 @@ SELECT throws_ok(pg_temp.applying(:open), '55000', format('advice %s is queued a
 SELECT alike(perfopt.apply_advice(:failed), 'queued: %', 'failed: queued again');
 SELECT alike(perfopt.apply_advice(:obsolete), 'queued: %', 'obsolete: queued, as the owner wishes');
 RESET ROLE;
-SELECT results_eq($$SELECT column_names, requested_by, requested_at, error FROM perfopt.index_advice WHERE status = 'queued' ORDER BY id$$,
+SELECT results_eq($$SELECT column_names, requested_by, requested_at, error FROM perfopt.advice_item WHERE status = 'queued' ORDER BY id$$,
     $$VALUES ('{a}'::text[], 'advisor_owner', now(), NULL), ('{"b c"}', 'advisor_owner', now(), NULL),
              ('{a,"b c"}', 'advisor_owner', now(), NULL)$$, 'who asked, and when; the old error is gone');
 SELECT results_eq('SELECT parameters IS NOT NULL, bytes BETWEEN 1 AND 8192, captured_at <= clock_timestamp() FROM perfopt.plan_samples GROUP BY 1, 2, 3',
@@ -80,14 +80,14 @@ SELECT results_eq('SELECT parameters IS NOT NULL, bytes BETWEEN 1 AND 8192, capt
 -- A trap in the search path is not stepped into.
 CREATE SCHEMA advisor_trap AUTHORIZATION advisor_other;
 CREATE FUNCTION advisor_trap.now() RETURNS timestamptz LANGUAGE sql AS $$SELECT '-infinity'::timestamptz$$;
-UPDATE perfopt.index_advice SET status = 'open' WHERE id = :open;
+UPDATE perfopt.advice_item SET status = 'open' WHERE id = :open;
 GRANT USAGE ON SCHEMA advisor_trap TO PUBLIC;
 SET search_path = advisor_trap, pg_catalog, public;
 SET ROLE advisor_owner;
 SELECT alike(perfopt.apply_advice(:open), 'queued: %', 'with another search_path');
 SELECT is(current_setting('search_path'), 'advisor_trap, pg_catalog, public', 'which is as it was afterwards');
 RESET ROLE;
-SELECT ok(requested_at = pg_catalog.now(), '... and none of its functions was called') FROM perfopt.index_advice WHERE id = :open;
+SELECT ok(requested_at = pg_catalog.now(), '... and none of its functions was called') FROM perfopt.advice_item WHERE id = :open;
 
 SELECT * FROM finish();
 ROLLBACK;

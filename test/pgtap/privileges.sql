@@ -23,7 +23,8 @@ SELECT results_eq($$
             SELECT n.nspname, n.nspowner, a.* FROM pg_namespace n, aclexplode(n.nspacl) a
              WHERE n.nspname = 'perfopt') d
      WHERE d.grantee NOT IN (0, d.owner) AND d.grantee = 'pg_read_all_stats'::regrole ORDER BY 1, 2 $$,
-    $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('analyze_now()', 'EXECUTE'), ('index_advice', 'SELECT'),
+    $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('advice_item', 'SELECT'),
+              ('advise_n_plus_one_now()', 'EXECUTE'), ('analyze_now()', 'EXECUTE'),
               ('latency_history', 'SELECT'), ('plan_sample_counts()', 'EXECUTE'),
               ('plan_samples', 'SELECT'), ('plan_samples_all()', 'EXECUTE') $$,
     'what pg_read_all_stats is granted');
@@ -42,7 +43,7 @@ SET ROLE perfopt_owner;
 CREATE TABLE public.perfopt_privileges (a int, b int);
 SELECT 1 AS privileges_of_owner;
 RESET ROLE;
-INSERT INTO perfopt.index_advice (kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+INSERT INTO perfopt.advice_item (kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
                                   estimated_bytes, status)
 VALUES ('create_index', 'public', 'perfopt_privileges', '{a}', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open')
 RETURNING id AS advice \gset
@@ -73,11 +74,11 @@ SELECT results_eq($$SELECT role IS NULL, job IS NULL, message IS NULL, sqlstate 
     $$VALUES (true, true, true, true)$$, '... also of list_jobs()');
 SELECT throws_ok(statement, '42501', NULL, 'ordinary role refused: ' || statement)
   FROM unnest(ARRAY[
-    'SELECT * FROM perfopt.latency_history', 'SELECT * FROM perfopt.advice', 'SELECT * FROM perfopt.index_advice',
+    'SELECT * FROM perfopt.latency_history', 'SELECT * FROM perfopt.advice', 'SELECT * FROM perfopt.advice_item',
     'SELECT * FROM perfopt.plan_samples', 'SELECT * FROM perfopt.plan_samples_all()',
     'SELECT * FROM perfopt.plan_sample_counts()', 'SELECT perfopt.analyze_now()', 'SELECT perfopt.reset_latency()',
     'SELECT perfopt.sample_now()', 'SELECT perfopt.sample_being_written()', 'SELECT perfopt.start_worker()',
-    'UPDATE perfopt.index_advice SET ddl = ''DROP TABLE t''', 'CREATE TABLE perfopt.mine ()']) statement;
+    'UPDATE perfopt.advice_item SET ddl = ''DROP TABLE t''', 'CREATE TABLE perfopt.mine ()']) statement;
 SELECT throws_ok(format('SELECT perfopt.apply_advice(%s)', :'advice'), '42501',
     format('must be owner of the table that advice %s is about', :'advice'), 'ordinary role refused: apply_advice()');
 RESET ROLE;
@@ -89,12 +90,12 @@ CREATE FUNCTION pg_temp.reader(OUT what text, OUT seen boolean) RETURNS SETOF re
     UNION ALL SELECT 'jobs', count(job) = 1 AND count(rolname) = 1 FROM perfopt.jobs WHERE capability = 'test'
     UNION ALL SELECT 'latency_history', count(*) >= 0 FROM perfopt.latency_history
     UNION ALL SELECT 'advice', count(*) = 1 FROM perfopt.advice WHERE relation = 'public.perfopt_privileges'
-    UNION ALL SELECT 'index_advice', count(*) > 0 FROM perfopt.index_advice
+    UNION ALL SELECT 'advice_item', count(*) > 0 FROM perfopt.advice_item
     UNION ALL SELECT 'plan_samples', count(*) >= 0 FROM perfopt.plan_samples
     UNION ALL SELECT 'plan_sample_counts()', slots > 0 FROM perfopt.plan_sample_counts() $$;
 CREATE TEMP TABLE refused AS SELECT * FROM unnest(ARRAY[
     'SELECT perfopt.reset_latency()', 'SELECT perfopt.sample_now()', 'SELECT perfopt.sample_being_written()',
-    'SELECT perfopt.start_worker()', 'UPDATE perfopt.index_advice SET ddl = ''DROP TABLE t''',
+    'SELECT perfopt.start_worker()', 'UPDATE perfopt.advice_item SET ddl = ''DROP TABLE t''',
     'DELETE FROM perfopt.latency_history', format('SELECT perfopt.apply_advice(%s)', :'advice')]) statement;
 GRANT SELECT ON refused TO PUBLIC;
 SET ROLE perfopt_stats;
@@ -117,9 +118,9 @@ ROLLBACK TO heir;
 SET ROLE perfopt_owner;
 SELECT alike(perfopt.apply_advice(:advice), 'queued: %', 'the owner may');
 SELECT is(current_user::text, 'perfopt_owner', '... and is himself afterwards');
-SELECT throws_ok('SELECT * FROM perfopt.index_advice', '42501', NULL, '... with his own rights');
+SELECT throws_ok('SELECT * FROM perfopt.advice_item', '42501', NULL, '... with his own rights');
 RESET ROLE;
-SELECT results_eq(format('SELECT status, requested_by FROM perfopt.index_advice WHERE id = %s', :'advice'),
+SELECT results_eq(format('SELECT status, requested_by FROM perfopt.advice_item WHERE id = %s', :'advice'),
     $$VALUES ('queued', 'perfopt_owner')$$, 'he is who asked');
 
 -- Granted by name

@@ -11,7 +11,7 @@ my $conf = slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf");
 
 # A row for each table whose rows belong into a dump.
 my %config_row = (
-	'perfopt.index_advice' => q{(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+	'perfopt.advice_item' => q{(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
 		estimated_bytes, status, requested_by)
 		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},

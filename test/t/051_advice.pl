@@ -101,7 +101,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM perfopt.plan_samples 
 my ($ret, $out, $err) = as_role('watcher', 'SELECT count(*) > 0 FROM perfopt.plan_samples');
 is($out, 't', 'a member of pg_read_all_stats sees samples');
 for my $sql ('SELECT * FROM perfopt.plan_samples', 'SELECT * FROM perfopt.plan_samples_all()', 'SELECT * FROM perfopt.advice',
-	'SELECT * FROM perfopt.index_advice', 'SELECT perfopt.analyze_now()')
+	'SELECT * FROM perfopt.advice_item', 'SELECT perfopt.analyze_now()')
 {
 	($ret, $out, $err) = as_role('other', $sql);
 	like($err, qr/ERROR:  42501:/, "an ordinary role is refused: $sql");
@@ -229,7 +229,7 @@ $node->safe_psql('postgres', 'GRANT CREATE ON SCHEMA public TO owner');
 $node->safe_psql('postgres', "SELECT stop_point_set('apply-submit', 'wait')");
 as_role('owner', "SELECT perfopt.apply_advice($orders)");
 $node->poll_query_until('postgres', "SELECT stop_point_waiters('apply-submit') = 1");
-my $name = $node->safe_psql('postgres', "SELECT index_name FROM perfopt.index_advice WHERE id = $orders");
+my $name = $node->safe_psql('postgres', "SELECT index_name FROM perfopt.advice_item WHERE id = $orders");
 $node->safe_psql('postgres', "CREATE INDEX $name ON orders (user_id, flag); UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$name'::regclass");
 $node->safe_psql('postgres', "SELECT stop_point_clear('apply-submit')");
 $node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
@@ -253,7 +253,7 @@ ok($node->poll_query_until('postgres', "SELECT status = 'applied' FROM perfopt.a
 	'an index is applied whoever has the table\'s lock');
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE relation = 'orders'::regclass AND mode = 'ShareUpdateExclusiveLock'});
 eval { $locker->quit };
-$node->safe_psql('postgres', "DROP INDEX $name; UPDATE perfopt.index_advice SET status = 'open' WHERE id = $orders");
+$node->safe_psql('postgres', "DROP INDEX $name; UPDATE perfopt.advice_item SET status = 'open' WHERE id = $orders");
 
 # Tables that are written much more than read
 $node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
@@ -279,7 +279,7 @@ $node->safe_psql('postgres', 'ALTER TABLE orders RENAME user_id TO renamed');
 analyze_now();
 is(status_of($orders), 'obsolete', 'advice for a column that is gone is obsolete');
 
-is($node->safe_psql('postgres', 'SELECT last_value - max(id) FROM perfopt.index_advice_id_seq, perfopt.index_advice GROUP BY last_value'),
+is($node->safe_psql('postgres', 'SELECT last_value - max(id) FROM perfopt.advice_item_id_seq, perfopt.advice_item GROUP BY last_value'),
 	'0', 'a round that finds what is known already uses no id');
 
 # Tables and columns that go while a round is at work
@@ -299,7 +299,7 @@ $round->quit;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed')}), '0',
 	'and gives no advice for what is gone');
 
-is($node->safe_psql('postgres', qq{UPDATE perfopt.index_advice SET last_seen = now() - interval '31 days' WHERE id = $orders;
+is($node->safe_psql('postgres', qq{UPDATE perfopt.advice_item SET last_seen = now() - interval '31 days' WHERE id = $orders;
 	SELECT perfopt.analyze_now(); SELECT count(*) FROM perfopt.advice WHERE id = $orders}) =~ s/.*\n//sr, '0',
 	'obsolete advice is forgotten after a month');
 

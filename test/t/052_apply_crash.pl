@@ -17,7 +17,7 @@ $node->append_conf('postgresql.conf',
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
 $node->safe_psql('postgres', slurp_file("$root/test/tools/$_.sql")) foreach qw(stop_points worker);
-my $insert = q{INSERT INTO perfopt.index_advice
+my $insert = q{INSERT INTO perfopt.advice_item
 	(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence, estimated_bytes, status)
 	VALUES ('create_index', 'public', 't', '{%s}', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id};
 $node->safe_psql('postgres', q{
@@ -58,7 +58,7 @@ sub ends_as
 	my ($built, $left) = split /\|/, sql(q{SELECT count(*) FILTER (WHERE indisvalid AND indisready AND indislive),
 		count(*) FILTER (WHERE NOT (indisvalid AND indisready AND indislive))
 		FROM pg_index WHERE indrelid = 't'::regclass AND indkey[0] = }
-		. "(SELECT attnum FROM pg_attribute a JOIN perfopt.index_advice i ON a.attname = i.column_names[1] WHERE id = $advice AND attrelid = 't'::regclass)");
+		. "(SELECT attnum FROM pg_attribute a JOIN perfopt.advice_item i ON a.attname = i.column_names[1] WHERE id = $advice AND attrelid = 't'::regclass)");
 	is($left, 0, '... no invalid index is left');
 	is($built, $expected =~ /^applied/ ? 1 : 0, '... and a valid one if it says so');
 }
@@ -66,7 +66,7 @@ sub ends_as
 sub start_over
 {
 	sql('DROP INDEX IF EXISTS t_a_idx, t_b_idx');
-	sql("UPDATE perfopt.index_advice SET status = 'open', error = NULL");
+	sql("UPDATE perfopt.advice_item SET status = 'open', error = NULL");
 }
 
 # It works when asked for again
@@ -196,7 +196,7 @@ sql('ALTER ROLE owner RESET lock_timeout');
 $writer->query_safe('COMMIT');
 $writer->quit;
 ends_as($id, 'failed: terminating background worker "perfopt job" due to administrator command', 'and dropped in the end');
-sql('DROP TABLE other; DELETE FROM perfopt.index_advice WHERE id = ' . $others);
+sql('DROP TABLE other; DELETE FROM perfopt.advice_item WHERE id = ' . $others);
 again();
 
 # Signals

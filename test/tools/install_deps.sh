@@ -1,5 +1,5 @@
 #!/bin/bash
-# install_deps.sh [--explain] build|demo|bench-cache|test|matrix|indent
+# install_deps.sh [--explain] build|demo|bench-cache|bench-lookup|test|matrix|indent
 #
 # Installs what the purpose needs and this machine lacks, through apt: says
 # first what that is, asks nothing, and leaves no cluster behind that was not
@@ -8,14 +8,18 @@
 set -euo pipefail
 explain=
 if [ "${1:-}" = --explain ]; then explain=1; shift; fi
-purpose=${1:?build, demo, bench-cache, test, matrix or indent}
+purpose=${1:?build, demo, bench-cache, bench-lookup, test, matrix or indent}
 pg_config=${PG_CONFIG:-pg_config}
+# shellcheck source=test/tools/unprivileged.sh
+. "$(dirname "$0")/unprivileged.sh"
 
 pgxs() { "$pg_config" --pgxs 2>/dev/null || true; }
 # Debian's server package has PGXS, but not the headers.
 has_pgxs() { [ -f "$(pgxs)" ] && [ -f "$("$pg_config" --includedir-server)/postgres.h" ]; }
 has_server_file() { [ -e "$("$pg_config" "$1" 2>/dev/null)/$2" ]; }
 has_perl_module() { perl -M"$1" -e1 2>/dev/null; }
+# Debian's python, whatever python3 the PATH has
+has_python_module() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
 
 # The default major version of this distribution, or that of PG_CONFIG.
 server_version() {
@@ -45,10 +49,22 @@ missing_packages() {
     command -v redis-benchmark >/dev/null || echo redis-tools
     return
   fi
+  if [ "$purpose" = bench-lookup ]; then
+    has_perl_module DBD::Pg || echo libdbd-pg-perl
+    return
+  fi
   command -v prove >/dev/null || echo perl
   has_perl_module IPC::Run || echo libipc-run-perl
   has_perl_module TAP::Parser::SourceHandler::pgTAP || echo libtap-parser-sourcehandler-pgtap-perl
   has_pgxs && has_server_file --sharedir extension/pgtap.control || echo postgresql-NN-pgtap
+  # the clients of test/clients
+  has_python_module psycopg2 || echo python3-psycopg2
+  has_python_module psycopg || echo python3-psycopg
+  has_python_module sqlalchemy || echo python3-sqlalchemy
+  has_python_module django || echo python3-django
+  [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer
+  node_of_test_user >/dev/null || echo nodejs
+  command -v npm >/dev/null || echo npm
   [ "$purpose" = test ] && return
   command -v patchelf >/dev/null || echo patchelf
 }
@@ -65,8 +81,10 @@ or name another server: make PG_CONFIG=/path/to/its/bin/pg_config
 TEXT
   [ "$purpose" = build ] || cat >&2 <<TEXT
 The tests also need pgTAP (server extension), pg_prove, and the Perl module
-IPC::Run:
+IPC::Run; those of clients psycopg2, psycopg 3, SQLAlchemy and Django for
+/usr/bin/python3, PgBouncer, node (18 or later) and npm:
   Debian, Ubuntu    postgresql-NN-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl
+                    python3-psycopg2 python3-psycopg python3-sqlalchemy python3-django pgbouncer nodejs npm
   Fedora, RHEL      pgtap perl-TAP-Parser-SourceHandler-pgTAP perl-IPC-Run perl-Test-Harness
   Arch, macOS       https://pgtap.org, and from CPAN: TAP::Parser::SourceHandler::pgTAP IPC::Run
 TEXT
@@ -84,11 +102,25 @@ forbid_main_cluster() {
   trap 'exit 1' INT TERM HUP
 }
 allow_main_cluster() {
+  allow_service
   $as_root rm -f "$no_cluster"
   # what mkdir made is taken away again, unless packages have put files there
   if [ "$made" != 0 ]; then
     $as_root rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
   fi
+}
+
+# PgBouncer's package starts a service, now and at each boot, that no test uses.
+no_service=/usr/sbin/policy-rc.d
+forbid_service() {
+  [ ! -e "$no_service" ] || return 0
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee "$no_service" >/dev/null
+  $as_root chmod 755 "$no_service"
+  allow_service() { $as_root rm -f "$no_service"; }
+}
+allow_service() { :; }
+disable_service() {
+  if command -v update-rc.d >/dev/null; then $as_root update-rc.d pgbouncer disable >/dev/null 2>&1 || true; fi
 }
 
 if [ -n "$explain" ]; then say_what_to_install; exit 0; fi
@@ -144,6 +176,7 @@ echo "apt-get install ${packages[*]}"
 known() { apt-cache show "${packages[@]}" >/dev/null 2>&1; }
 known || update_lists
 forbid_main_cluster
+if [[ " ${packages[*]} " == *" pgbouncer "* ]]; then forbid_service; fi
 install="$apt -qq install -y --no-install-recommends -o Dpkg::Use-Pty=0"
 log=$(mktemp)
 # the lists may be too old for the mirror: then once more with new ones
@@ -151,3 +184,4 @@ $install "${packages[@]}" </dev/null >"$log" 2>&1 ||
   { update_lists; $install "${packages[@]}" </dev/null >"$log" 2>&1; } ||
   { tail -20 "$log" >&2; echo "apt-get could not install ${packages[*]} (log: $log)" >&2; exit 1; }
 rm -f "$log"
+if [[ " ${packages[*]} " == *" pgbouncer "* ]]; then disable_service; fi

@@ -5,6 +5,8 @@
 #   test_user           the user's name
 #   as_user COMMAND...  runs it as that user
 #   reachable FILE      whether that user can read it
+#   node_of_test_user   prints a node, 18 or later, that the user can run: the
+#                       one on the PATH, or the distribution's
 test_user=$(id -un)
 as_user() { "$@"; }
 if [ "$(id -u)" = 0 ]; then
@@ -13,3 +15,12 @@ if [ "$(id -u)" = 0 ]; then
   as_user() { runuser -u "$test_user" -- "$@"; }
 fi
 reachable() { (cd / && as_user test -r "$1"); }
+node_of_test_user() {
+  local node
+  for node in "$(command -v node)" /usr/bin/node; do
+    [ -n "$node" ] && (cd / && as_user "$node" -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)') 2>/dev/null || continue
+    echo "$node"
+    return
+  done
+  return 1
+}

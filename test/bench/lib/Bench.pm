@@ -13,7 +13,7 @@ use warnings;
 use Exporter 'import';
 use List::Util 'shuffle';
 
-our @EXPORT = qw(machine machine_cpus alternate median paired paired_ratio pgbench_tps backend_cpu thousands);
+our @EXPORT = qw(machine machine_cpus alternate median paired paired_ratio pgbench_tps backend_cpu backend_cpu_and_tps thousands);
 
 sub slurp
 {
@@ -123,7 +123,10 @@ sub pgbench_tps
 #   pgbench (path), port, database, protocol (simple, extended, prepared),
 #   clients, transactions (of all clients together), script (SQL),
 #   scratch (a directory)
-sub backend_cpu
+sub backend_cpu { return (backend_cpu_and_tps(@_))[0]; }
+
+# The same, and the transactions a second of all clients between the readings
+sub backend_cpu_and_tps
 {
 	my (%option) = @_;
 	my $cpus = machine_cpus();
@@ -136,7 +139,12 @@ sub backend_cpu
 	my $log = "$option{scratch}/pgbench.log";
 
 	# \shell replaces a variable only where it is a word of its own
-	spew("$option{scratch}/read_cpu", qq(echo \$1 \$(cut -d " " -f 1 /proc/\$1/schedstat) >>$readings\n));
+	# the clock last of the first reading, and first of the last
+	spew("$option{scratch}/read_cpu", <<"SHELL");
+[ -z "\$2" ] || clock=\$(date +%s%N)
+cpu=\$(cut -d " " -f 1 /proc/\$1/schedstat)
+echo \$1 \$cpu \${clock:-\$(date +%s%N)} >>$readings
+SHELL
 	spew("$option{scratch}/script.sql", <<"SCRIPT");
 \\if :n = 0
 SELECT pg_backend_pid() AS pid \\gset
@@ -148,7 +156,7 @@ SELECT pg_backend_pid() AS pid \\gset
 \\set n :n + 1
 $option{script}
 \\if :n = $last
-\\shell sh $option{scratch}/read_cpu :pid
+\\shell sh $option{scratch}/read_cpu :pid last
 \\endif
 SCRIPT
 	unlink $readings;
@@ -185,17 +193,18 @@ SCRIPT
 	my %readings;
 	for (split /\n/, slurp($readings))
 	{
-		my ($pid, $ns) = split;
-		push @{ $readings{$pid} }, $ns;
+		my ($pid, $ns, $clock) = split;
+		push @{ $readings{$pid} }, [ $ns, $clock ];
 	}
 	die "lost a backend" unless keys %readings == $option{clients};
-	my $total = 0;
+	my ($total, $tps) = (0, 0);
 	for my $pid (keys %readings)
 	{
 		die "lost a reading of backend $pid" unless @{ $readings{$pid} } == 2;
-		$total += $readings{$pid}[1] - $readings{$pid}[0];
+		$total += $readings{$pid}[1][0] - $readings{$pid}[0][0];
+		$tps += $measured / ($readings{$pid}[1][1] - $readings{$pid}[0][1]) * 1e9;
 	}
-	return $total / 1000 / ($option{clients} * $measured);
+	return ($total / 1000 / ($option{clients} * $measured), $tps);
 }
 
 sub thousands

@@ -1,0 +1,448 @@
+/*
+ * n_plus_one_plan.c
+ *		What the plan of a repeated statement tells about it: relations, the
+ *		columns compared with parameters, columns of the result.
+ *
+ * This is for the call to use instead, so what is not a plain look-up in one
+ * relation is only marked as opaque.  Plans are read, never changed, and a few
+ * catalog caches are asked; this happens when a loop has been found, not for
+ * each statement.
+ */
+#include "postgres.h"
+
+#include "lookup/n_plus_one_internal.h"
+
+#include "access/transam.h"
+#include "catalog/pg_class.h"
+#include "common/compat.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/plannodes.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/* ---------------------------------------------------------------------
+ * Relations
+ */
+
+/* A table with rows, and none of the system's. */
+static inline bool
+is_table(const RangeTblEntry *rte)
+{
+	return rte->rtekind == RTE_RELATION && rte->relid >= FirstNormalObjectId &&
+		(rte->relkind == RELKIND_RELATION || rte->relkind == RELKIND_PARTITIONED_TABLE ||
+		 rte->relkind == RELKIND_MATVIEW || rte->relkind == RELKIND_FOREIGN_TABLE);
+}
+
+/* The table that a plan writes to, or InvalidOid. */
+Oid
+perfopt_loop_written(PlannedStmt *plan)
+{
+	Index		index = perfopt_result_relation(plan);
+
+	if (index == 0 || index > list_length(plan->rtable))
+		return InvalidOid;
+	return ((RangeTblEntry *) list_nth(plan->rtable, index - 1))->relid;
+}
+
+void
+perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations)
+{
+	ListCell   *lc;
+
+	memset(relations, 0, sizeof(*relations));
+	foreach(lc, plan->invalItems)
+		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
+		relations->calls = true;
+	relations->locks = plan->rowMarks != NIL || plan->hasModifyingCTE;
+	foreach(lc, plan->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (!is_table(rte))
+			continue;
+		relations->reads = true;
+		if (relations->count < PLAN_RELATIONS)
+			relations->relids[relations->count] = rte->relid;
+		if (relations->count <= PLAN_RELATIONS)
+			relations->count++;
+	}
+
+	if (plan->commandType == CMD_INSERT && IsA(plan->planTree, ModifyTable))
+	{
+		Plan	   *rows = outerPlan(plan->planTree);
+		Index		index = perfopt_result_relation(plan);
+		RangeTblEntry *rte = index > 0 && index <= list_length(plan->rtable) ?
+		list_nth(plan->rtable, index - 1) : NULL;
+
+		relations->single_insert = rte && is_table(rte) && rows &&
+			rte->relkind != RELKIND_FOREIGN_TABLE &&
+			IsA(rows, Result) && outerPlan(rows) == NULL && !plan->hasModifyingCTE;
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Shape
+ */
+
+typedef struct ShapeContext
+{
+	PlannedStmt *plan;
+	const char *source;
+	LoopShape  *shape;
+	Scan	   *scan;			/* the one at the bottom */
+} ShapeContext;
+
+/* The column of the scanned relation that an expression of a plan is, or 0. */
+static AttrNumber
+resolve_column(ShapeContext *context, Plan *plan, Node *expr)
+{
+	while (expr)
+	{
+		Var		   *var;
+
+		if (IsA(expr, RelabelType))
+		{
+			expr = (Node *) ((RelabelType *) expr)->arg;
+			continue;
+		}
+		if (!IsA(expr, Var))
+			return 0;
+		var = (Var *) expr;
+		if (var->varno == OUTER_VAR)
+		{
+			TargetEntry *entry;
+
+			plan = plan ? outerPlan(plan) : NULL;
+			if (plan == NULL || var->varattno < 1 ||
+				var->varattno > list_length(plan->targetlist))
+				return 0;
+			entry = list_nth(plan->targetlist, var->varattno - 1);
+			expr = (Node *) entry->expr;
+			continue;
+		}
+		if (var->varno == INDEX_VAR)
+		{
+			IndexOnlyScan *scan = (IndexOnlyScan *) context->scan;
+			TargetEntry *entry;
+
+			if (!IsA(scan, IndexOnlyScan) || var->varattno < 1 ||
+				var->varattno > list_length(scan->indextlist))
+				return 0;
+			entry = list_nth(scan->indextlist, var->varattno - 1);
+			expr = (Node *) entry->expr;
+			continue;
+		}
+		if (context->scan && var->varno == context->scan->scanrelid && var->varattno > 0)
+			return var->varattno;
+		return 0;
+	}
+	return 0;
+}
+
+static Node *
+strip(Node *expr)
+{
+	while (expr && IsA(expr, RelabelType))
+		expr = (Node *) ((RelabelType *) expr)->arg;
+	return expr;
+}
+
+static bool
+is_value(Node *expr)
+{
+	expr = strip(expr);
+	return expr && (IsA(expr, Const) ||
+					(IsA(expr, Param) && ((Param *) expr)->paramkind == PARAM_EXTERN));
+}
+
+/* Is it written as a parameter?  Planning may have put its value in place. */
+static bool
+is_parameter(ShapeContext *context, Node *expr)
+{
+	expr = strip(expr);
+	if (IsA(expr, Param))
+		return true;
+	return context->source && ((Const *) expr)->location >= 0 &&
+		(size_t) ((Const *) expr)->location < strlen(context->source) &&
+		context->source[((Const *) expr)->location] == '$';
+}
+
+/*
+ * Conditions: "column = value" makes the column a key.  Where some of the
+ * values are parameters and others are not, only the former do.
+ */
+static void
+add_conditions(ShapeContext *context, List *quals, bool parameters, bool *any_parameter)
+{
+	LoopShape  *shape = context->shape;
+	ListCell   *lc;
+
+	foreach(lc, quals)
+	{
+		Node	   *clause = lfirst(lc);
+		Node	   *value = NULL;
+		AttrNumber	column = 0;
+
+		if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
+		{
+			OpExpr	   *op = (OpExpr *) clause;
+			Node	   *left = linitial(op->args);
+			Node	   *right = lsecond(op->args);
+
+			if (is_value(left))
+			{
+				value = left;
+				left = right;
+			}
+			else if (is_value(right))
+				value = right;
+			if (value && op_hashjoinable(op->opno, exprType(linitial(op->args))))
+				column = resolve_column(context, NULL, left);
+		}
+		if (column > 0 && is_parameter(context, value))
+			*any_parameter = true;
+		else if (column > 0 && parameters)
+			column = 0;
+		if (column == 0 || shape->num_keys == SHAPE_KEYS)
+		{
+			shape->flags |= SHAPE_FILTER;
+			continue;
+		}
+		for (int i = 0; i < shape->num_keys; i++)
+			if (shape->keys[i] == column)
+				column = 0;
+		if (column > 0)
+			shape->keys[shape->num_keys++] = column;
+	}
+}
+
+static void
+add_scan(ShapeContext *context, Plan *plan)
+{
+	LoopShape  *shape = context->shape;
+	Scan	   *scan = (Scan *) plan;
+	List	   *conditions = NIL;
+	RangeTblEntry *rte;
+
+	switch (nodeTag(plan))
+	{
+		case T_SeqScan:
+		case T_TidScan:
+			break;
+		case T_IndexScan:
+			conditions = ((IndexScan *) plan)->indexqualorig;
+			break;
+		case T_IndexOnlyScan:
+			conditions = ((IndexOnlyScan *) plan)->recheckqual;
+			break;
+		case T_BitmapHeapScan:
+			conditions = ((BitmapHeapScan *) plan)->bitmapqualorig;
+			break;
+		default:
+			shape->flags |= SHAPE_OPAQUE;
+			return;
+	}
+	if (scan->scanrelid == 0 || scan->scanrelid > list_length(context->plan->rtable))
+	{
+		shape->flags |= SHAPE_OPAQUE;
+		return;
+	}
+	rte = list_nth(context->plan->rtable, scan->scanrelid - 1);
+	shape->relid = rte->relid;
+	context->scan = scan;
+
+	for (int pass = 0; pass < 2; pass++)
+	{
+		bool		any_parameter = false;
+		uint32		flags = shape->flags;
+
+		add_conditions(context, conditions, pass == 1, &any_parameter);
+		add_conditions(context, plan->qual, pass == 1, &any_parameter);
+		if (!any_parameter)
+			break;
+		if (pass == 0)
+		{
+			/* once more, now that it is known that there are parameters */
+			shape->num_keys = 0;
+			shape->flags = flags;
+		}
+	}
+	if (shape->num_keys == 0)
+		shape->flags |= SHAPE_OPAQUE;
+}
+
+static void
+add_sort(ShapeContext *context, Sort *sort)
+{
+	LoopShape  *shape = context->shape;
+	TargetEntry *entry;
+	bool		reverse = false;
+
+	shape->flags |= SHAPE_ORDER;
+	if (sort->numCols != 1 || sort->sortColIdx[0] < 1 ||
+		sort->sortColIdx[0] > list_length(sort->plan.targetlist))
+		return;
+	entry = list_nth(sort->plan.targetlist, sort->sortColIdx[0] - 1);
+	shape->order = resolve_column(context, &sort->plan, (Node *) entry->expr);
+	if (!OidIsValid(get_equality_op_for_ordering_op(sort->sortOperators[0], &reverse)) ||
+		sort->nullsFirst[0] != reverse)
+		shape->order = 0;
+	shape->descending = reverse;
+}
+
+static void
+add_limit(ShapeContext *context, Limit *limit)
+{
+	Node	   *count = limit->limitCount;
+
+	context->shape->flags |= SHAPE_LIMIT;
+	if (count && IsA(count, Const) && !((Const *) count)->constisnull &&
+		limit->limitOffset == NULL)
+		context->shape->limit = DatumGetInt64(((Const *) count)->constvalue);
+}
+
+static void
+add_column(ShapeContext *context, TargetEntry *entry)
+{
+	LoopShape  *shape = context->shape;
+	ShapeColumn *column;
+	Node	   *expr = (Node *) entry->expr;
+
+	if (entry->resjunk || shape->num_columns < 0)
+		return;
+	if (shape->num_columns == SHAPE_COLUMNS)
+	{
+		shape->num_columns = -1;
+		return;
+	}
+	column = &shape->columns[shape->num_columns++];
+	namestrcpy(&column->name, entry->resname ? entry->resname : "column");
+	column->type = exprType(expr);
+	column->typmod = exprTypmod(expr);
+	column->attnum = -1;
+	if (IsA(expr, Aggref))
+	{
+		Aggref	   *aggregate = (Aggref *) expr;
+
+		if (aggregate->aggfilter || aggregate->aggdistinct || aggregate->aggorder ||
+			aggregate->aggsplit != AGGSPLIT_SIMPLE || list_length(aggregate->args) > 1)
+			shape->flags |= SHAPE_COMPUTES;
+		else
+		{
+			column->aggregate = aggregate->aggfnoid;
+			if (aggregate->args == NIL)
+				column->attnum = 0;
+			else
+			{
+				column->attnum = resolve_column(context, context->plan->planTree,
+												(Node *) ((TargetEntry *) linitial(aggregate->args))->expr);
+				if (column->attnum == 0)
+				{
+					column->attnum = -1;
+					shape->flags |= SHAPE_COMPUTES;
+				}
+			}
+		}
+	}
+	else if (OidIsValid(entry->resorigtbl) && entry->resorigtbl == shape->relid)
+		column->attnum = entry->resorigcol;
+	else
+		shape->flags |= SHAPE_COMPUTES;
+}
+
+static bool
+has_parameter(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param))
+		return ((Param *) node)->paramkind == PARAM_EXTERN;
+	return expression_tree_walker(node, has_parameter, context);
+}
+
+/* The columns that an INSERT gives; others are defaults. */
+static void
+add_insert(ShapeContext *context, ModifyTable *modify)
+{
+	LoopShape  *shape = context->shape;
+	ListCell   *lc;
+
+	shape->relid = perfopt_loop_written(context->plan);
+	foreach(lc, outerPlan(modify)->targetlist)
+	{
+		TargetEntry *entry = lfirst(lc);
+		Node	   *expr = strip((Node *) entry->expr);
+
+		if (entry->resjunk ||
+			!(IsA(expr, Const) ? !((Const *) expr)->constisnull : has_parameter(expr, NULL)))
+			continue;
+		if (shape->num_keys == SHAPE_KEYS)
+		{
+			shape->flags |= SHAPE_OPAQUE;
+			break;
+		}
+		shape->keys[shape->num_keys++] = entry->resno;
+	}
+	if (shape->num_keys == 0)
+		shape->flags |= SHAPE_OPAQUE;
+	if (modify->onConflictAction != ONCONFLICT_NONE)
+		shape->flags |= SHAPE_FILTER;
+}
+
+void
+perfopt_loop_shape(PlannedStmt *plan, const char *source, LoopShape *shape)
+{
+	ShapeContext context = {.plan = plan,.source = source,.shape = shape};
+	Plan	   *node = plan->planTree;
+	Sort	   *sort = NULL;
+	ListCell   *lc;
+
+	memset(shape, 0, sizeof(*shape));
+	if (plan->commandType == CMD_INSERT && IsA(plan->planTree, ModifyTable))
+	{
+		add_insert(&context, (ModifyTable *) plan->planTree);
+		return;
+	}
+	if (plan->subplans != NIL || plan->hasModifyingCTE)
+		shape->flags |= SHAPE_OPAQUE;
+
+	while (node && context.scan == NULL && !(shape->flags & SHAPE_OPAQUE))
+	{
+		switch (nodeTag(node))
+		{
+			case T_ModifyTable:
+				shape->flags |= SHAPE_MODIFIES;
+				break;
+			case T_Limit:
+				add_limit(&context, (Limit *) node);
+				break;
+			case T_Sort:
+				sort = (Sort *) node;
+				break;
+			case T_Agg:
+				shape->flags |= SHAPE_AGGREGATE;
+				if (((Agg *) node)->numCols > 0 || ((Agg *) node)->aggsplit != AGGSPLIT_SIMPLE ||
+					node->qual != NIL)
+					shape->flags |= SHAPE_COMPUTES;
+				break;
+			case T_Result:
+			case T_LockRows:
+			case T_Material:
+			case T_Gather:
+			case T_GatherMerge:
+				break;
+			default:
+				add_scan(&context, node);
+				break;
+		}
+		node = outerPlan(node);
+	}
+	if (context.scan == NULL)
+		shape->flags |= SHAPE_OPAQUE;
+	if (sort)
+		add_sort(&context, sort);
+	if (!(shape->flags & SHAPE_MODIFIES))
+		foreach(lc, plan->planTree->targetlist)
+			add_column(&context, lfirst(lc));
+}

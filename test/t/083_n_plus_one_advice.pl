@@ -1,0 +1,94 @@
+# Loops become advice, and stop being it; sessions that end, and standbys.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf', q{
+perfopt.sample_interval = 0
+perfopt.advice_interval = 0
+perfopt.n_plus_one_interval = 0
+perfopt.n_plus_one_max_gap = 1min
+perfopt.n_plus_one_min_lost = 40
+autovacuum = off
+});
+$node->start;
+$node->safe_psql('postgres', q{CREATE EXTENSION perfopt CASCADE;
+	CREATE TABLE users (id bigint PRIMARY KEY, name text);
+	INSERT INTO users SELECT i, 'name' FROM generate_series(1, 100) i;
+	CREATE TABLE log (a int);
+	CREATE ROLE alice LOGIN});
+
+sub look
+{
+	my ($sql, $on) = @_;
+	local $ENV{PGOPTIONS} = '-c perfopt.detect_n_plus_one=off';
+	return ($on || $node)->safe_psql('postgres', $sql);
+}
+my @users = ('SELECT id FROM users ORDER BY id LIMIT 20;', map { "SELECT name, pg_sleep(0.003) FROM users WHERE id = $_;" } 1 .. 20);
+
+# Advice
+$node->safe_psql('postgres', join "\n", @users);
+$node->safe_psql('postgres', join "\n", map { "INSERT INTO log SELECT $_ FROM pg_sleep(0.003);" } 1 .. 20);
+$node->safe_psql('postgres', join "\n", map { "INSERT INTO log VALUES ($_ + length(pg_sleep(0.003)::text));" } 1 .. 20);
+$node->safe_psql('postgres', join "\n", ('SELECT name, pg_sleep(0.003) FROM users WHERE id = 1;') x 20);
+$node->safe_psql('postgres', join "\n", 'SELECT id FROM users ORDER BY id LIMIT 20;', map { "SELECT name FROM users WHERE id = $_;" } 1 .. 20);
+look('SELECT perfopt.advise_n_plus_one_now()');
+is(look(q{SELECT string_agg(kind || ' ' || status, ', ' ORDER BY kind) FROM perfopt.advice}),
+	'batchable_inserts open, cacheable_query open, n_plus_one open', 'what loses enough is advised, once for each kind');
+like(look(q{SELECT reason FROM perfopt.advice WHERE kind = 'n_plus_one'}),
+	qr/^run once for each row of another statement: 20 runs in one loop lost 0\.\d s, \d+\.\d\d ms a run; one statement for all rows would do$/, 'the reason');
+is(look(q{SELECT instead FROM perfopt.advice WHERE kind = 'n_plus_one'}), 'SELECT * FROM perfopt.fetch_many(NULL::public.users, $1::bigint[])', 'the call to use');
+is(look(q{SELECT evidence ->> 'runs', evidence ->> 'source_query', evidence ? 'function', (evidence ->> 'lost_ms')::float8 > 50
+	FROM perfopt.advice WHERE kind = 'n_plus_one'}), '20|SELECT id FROM users ORDER BY id LIMIT $1|f|t', 'the evidence');
+my $id = look(q{SELECT id FROM perfopt.advice WHERE kind = 'n_plus_one'});
+my ($rc, $out, $err) = $node->psql('postgres', "SELECT perfopt.apply_advice($id)");
+like($err, qr/ERROR:  advice $id is not about an index\nDETAIL:  Only the application can follow advice of kind n_plus_one\.\nHINT:/, 'nobody but the application can follow it');
+is($node->safe_psql('postgres', 'SELECT perfopt.analyze_now() >= 3'), 't', 'the index advisor goes on beside it');
+
+# It is kept up to date, and one row each
+$node->safe_psql('postgres', join "\n", @users);
+look('SELECT perfopt.advise_n_plus_one_now()') for 1 .. 2;
+is(look(q{SELECT count(*), max(evidence ->> 'runs') FROM perfopt.advice WHERE kind = 'n_plus_one'}), '1|40', 'new figures');
+look('SELECT perfopt.reset_n_plus_one()');
+look(q{UPDATE perfopt.advice_item SET last_seen = last_seen - interval '25 hours', first_seen = first_seen - interval '25 hours'});
+look('SELECT perfopt.advise_n_plus_one_now()');
+is(look('SELECT DISTINCT status FROM perfopt.advice'), 'obsolete', 'not seen for a day: obsolete');
+$node->safe_psql('postgres', join "\n", @users);
+look('SELECT perfopt.advise_n_plus_one_now()');
+is(look("SELECT status, first_seen > now() - interval '1 hour' FROM perfopt.advice WHERE id = $id"), 'open|t', 'seen again: open again');
+look(q{UPDATE perfopt.advice_item SET last_seen = last_seen - interval '31 days' WHERE status = 'obsolete'});
+look('SELECT perfopt.advise_n_plus_one_now()');
+is(look('SELECT count(*) FROM perfopt.advice'), '1', 'after a month it is forgotten');
+($rc, $out, $err) = $node->psql('postgres', 'SELECT perfopt.advise_n_plus_one_now()', extra_params => [ '-U', 'alice' ]);
+like($err, qr/permission denied/, 'not everybody has it looked for');
+is(look('SELECT sum(errors) FROM perfopt.workers'), '0', 'no duty had an error');
+
+# As soon as the last run is over, without anything more from the session
+look('SELECT perfopt.reset_n_plus_one()');
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query($_) foreach 'SELECT id FROM users ORDER BY id LIMIT 10', map { "SELECT name FROM users WHERE id = $_" } 1 .. 10;
+is(look('SELECT runs FROM perfopt.n_plus_one'), '10', 'a loop is seen while its session is idle');
+$session->query("SELECT name FROM users WHERE id = $_") foreach 11 .. 20;
+is(look('SELECT count(*) FROM perfopt.n_plus_one'), '0', 'and taken back when it goes on');
+# a long loop is told in steps; the end of the session tells the rest
+$session->query('BEGIN;' . join ';', map { "INSERT INTO log VALUES ($_)" } 1 .. 1050);
+is(look('SELECT runs FROM perfopt.n_plus_one'), '1024', 'a long one in steps');
+$session->quit;
+is(look(q{SELECT runs FROM perfopt.n_plus_one}), '1050', 'the rest at the end of the session');
+
+# A standby
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->start;
+$standby->safe_psql('postgres', join "\n", @users);
+is(look('SELECT kind, runs FROM perfopt.n_plus_one', $standby), 'n_plus_one|20', 'loops on a standby are seen there');
+$standby->stop;
+$node->stop;
+done_testing();
