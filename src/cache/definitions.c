@@ -532,12 +532,14 @@ static void
 relation_callback(Datum arg, Oid relid)
 {
 	note_change();
+	cache_kept_plans_note_relation(relid);
 }
 
 static void
 syscache_callback(Datum arg, int cacheid, uint32 hash)
 {
 	note_change();
+	cache_kept_plans_note_item(cacheid, hash);
 }
 
 static void
