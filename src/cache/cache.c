@@ -11,6 +11,7 @@ perfopt_cache_init(void)
 {
 	cache_definitions_init();	/* before the others: its callback at commit
 								 * runs after theirs */
+	cache_kept_plans_init();
 	cache_rings_init();
 	cache_stats_init();
 	cache_store_init();

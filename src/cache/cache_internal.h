@@ -5,6 +5,7 @@
  * cache.c         table of contents; cache.h is what perfopt.c calls
  * rings.c         who wrote which rows: is a result true for a snapshot?
  * definitions.c   who changed which tables, functions, roles ...
+ * kept_plans.c    plans that functions keep follow those changes, too
  * entry.c         an entry: the bytes that are stored
  * store.c         entries in shared memory: look-up, eviction
  * local.c         the level of this backend above it
@@ -189,6 +190,12 @@ typedef struct CacheTypes
 } CacheTypes;
 
 extern void cache_types_add(CacheTypes *types, Oid type);
+
+/* ---------------------------------------------------------------------
+ * kept_plans.c: a message about definitions has come in
+ */
+extern void cache_kept_plans_note_relation(Oid relid);
+extern void cache_kept_plans_note_item(int cacheid, uint32 hash);	/* as in PlanInvalItem */
 
 /* ---------------------------------------------------------------------
  * entry.c: the bytes of an entry
@@ -579,6 +586,7 @@ extern uint64 cache_execute_statement(const char *statement, const CacheParams *
 /* What each file has to set up while the library is preloaded. */
 extern void cache_rings_init(void);
 extern void cache_definitions_init(void);
+extern void cache_kept_plans_init(void);
 extern void cache_store_init(void);
 extern void cache_stats_init(void);
 extern void cache_dependencies_init(void);

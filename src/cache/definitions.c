@@ -30,8 +30,9 @@
  * transaction has ended, messages sent, prepared transactions included.  The
  * other one reads the epoch (which is counted up with any counter), then sees
  * that nobody holds the lock: all changes up to that epoch are complete, and
- * are in his backend once he accepts messages.  If the epoch is still the same
- * when he has finished, no other began meanwhile.
+ * are in his backend once he accepts messages; in plans it has kept, as
+ * kept_plans.c sees to it.  If the epoch is still the same when he has finished,
+ * no other began meanwhile.
  *
  * A table's new definition is also a barrier of its rings, see rings.c.
  * Relations that were dropped need no lock: whoever uses one has locked it.
@@ -532,12 +533,14 @@ static void
 relation_callback(Datum arg, Oid relid)
 {
 	note_change();
+	cache_kept_plans_note_relation(relid);
 }
 
 static void
 syscache_callback(Datum arg, int cacheid, uint32 hash)
 {
 	note_change();
+	cache_kept_plans_note_item(cacheid, hash);
 }
 
 static void

@@ -5,6 +5,23 @@
 # says without it (schema.sql).  They run in rounds; at the end of a round,
 # when nobody writes, every query is compared once more with every key.
 #
+# Changes that no lock of a statement under way holds off (unlocked) may come
+# between its two answers: the plan of the direct one, the query's plan in the
+# cache and the entry can each be from before or after.  A difference is excused
+# if the change overlaps the transaction that saw it, and no other:
+#
+# - A change is written down from before its statement is sent until after the
+#   answer has come.  Between lie all that others can notice: the new rows of
+#   catalogs become visible, then its messages are sent, then its locks are
+#   released.  So a plan may be newer than what messages have told, but only
+#   within that time.
+# - A transaction is written down from before it starts, where it accepts all
+#   messages that have been sent, until after both answers are there.  One that
+#   starts after the end of a change knows all of it: in the plans it makes, and
+#   of those it has kept, as kept_plans.c sees to it.  The server alone does not:
+#   with it, the direct answer may come from a plan that has missed the change.
+# - Both times are read from one clock, that of the machine.
+#
 # Where the server is say PGHOST, PGPORT, PGUSER and PGDATABASE.
 package Oracle;
 
