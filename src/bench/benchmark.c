@@ -38,7 +38,7 @@ typedef struct Benchmark
 	Size		memory;
 } Benchmark;
 
-/* A warm-up never takes more than half of the time. */
+/* After a tenth of the time no more are made. */
 static void
 warm_up(Benchmark *bench, int64 started)
 {
@@ -49,7 +49,7 @@ warm_up(Benchmark *bench, int64 started)
 	bench_run(&bench->statement, NULL, &look, &run);
 	for (int i = 1; i < bench->warmup; i++)
 	{
-		if (bench_now() - started > bench->max_time / 2)
+		if (bench_now() - started > bench->max_time / 10)
 			break;
 		bench_run(&bench->statement, NULL, NULL, &run);
 	}

@@ -166,7 +166,7 @@ compare(Comparison *c, bool check_rows, BenchSameRows *rows)
 		bench_compare_rows(&c->a.statement, &c->b.statement, rows);
 		c->a.statement.run = c->b.statement.run = 0;
 	}
-	warm_up(c, c->started + c->max_time / 4);
+	warm_up(c, c->started + c->max_time / 10);
 	for (int round = 0; round < c->repeat; round++)
 	{
 		int64		now = bench_now();
