@@ -187,9 +187,6 @@ compare(Comparison *c, bool check_rows, BenchSameRows *rows)
 		ereport(NOTICE,
 				(errmsg("perfopt.compare(): max_time is over after " INT64_FORMAT " of " INT64_FORMAT " runs of each",
 						c->a.times.num, planned)));
-	if (check_rows && !rows->same)
-		ereport(NOTICE,
-				(errmsg("perfopt.compare(): the rows differ: %s", rows->difference)));
 }
 
 static Comparison *

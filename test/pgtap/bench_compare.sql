@@ -35,8 +35,8 @@ SELECT is(same('SELECT id FROM items', 'SELECT id FROM items WHERE id > 2'), 'fa
 SELECT is(same('SELECT 1.0', 'SELECT 1.00'), 'false 1 1 1 rows only in a, 1 only in b; the first is a: (1.0)', 'rows are compared as text');
 SELECT is(same('SELECT 1', 'SELECT 1::bigint'), 'false 1 1 column 1 is integer in a, bigint in b', 'columns have to have the same types');
 SELECT is(same('SELECT 1', 'SELECT 1, 2'), 'false 1 1 a has 1 columns, b has 2', 'and number');
-SELECT is(same('SELECT NULL::text', 'SELECT '''''), 'false 1 1 1 rows only in a, 1 only in b; the first is a: ()', 'null is not the empty text');
-SELECT is(same('SELECT ''a,b'', ''c''', 'SELECT ''a'', ''b,c'''), 'false 1 1 1 rows only in a, 1 only in b; the first is b: (a,"b,c")', 'nor do columns run into each other');
+SELECT is(same('SELECT NULL::text', 'SELECT '''''), 'false 1 1 1 rows only in a, 1 only in b; the first is b: ("")', 'null is not the empty text');
+SELECT is(same('SELECT ''a,b'', ''c''', 'SELECT ''a'', ''b,c'''), 'false 1 1 1 rows only in a, 1 only in b; the first is a: ("a,b",c)', 'nor do columns run into each other');
 SELECT is(same('SELECT FROM items', 'SELECT FROM items'), 'true 2000 2000', 'rows without columns');
 SELECT is(same('SELECT x FROM (VALUES (ROW(1, ''a''))) v (x)', 'SELECT ROW(1, ''a'')'), 'true 1 1', 'rows in rows');
 SELECT is(same('SELECT (i).* FROM items i', 'TABLE items'), 'true 2000 2000', 'a row type taken apart');
