@@ -20,7 +20,7 @@
 #include "utils/plancache.h"
 #include "utils/resowner.h"
 
-/* Times that one call keeps at most: 80 MB. */
+/* Times that one call keeps at most: 80 MB, and a round's again for its median. */
 #define BENCH_MAX_SAMPLES	10000000
 
 /* ---------------------------------------------------------------------

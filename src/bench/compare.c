@@ -179,8 +179,9 @@ compare(Comparison *c, bool check_rows, BenchSameRows *rows)
 	c->stopped = c->a.times.num < planned;
 	if (c->rounds.num < MIN_ROUNDS)
 		ereport(NOTICE,
-				(errmsg("perfopt.compare(): max_time is over after " INT64_FORMAT " rounds",
-						c->rounds.num),
+				(errmsg_plural("perfopt.compare(): max_time is over after %d round",
+							   "perfopt.compare(): max_time is over after %d rounds",
+							   (int) c->rounds.num, (int) c->rounds.num),
 				 errdetail("No difference can be told from noise with fewer than %d.", MIN_ROUNDS),
 				 errhint("Give it more time, as in max_time => '5 min'.")));
 	else if (c->stopped)

@@ -245,24 +245,58 @@ may_stop_early(const Profile *profile, int i)
 	return false;
 }
 
-static List *
-add_estimate(List *flags, const Profile *profile, int i)
+/*
+ * By which factor the estimate is wrong, for more rows than expected greater
+ * than 1, for less smaller; 1 where that says nothing.
+ */
+static double
+estimate_error(const Profile *profile, int i)
 {
 	const ProfileNode *node = &profile->nodes[i];
 	double		loops = node->state->instrument->nloops;
 	double		estimated = Max(node->state->plan->plan_rows, 1);
-	double		actual = Max(node->state->instrument->ntuples / loops, 1);
-	bool		too_few = actual > estimated;
-	double		factor = too_few ? actual / estimated : estimated / actual;
+	double		actual;
 
-	if (factor < FACTOR_MIN || Max(estimated, actual) * loops < ROWS_MIN ||
-		(!too_few && may_stop_early(profile, i)) ||
-	/* what it hands on are bits */
-		IsA(node->state, BitmapAndState) || IsA(node->state, BitmapOrState))
+	/* bitmaps are no rows */
+	if (loops == 0 || IsA(node->state, BitmapAndState) || IsA(node->state, BitmapOrState))
+		return 1;
+	actual = Max(node->state->instrument->ntuples / loops, 1);
+	if (Max(estimated, actual) * loops < ROWS_MIN ||
+		(actual < estimated && may_stop_early(profile, i)))
+		return 1;
+	return actual / estimated;
+}
+
+/* Has one of its children been as wrong, so that this one could not help it? */
+static bool
+follows_child(const Profile *profile, int i, double error)
+{
+	for (int child = i + 1; child < profile->num; child++)
+	{
+		double		of_child;
+
+		if (profile->nodes[child].parent != i || profile->nodes[child].init_plan)
+			continue;
+		of_child = estimate_error(profile, child);
+		if (error > 1 ? of_child * 3 >= error : of_child <= error * 3)
+			return true;
+	}
+	return false;
+}
+
+static List *
+add_estimate(List *flags, const Profile *profile, int i)
+{
+	const ProfileNode *node = &profile->nodes[i];
+	double		error = estimate_error(profile, i);
+	double		factor = error > 1 ? error : 1 / error;
+
+	if (factor < FACTOR_MIN || follows_child(profile, i, error))
 		return flags;
 	return lappend(flags, psprintf("estimate is off %s times: %s rows expected, %s came",
 								   thousands(factor), thousands(node->state->plan->plan_rows),
-								   thousands(node->state->instrument->ntuples / loops)));
+								   thousands(node->state->instrument->ntuples /
+											 node->state->instrument->nloops)));
 }
 
 static List *

@@ -35,7 +35,7 @@ bench_samples_add(BenchSamples *samples, double value)
 {
 	if (samples->num == samples->allocated)
 	{
-		samples->allocated *= 2;
+		samples->allocated = Min(samples->allocated * 2, BENCH_MAX_SAMPLES);
 		samples->values = repalloc_huge(samples->values,
 										samples->allocated * sizeof(double));
 	}
