@@ -108,7 +108,7 @@ is($large, 0, 'a large one never');
 # One that is there: four times the rows
 my $seen = sql(q{
 	SELECT count(*) FROM generate_series(1, 10) i, LATERAL perfopt.compare('SELECT sum(n) FROM items WHERE id < 1000', 'SELECT sum(n) FROM items WHERE id < 4000',
-		iterations => 10, check_rows => false) WHERE faster = 'a' AND improvement_percent < -100});
+		iterations => 10 + 0 * i, check_rows => false) WHERE faster = 'a' AND improvement_percent < -100});
 cmp_ok($seen, '>=', 9, "of 10 comparisons with four times the work, $seen find it");
 
 # Without the library preloaded
