@@ -42,19 +42,19 @@ bench_samples_add(BenchSamples *samples, double value)
 	samples->values[samples->num++] = value;
 }
 
-static int
-compare_doubles(const void *a, const void *b)
-{
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
-
-	return x < y ? -1 : x > y;
-}
+/* sort_doubles(): millions of them take a second, so it can be cancelled */
+#define ST_SORT sort_doubles
+#define ST_ELEMENT_TYPE double
+#define ST_COMPARE(a, b) (*(a) < *(b) ? -1 : *(a) > *(b))
+#define ST_SCOPE static
+#define ST_CHECK_FOR_INTERRUPTS
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 void
 bench_samples_sort(BenchSamples *samples)
 {
-	qsort(samples->values, samples->num, sizeof(double), compare_doubles);
+	sort_doubles(samples->values, samples->num);
 }
 
 double
@@ -99,7 +99,7 @@ bench_median(const double *values, int64 num)
 	double		median;
 
 	memcpy(copy, values, num * sizeof(double));
-	qsort(copy, num, sizeof(double), compare_doubles);
+	sort_doubles(copy, num);
 	median = bench_quantile(copy, num, 0.5);
 	pfree(copy);
 	return median;
@@ -261,7 +261,7 @@ bench_signed_rank_test(const double *values, int num, BenchTest *test)
 	for (int i = 0; i < num; i++)
 		for (int k = i; k < num; k++)
 			means[n++] = (values[i] + values[k]) / 2;
-	qsort(means, n, sizeof(double), compare_doubles);
+	sort_doubles(means, n);
 	test->center = bench_quantile(means, n, 0.5);
 	test->has_interval = critical >= 0 && n > 0;
 	if (test->has_interval)

@@ -6,6 +6,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
 my $primary = PostgreSQL::Test::Cluster->new('measured');
@@ -55,6 +56,19 @@ sql("SELECT pg_cancel_backend($pid)");
 $primary->poll_query_until('postgres', "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid") or die 'it runs on';
 is(scalar $session->query(q{SELECT 'alive'}), 'alive', 'cancelled, the session goes on');
 $session->quit;
+# also while millions of times are sorted
+sql(q{CREATE FUNCTION statistics(float8[], float8[]) RETURNS float8[] LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_bench_statistics';
+	CREATE TABLE times (t float8[]);
+	ALTER TABLE times ALTER t SET STORAGE EXTERNAL;
+	INSERT INTO times SELECT array_agg(hashint4(i)) FROM generate_series(1, 2000000) i});
+my $sort = q{SELECT array_length(statistics(t, '{0.5}'), 1) FROM times};
+my $begun = time;
+is(sql($sort), 4, 'millions of times');
+my $whole = time - $begun;
+$begun = time;
+($code, $out, $err) = $primary->psql('postgres', sprintf "SET statement_timeout = %d; $sort", $whole * 200);
+like($err, qr/canceling statement due to statement timeout/, 'are not sorted to the end');
+cmp_ok(time - $begun, '<', $whole * 0.6, 'when that is cancelled');
 
 # Errors leave nothing behind in whoever catches them.
 is(sql(q{
