@@ -72,26 +72,6 @@ profile_element(JsonbContainer *array, int i)
 	return value && value->type == jbvBinary ? value->val.binary.data : NULL;
 }
 
-static JsonbContainer *
-explain(QueryDesc *queryDesc, bool timing)
-{
-	ExplainState *es = NewExplainState();
-	Jsonb	   *json;
-
-	es->analyze = true;
-	es->costs = true;
-	es->timing = timing;
-	es->format = EXPLAIN_FORMAT_JSON;
-	ExplainBeginOutput(es);
-	ExplainPrintPlan(es, queryDesc);
-	ExplainEndOutput(es);
-	/* an array of plans without the object around each: make it that object */
-	es->str->data[0] = '{';
-	es->str->data[es->str->len - 1] = '}';
-	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(es->str->data)));
-	return profile_container(&json->root, "Plan");
-}
-
 /* ---------------------------------------------------------------------
  * The two walks
  */
@@ -162,6 +142,46 @@ collect_node(PlanState *state, void *arg)
 	return false;
 }
 
+/*
+ * Without costs, which may be infinite, and without what it counts of a
+ * ModifyTable: with MERGE or ON CONFLICT on several tables it puts that where
+ * JSON has no place for it.
+ */
+static JsonbContainer *
+explain(Profile *profile, QueryDesc *queryDesc)
+{
+	ExplainState *es = NewExplainState();
+	PerfoptNodeCounter **hidden = palloc0(profile->num * sizeof(*hidden));
+	Jsonb	   *json;
+
+	for (int i = 0; i < profile->num; i++)
+	{
+		PlanState  *state = profile->nodes[i].state;
+
+		InstrEndLoop(state->instrument);
+		if (!IsA(state, ModifyTableState))
+			continue;
+		hidden[i] = state->instrument;
+		state->instrument = NULL;
+	}
+	es->analyze = true;
+	es->costs = false;
+	es->format = EXPLAIN_FORMAT_JSON;
+	ExplainBeginOutput(es);
+	ExplainPrintPlan(es, queryDesc);
+	ExplainEndOutput(es);
+	for (int i = 0; i < profile->num; i++)
+		if (hidden[i])
+			profile->nodes[i].state->instrument = hidden[i];
+	pfree(hidden);
+
+	/* an array of plans without the object around each: make it that object */
+	es->str->data[0] = '{';
+	es->str->data[es->str->len - 1] = '}';
+	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(es->str->data)));
+	return profile_container(&json->root, "Plan");
+}
+
 static void
 add_json(Profile *profile, JsonbContainer *json, int *next)
 {
@@ -169,7 +189,7 @@ add_json(Profile *profile, JsonbContainer *json, int *next)
 	ProfileNode *node = &profile->nodes[*next];
 
 	if (*next >= profile->num ||
-		(node->state->instrument &&
+		(!IsA(node->state, ModifyTableState) &&
 		 profile_number(json, "Actual Loops") != node->state->instrument->nloops))
 		elog(ERROR, "plan and EXPLAIN of it do not agree");
 	node->json = json;
@@ -254,7 +274,6 @@ profile_collect(Profile *profile, QueryDesc *queryDesc)
 	EState	   *estate = queryDesc->estate;
 	PlanState  *top = queryDesc->planstate;
 	Walk		walk = {.profile = profile,.allocated = 32,.parent = -1};
-	JsonbContainer *json = explain(queryDesc, profile->timing);
 	int			next = 0;
 
 	/* EXPLAIN hides a Gather that is there for testing only. */
@@ -262,7 +281,7 @@ profile_collect(Profile *profile, QueryDesc *queryDesc)
 		top = outerPlanState(top);
 	profile->nodes = palloc(walk.allocated * sizeof(ProfileNode));
 	collect_node(top, &walk);
-	add_json(profile, json, &next);
+	add_json(profile, explain(profile, queryDesc), &next);
 	if (next != profile->num)
 		elog(ERROR, "plan and EXPLAIN of it do not agree");
 

@@ -1,7 +1,7 @@
 -- profile(): that nothing stays, parameters, errors, rights.  Its figures are
 -- compared with EXPLAIN's in test/t/091_bench_profile.pl.
 BEGIN;
-SELECT plan(23);
+SELECT plan(25);
 SET LOCAL client_min_messages = warning;
 SET LOCAL max_parallel_workers_per_gather = 0;
 
@@ -41,6 +41,16 @@ SELECT throws_ok($$ SELECT perfopt.profile('SELECT 1; DROP TABLE items') $$, '42
 SELECT is(nodes('SELECT 1 AS "}{"";'' --" /* "Plans": [ */'), 'Result, Executor start and end, Planning', 'a hostile name of a column');
 CREATE TABLE "a"",b' {x}" ("c\d" int);
 SELECT is(nodes('SELECT * FROM "a"",b'' {x}" "al""i\as"'), 'Seq Scan on a",b'' {x} al"i\as, Executor start and end, Planning', 'and of a table');
+-- what EXPLAIN has no valid JSON for
+CREATE TABLE halves (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+CREATE TABLE half_1 PARTITION OF halves FOR VALUES FROM (0) TO (100);
+CREATE TABLE half_2 PARTITION OF halves FOR VALUES FROM (100) TO (200);
+SELECT is(id || ' ' || loops, '1 1', 'MERGE into several tables')
+FROM perfopt.profile('MERGE INTO halves h USING generate_series(1, 199, 10) g ON g = h.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (g, 1)')
+WHERE node = 'Merge on halves h';
+SET LOCAL cpu_tuple_cost = 1e308;
+SELECT is(count(*), 3::bigint, 'infinite costs') FROM perfopt.profile('SELECT FROM (SELECT FROM items LIMIT 3) a, (SELECT FROM items LIMIT 3) b') WHERE node NOT LIKE '%Limit%' AND id IS NOT NULL;
+RESET cpu_tuple_cost;
 
 GRANT SELECT ON items TO profile_one;
 ALTER TABLE items ENABLE ROW LEVEL SECURITY;
