@@ -155,8 +155,7 @@ only_source(const char *function, SPIPlanPtr plan)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot run %s", function,
-						source->commandTag == CMDTAG_SELECT ? "SELECT INTO" :
-						GetCommandTagName(source->commandTag)),
+						CreateCommandName(linitial_node(Query, source->query_list)->utilityStmt)),
 				 errhint("Give it a SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE.")));
 	if (list_length(source->query_list) != 1)
 		ereport(ERROR,
