@@ -83,10 +83,11 @@ typedef struct BenchRun
 	WalUsage	wal;
 } BenchRun;
 
-/* For a closer look: called before ExecutorEnd(), not timed. */
+/* For a closer look: called after ExecutorStart() and before ExecutorEnd(), not timed. */
 typedef struct BenchLook
 {
 	int			instrument;		/* InstrumentOption */
+	void		(*prepare) (QueryDesc *queryDesc, void *arg);	/* or NULL */
 	void		(*look) (QueryDesc *queryDesc, void *arg);
 	void	   *arg;
 
@@ -102,9 +103,6 @@ typedef struct BenchLook
 extern void bench_run(BenchStatement *statement, DestReceiver *dest,
 					  BenchLook *look, BenchRun *run);
 
-/* Memory of the executor when it has finished, in bytes; for BenchLook. */
-extern void bench_look_at_memory(QueryDesc *queryDesc, void *size);
-
 extern int64 bench_now(void);	/* ns, of a clock that only goes forward */
 
 /* What two readings of the clock are apart, in ns. */
@@ -119,6 +117,20 @@ typedef struct BenchProgress
 } BenchProgress;
 
 extern void bench_progress(BenchProgress *progress, int64 now, int64 done, int64 of);
+
+/* ---------------------------------------------------------------------
+ * memory.c: the most that a run has
+ */
+typedef struct BenchMemory
+{
+	Size		peak;			/* bytes */
+	MemoryContext context;		/* the executor's */
+	int64		next;			/* not looked at again before, in ns */
+} BenchMemory;
+
+/* For BenchLook; arg is a BenchMemory. */
+extern void bench_memory_watch(QueryDesc *queryDesc, void *arg);
+extern void bench_memory_end(QueryDesc *queryDesc, void *arg);
 
 /* ---------------------------------------------------------------------
  * statistics.c: what is made of the times

@@ -3,7 +3,7 @@
  *		perfopt.benchmark(): how long a statement takes, and what it uses.
  *
  * There are `repeat` rounds of `iterations` runs each, after runs that warm up
- * and do not count; a first one is always made, in which memory is looked at.
+ * and do not count; a first one is always made, in which memory is watched.
  * Mean, deviation and quantiles are over all runs; how far the medians of the
  * rounds lie apart says how steady the machine was.  When all that would take
  * longer than max_time, each round gets its part of the time and ends earlier.
@@ -35,14 +35,16 @@ typedef struct Benchmark
 	double		rows;
 	BufferUsage buffers;
 	uint64		wal_bytes;
-	Size		memory;
+	BenchMemory memory;
 } Benchmark;
 
 /* After a tenth of the time no more are made. */
 static void
 warm_up(Benchmark *bench, int64 started)
 {
-	BenchLook	look = {.look = bench_look_at_memory,.arg = &bench->memory};
+	BenchLook	look = {
+		.prepare = bench_memory_watch,.look = bench_memory_end,.arg = &bench->memory
+	};
 	BenchRun	run;
 
 	bench->statement.warming = true;
@@ -200,7 +202,7 @@ perfopt_benchmark(PG_FUNCTION_ARGS)
 	values[n++] = Float8GetDatum(bench.buffers.temp_blks_read / runs);
 	values[n++] = Float8GetDatum(bench.buffers.temp_blks_written / runs);
 	values[n++] = Float8GetDatum(bench.wal_bytes / runs);
-	values[n++] = Int64GetDatum((int64) (bench.memory + 1023) / 1024);
+	values[n++] = Int64GetDatum((int64) (bench.memory.peak + 1023) / 1024);
 	values[n++] = Float8GetDatum(bench.statement.planning_ms);
 	values[n++] = CStringGetTextDatum(plans_used(&bench));
 	values[n++] = Float8GetDatum(bench_ms(timer));

@@ -95,7 +95,7 @@ warm_up(Comparison *c, int64 until)
 
 	c->a.statement.warming = c->b.statement.warming = true;
 	c->a.statement.run = c->b.statement.run = 0;
-	for (int i = 0; i < 2 * c->warmup && bench_now() < until; i++)
+	for (int64 i = 0; i < 2 * (int64) c->warmup && bench_now() < until; i++)
 		bench_run(&sides[i % 2]->statement, NULL, NULL, &run);
 	c->a.statement.warming = c->b.statement.warming = false;
 	c->a.statement.run = runs_a;

@@ -98,12 +98,6 @@ static DestReceiver discard = {
  * A run
  */
 
-void
-bench_look_at_memory(QueryDesc *queryDesc, void *size)
-{
-	*(Size *) size = MemoryContextMemAllocated(queryDesc->estate->es_query_cxt, true);
-}
-
 static void
 say_which_run(void *arg)
 {
@@ -150,16 +144,20 @@ execute(BenchStatement *statement, CachedPlan *plan, DestReceiver *dest,
 		before = bench_now();
 		ExecutorStart(queryDesc, 0);
 		started = bench_now();
+		look->start = started - before;
+		if (look->prepare)
+		{
+			look->prepare(queryDesc, look->arg);
+			started = bench_now();
+		}
 		PERFOPT_EXECUTOR_RUN(queryDesc);
 		ran = bench_now();
 		ExecutorFinish(queryDesc);
 		finished = bench_now();
-		look->start = started - before;
 		look->run = ran - started;
 		look->finish = finished - ran;
 		run->rows = queryDesc->estate->es_processed;
-		if (look->look)
-			look->look(queryDesc, look->arg);
+		look->look(queryDesc, look->arg);
 		before = bench_now();
 		ExecutorEnd(queryDesc);
 		ended = bench_now();
@@ -199,8 +197,12 @@ plan_and_execute(BenchStatement *statement, DestReceiver *dest,
 	if (look)
 		look->planning = planning;
 	statement->generic = plan == statement->source->gplan;
-	if (list_length(plan->stmt_list) != 1)
-		elog(ERROR, "a plan has %d statements", list_length(plan->stmt_list));
+	if (list_length(plan->stmt_list) != 1 ||
+		linitial_node(PlannedStmt, plan->stmt_list)->commandType == CMD_UTILITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot run what rules have made of the statement meanwhile",
+						statement->function)));
 	execute(statement, plan, dest, look, run);
 	ReleaseCachedPlan(plan, owner);
 	PopActiveSnapshot();

@@ -1,6 +1,6 @@
 -- benchmark(): what is counted, that nothing stays, parameters, errors, rights.
 BEGIN;
-SELECT plan(52);
+SELECT plan(55);
 SET LOCAL client_min_messages = warning;
 
 CREATE ROLE bench_one;
@@ -42,6 +42,9 @@ SELECT ok(temp_written > 0 AND temp_read > 0, 'blocks of temporary files')
 FROM perfopt.benchmark('SELECT * FROM generate_series(1, 1000000) i ORDER BY -i OFFSET 999999', iterations => 1, repeat => 1, warmup => 0);
 SELECT cmp_ok(b.memory_kb, '>', a.memory_kb + 500, 'memory of a sort')
 FROM perfopt.benchmark('SELECT 1', iterations => 1) a, perfopt.benchmark('SELECT * FROM generate_series(1, 20000) i ORDER BY -i', iterations => 1) b;
+SELECT cmp_ok(memory_kb, '>', 19000::bigint, 'memory that one row in the middle needs')
+FROM perfopt.benchmark('SELECT max(length(x)) FROM (SELECT repeat(''x'', CASE i WHEN 500 THEN 20000000 ELSE 1 END) AS x FROM generate_series(1, 1000) i OFFSET 0) v',
+    iterations => 1, repeat => 1);
 
 -- nothing stays, unless asked for
 SELECT is(sum(n), 0::bigint, 'an update is rolled back') FROM items;
@@ -90,6 +93,13 @@ SELECT throws_ok($$ SELECT perfopt.benchmark('SELECT 1; SELECT 2') $$, '42601', 
 SELECT throws_ok($$ SELECT perfopt.benchmark('') $$, '42601', NULL, 'none');
 SELECT throws_ok(format('SELECT perfopt.benchmark(%L)', s), '0A000', NULL, s)
 FROM unnest(ARRAY['VACUUM', 'SELECT 1 AS a INTO made', 'CREATE TABLE made AS SELECT 1', 'EXPLAIN SELECT 1', 'COMMIT']) s;
+CREATE TABLE ruled (i int);
+CREATE FUNCTION makes_rule() RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE 'CREATE OR REPLACE RULE tells AS ON INSERT TO ruled DO INSTEAD NOTIFY ruled'; RETURN 1; END $$;
+SELECT throws_ok($$ SELECT perfopt.benchmark('INSERT INTO ruled VALUES (makes_rule())', keep_changes => true) $$, '0A000',
+    'perfopt.benchmark() cannot run what rules have made of the statement meanwhile', 'a rule that comes between two runs');
+SELECT makes_rule();
+SELECT throws_ok($$ SELECT perfopt.benchmark('INSERT INTO ruled VALUES (1)') $$, '0A000', 'perfopt.benchmark() cannot run NOTIFY', 'one that was there');
 SELECT throws_ok($$ SELECT perfopt.benchmark('SELECT 1', iterations => 0) $$, '22023', 'iterations must be at least 1', 'no runs');
 SELECT throws_ok($$ SELECT perfopt.benchmark('SELECT 1', max_time => '0') $$, '22023', NULL, 'no time');
 SELECT throws_ok($$ SELECT perfopt.benchmark('SELECT 1 / (id - 5) FROM items') $$, '22012', 'division by zero', 'an error of the statement is raised as it is');
