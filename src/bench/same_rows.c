@@ -2,11 +2,11 @@
  * same_rows.c
  *		Do two statements return the same rows?
  *
- * Each is run once, both under the same snapshot, and rolled back.  Rows are compared as text, as a client sees
- * them, each as often as it comes, in any order: 1.0 and 1 are different, and so
- * are columns of different types or a different number of them; names of columns
- * do not matter.  Both results are sorted, in work_mem each and in temporary
- * files beyond it, and merged.
+ * Each is run once, both under the same snapshot, and rolled back.  Rows are
+ * compared as text, as a client sees them, each as often as it comes, in any
+ * order: 1.0 and 1 are different, and so are columns of different types or a
+ * different number of them; names of columns do not matter.  Both results are
+ * sorted, in work_mem each and in temporary files beyond it, and merged.
  */
 #include "postgres.h"
 
