@@ -61,6 +61,13 @@
 #define PERFOPT_EXECUTOR_RUN_PASS	queryDesc, direction, count, execute_once
 #endif
 
+/* All rows of a query that was started. */
+#if PG_VERSION_NUM >= 180000
+#define PERFOPT_EXECUTOR_RUN(queryDesc)	ExecutorRun(queryDesc, ForwardScanDirection, 0)
+#else
+#define PERFOPT_EXECUTOR_RUN(queryDesc)	ExecutorRun(queryDesc, ForwardScanDirection, 0, true)
+#endif
+
 /* 19 hands the planner hook the ExplainState. */
 #if PG_VERSION_NUM >= 190000
 #define PERFOPT_PLANNER_ARGS \
@@ -514,6 +521,56 @@ perfopt_guc_variables(int *num)
 #else
 	*num = GetNumConfigOptions();
 	return get_guc_variables();
+#endif
+}
+
+/* 16 asks whether the value is to be copied; 15 always did. */
+#include "utils/tuplesort.h"
+static inline bool
+perfopt_tuplesort_getdatum(Tuplesortstate *state, bool forward, Datum *value, bool *isnull)
+{
+#if PG_VERSION_NUM >= 160000
+	return tuplesort_getdatum(state, forward, true, value, isnull, NULL);
+#else
+	return tuplesort_getdatum(state, forward, value, isnull, NULL);
+#endif
+}
+
+/* 18 moved what EXPLAIN is asked with. */
+#include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+/* What EXPLAIN ANALYZE counts of a node.  19 tells nodes' counters from others. */
+#if PG_VERSION_NUM >= 190000
+typedef NodeInstrumentation PerfoptNodeCounter;
+typedef WorkerNodeInstrumentation PerfoptWorkerCounters;
+#define perfopt_node_ms(counter)	INSTR_TIME_GET_MILLISEC((counter)->instr.total)
+#define perfopt_node_buffers(counter)	(&(counter)->instr.bufusage)
+#else
+typedef Instrumentation PerfoptNodeCounter;
+typedef WorkerInstrumentation PerfoptWorkerCounters;
+#define perfopt_node_ms(counter)	((counter)->total * 1000.0)
+#define perfopt_node_buffers(counter)	(&(counter)->bufusage)
+#endif
+
+/* The same of the i-th trigger of a relation. */
+static inline void
+perfopt_trigger_read(ResultRelInfo *relation, int i, double *ms, double *calls)
+{
+#if PG_VERSION_NUM >= 190000
+	TriggerInstrumentation *counter = &relation->ri_TrigInstrument[i];
+
+	*ms = INSTR_TIME_GET_MILLISEC(counter->instr.total);
+	*calls = counter->firings;
+#else
+	Instrumentation *counter = &relation->ri_TrigInstrument[i];
+
+	InstrEndLoop(counter);
+	*ms = counter->total * 1000.0;
+	*calls = counter->ntuples;
 #endif
 }
 
