@@ -2,7 +2,7 @@
 -- over random data; foreign keys, paths, what they refuse.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(77);
+SELECT plan(78);
 
 CREATE SCHEMA lookup_agg;
 SET search_path = lookup_agg, public;
@@ -185,6 +185,12 @@ CREATE INDEX ON sparse (user_id);
 CREATE INDEX ON sparse (id);
 ANALYZE sparse;
 SELECT is((SELECT string_agg(x->>'count', ',') FROM perfopt.lookup_aggregates_json('users', '{1,2,7}', 'sparse', '{count(*)}', 'id > 100 OR id = 7', child_key => '{user_id}') x), '0,0,1', 'a filter with OR where each key is looked up');
+
+-- Many keys are looked up in parallel where the planner would have a query do so
+CREATE FUNCTION here() RETURNS int LANGUAGE plpgsql PARALLEL SAFE AS 'BEGIN RETURN pg_backend_pid(); END';
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off;
+SELECT cmp_ok((SELECT sum((x->>'count')::int) FROM perfopt.lookup_aggregates_json('users', ARRAY(SELECT generate_series(1, 300)), 'unindexed', '{count(*)}', 'here() <> $1', ROW(pg_backend_pid())) x), '>', 0::bigint, 'by parallel workers');
+RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size; RESET parallel_leader_participation;
 
 -- More statements than are kept
 SELECT is((SELECT string_agg(x->>'count', ',') FROM generate_series(1, 3) round, generate_series(1, 100) i,
