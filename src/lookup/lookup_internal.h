@@ -58,6 +58,8 @@ typedef struct LookupLevel
 typedef struct LookupPath
 {
 	LookupKey	key;			/* of the parent */
+	bool		column_is_group;	/* rows of a key have one value in the
+									 * foreign key's only column */
 	int			num_levels;
 	LookupLevel levels[LOOKUP_MAX_LEVELS];
 } LookupPath;

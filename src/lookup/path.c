@@ -370,6 +370,24 @@ parse_via(const char *text, List **names)
 	return RangeVarGetRelid(makeRangeVarFromNameList(table), AccessShareLock, false);
 }
 
+/*
+ * Does GROUP BY the column keep together what is equal to a key?  A comparison
+ * of another kind, as of bigint with double precision, or of citext with text,
+ * may find two of its values equal to one key, or tell them apart where the
+ * column's own does not.
+ */
+static bool
+groups_as_key(Relation child, const LookupLevel *level, const LookupKey *key)
+{
+	Oid			type;
+
+	if (key->num > 1)
+		return false;
+	type = getBaseType(TupleDescAttr(RelationGetDescr(child), level->columns[0] - 1)->atttypid);
+	return op_in_opfamily(level->equals[0],
+						  lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
+}
+
 void
 lookup_path_find(LookupPath *path, Oid parent, Oid child, List *child_key, List *via)
 {
@@ -401,7 +419,10 @@ lookup_path_find(LookupPath *path, Oid parent, Oid child, List *child_key, List 
 		level->alias = quote_identifier(level->name);
 		find_link(above, rel, names, l == num - 1, level, &key);
 		if (l == 0)
+		{
 			path->key = key;
+			path->column_is_group = groups_as_key(rel, level, &path->key);
+		}
 		else if (level->refs[0] == InvalidAttrNumber)
 			no_foreign_key(above, rel, how_to_name(rel, NULL, l == num - 1));
 		relation_close(above, NoLock);

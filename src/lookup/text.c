@@ -63,14 +63,14 @@ lookup_append_keys(StringInfo sql, const LookupKey *key, int num_params)
 }
 
 /*
- * In TOGETHER, the i-th column that tells which key a row belongs to.  With
- * one column it is the child's own; with more, the distinct keys are joined,
- * for there is no ANY over several columns that would use an index.
+ * In TOGETHER, the i-th column that tells which key a row belongs to.  It is
+ * the child's own where that can be; else the distinct keys are joined.  There
+ * is no ANY over several columns that would use an index.
  */
 void
 lookup_append_group(StringInfo sql, const LookupPath *path, int i)
 {
-	if (path->key.num == 1)
+	if (path->column_is_group)
 		lookup_append_column(sql, &path->levels[0], path->levels[0].columns[0]);
 	else
 		appendStringInfo(sql, "\"perfopt distinct\".\"perfopt key %d\"", i + 1);
@@ -110,9 +110,10 @@ lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
 {
 	const LookupKey *key = &path->key;
 	const LookupLevel *first = &path->levels[0];
+	bool		join = shape == LOOKUP_TOGETHER && !path->column_is_group;
 
 	append_levels(sql, path, level);
-	if (shape == LOOKUP_TOGETHER && key->num > 1)
+	if (join)
 	{
 		appendStringInfoString(sql, " JOIN (SELECT DISTINCT * FROM ");
 		append_unnest(sql, key, num_params);
@@ -131,15 +132,14 @@ lookup_append_rows(StringInfo sql, const LookupPath *path, int level,
 		lookup_append_operator(sql, first->equals[i]);
 		if (shape == LOOKUP_EACH)
 			appendStringInfo(sql, LOOKUP_KEYS ".\"perfopt key %d\"", i + 1);
-		else if (key->num == 1)
-			appendStringInfo(sql, "ANY ($%d)", num_params + 1);
-		else
+		else if (join)
 			appendStringInfo(sql, "\"perfopt distinct\".\"perfopt key %d\"", i + 1);
+		else
+			appendStringInfo(sql, "ANY ($%d)", num_params + 1);
 	}
 	/* a comment may end the text */
 	if (filter)
-		appendStringInfo(sql, "%s(%s\n)",
-						 shape == LOOKUP_TOGETHER && key->num > 1 ? " WHERE " : " AND ", filter);
+		appendStringInfo(sql, "%s(%s\n)", join ? " WHERE " : " AND ", filter);
 }
 
 /* In TOGETHER: group's rows belong to the key at hand. */
@@ -151,7 +151,7 @@ lookup_append_match(StringInfo sql, const LookupPath *path, const char *group)
 		if (i > 0)
 			appendStringInfoString(sql, " AND ");
 		appendStringInfo(sql, "%s.\"perfopt group %d\"", group, i + 1);
-		lookup_append_operator(sql, path->key.num == 1 ? path->levels[0].equals[0] :
+		lookup_append_operator(sql, path->column_is_group ? path->levels[0].equals[0] :
 							   path->key.columns[i].equal);
 		appendStringInfo(sql, LOOKUP_KEYS ".\"perfopt key %d\"", i + 1);
 	}

@@ -2,7 +2,7 @@
 -- over random data; foreign keys, paths, what they refuse.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(74);
+SELECT plan(78);
 
 CREATE SCHEMA lookup_agg;
 SET search_path = lookup_agg, public;
@@ -146,6 +146,12 @@ INSERT INTO names VALUES ('Ann'); INSERT INTO visits VALUES (1, 'ANN'), (2, 'ann
 SELECT is((SELECT string_agg(DISTINCT x::text, ' ') FROM perfopt.lookup_aggregates_json('names', ARRAY(SELECT (ARRAY['ann', 'ANN'])[i] FROM generate_series(1, 2) i, generate_series(1, n)), 'visits', '{count(*)}') x),
     '{"name": "ANN", "count": 2} {"name": "ann", "count": 2}', 'a collation in which other texts are equal, ' || n)
 FROM unnest(ARRAY[1, 200]) n;
+-- the foreign key compares as double precision, in which both of these are one
+CREATE TABLE points (at double precision PRIMARY KEY);
+CREATE TABLE marks (id int, at bigint REFERENCES points);
+INSERT INTO points VALUES (9007199254740992), (1); INSERT INTO marks VALUES (1, 9007199254740992), (2, 9007199254740993), (3, 1);
+SELECT is((SELECT string_agg(x->>'count', ',') FROM perfopt.lookup_aggregates_json('points', '{9007199254740992,1,2}', 'marks', '{count(*)}') x), '2,1,0', 'several values equal to one key');
+SELECT is((SELECT string_agg(x::text, ' ') FROM perfopt.lookup_children_json('points', '{9007199254740992,1}', 'marks', '{id}', 'id', 1) x), '[{"id": 1}] [{"id": 3}]', 'and their children');
 
 CREATE TABLE areas (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 CREATE TABLE areas_1 PARTITION OF areas FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
@@ -172,6 +178,19 @@ SELECT is(rows_read($$SELECT perfopt.lookup_aggregates_json('users', ARRAY[1, 2,
 CREATE INDEX ON unindexed (user_id, id DESC);
 SELECT cmp_ok(rows_read($$SELECT perfopt.lookup_aggregates_json('users', ARRAY[1, 2, 3, 4, 5, 6, 7, 8, 9], 'unindexed', '{count(*)}')$$), '<', 2000::bigint, 'with one, what belongs to the keys');
 SELECT cmp_ok(rows_read($$SELECT perfopt.lookup_children_json('users', ARRAY[1, 2, 3, 4, 5, 6, 7, 8, 9], 'unindexed', '{id}', 'id DESC', 2)$$), '<', 50::bigint, 'the newest two of each key, little more');
+-- In the plan that looks each key up, a filter without its parentheses would count other keys' rows.  It would be
+-- the plan here without them, too: each key has one row, and the other one is found by id.
+CREATE TABLE sparse AS SELECT i AS id, i AS user_id FROM generate_series(1, 30000) i;
+CREATE INDEX ON sparse (user_id);
+CREATE INDEX ON sparse (id);
+ANALYZE sparse;
+SELECT is((SELECT string_agg(x->>'count', ',') FROM perfopt.lookup_aggregates_json('users', '{1,2,7}', 'sparse', '{count(*)}', 'id > 100 OR id = 7', child_key => '{user_id}') x), '0,0,1', 'a filter with OR where each key is looked up');
+
+-- Many keys are looked up in parallel where the planner would have a query do so
+CREATE FUNCTION here() RETURNS int LANGUAGE plpgsql PARALLEL SAFE AS 'BEGIN RETURN pg_backend_pid(); END';
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off;
+SELECT cmp_ok((SELECT sum((x->>'count')::int) FROM perfopt.lookup_aggregates_json('users', ARRAY(SELECT generate_series(1, 300)), 'unindexed', '{count(*)}', 'here() <> $1', ROW(pg_backend_pid())) x), '>', 0::bigint, 'by parallel workers');
+RESET parallel_setup_cost; RESET parallel_tuple_cost; RESET min_parallel_table_scan_size; RESET parallel_leader_participation;
 
 -- More statements than are kept
 SELECT is((SELECT string_agg(x->>'count', ',') FROM generate_series(1, 3) round, generate_series(1, 100) i,

@@ -2,7 +2,7 @@
 -- paths, privileges, row level security, and tables that change.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(107);
+SELECT plan(111);
 
 CREATE ROLE lookup_one;
 CREATE ROLE lookup_two;
@@ -94,6 +94,27 @@ SET search_path = lookup_trap, lookup_hostile, pg_catalog, public;
 SELECT is((SELECT string_agg(t::text, ' ') FROM perfopt.lookup_aggregates('users', '{1,2}', 'orders', '{sum(total)}') AS t(id bigint, s bigint)), '(1,165) (2,145)', 'operators and aggregates of pg_catalog');
 SELECT is((SELECT x::text FROM perfopt.lookup_children_json('users', '{1}', 'orders', '{id}', limit_per_parent => 1) x), '[{"id": 3}]', 'and functions');
 SELECT is((SELECT name FROM perfopt.fetch_many(NULL::users, ARRAY[3])), 'u3', 'also of fetch_many');
+SET search_path = lookup_hostile, public;
+
+-- A role's own schema comes first in its search_path, and only in its own
+CREATE SCHEMA lookup_one AUTHORIZATION lookup_one;
+CREATE TABLE lookup_one.sales (id int PRIMARY KEY, user_id bigint REFERENCES users);
+CREATE TABLE lookup_one.lines (id int PRIMARY KEY, sale int REFERENCES lookup_one.sales);
+CREATE TABLE sales AS SELECT 1 AS nothing;
+INSERT INTO lookup_one.sales VALUES (1, 1); INSERT INTO lookup_one.lines VALUES (1, 1), (2, 1);
+CREATE AGGREGATE lookup_one.own(int) (sfunc = int4pl, stype = int, initcond = '1000');
+GRANT SELECT ON users, orders, lookup_one.sales, lookup_one.lines TO lookup_one, lookup_two;
+GRANT USAGE ON SCHEMA lookup_one TO lookup_two;
+SET search_path = "$user", lookup_hostile, public;
+SET ROLE lookup_one;
+SELECT is((SELECT x->>'own' FROM perfopt.lookup_aggregates_json('users', '{1}', 'orders', '{own(id)}') x), '1165', 'an aggregate of the role''s schema');
+SELECT is((SELECT x->>'count' FROM perfopt.lookup_aggregates_json('users', '{1}', 'lookup_one.lines', '{count(*)}', via => '{sales}') x), '2', 'a table of it');
+SET ROLE lookup_two;
+SELECT throws_ok($$SELECT perfopt.lookup_aggregates_json('users', '{1}', 'orders', '{own(id)}')$$, '42883', NULL, 'not that aggregate for another role');
+SELECT throws_ok($$SELECT perfopt.lookup_aggregates_json('users', '{1}', 'lookup_one.lines', '{count(*)}', via => '{sales}')$$, '42704', NULL, 'nor that table');
+RESET ROLE;
+REVOKE SELECT ON users, orders FROM lookup_one, lookup_two;
+DROP SCHEMA lookup_one CASCADE;
 SET search_path = lookup_hostile, public;
 
 -- Roles

@@ -59,5 +59,25 @@ SKIP:
 	is($primary->safe_psql('postgres', q{SELECT string_agg(x::text, ' ') FROM perfopt.lookup_children_json('users', ARRAY(SELECT 3 + i FROM generate_series(0, 300) i), 'far', '{id}', 'id DESC', 1, child_key => '{customer}') x
 		WHERE x <> '[]'}), '[{"id": 92}] [{"id": 93}] [{"id": 94}] [{"id": 95}] [{"id": 96}] [{"id": 97}] [{"id": 98}] [{"id": 99}]', 'children, many keys');
 }
+
+# A wait for a table's lock that ends with an error leaves no statement behind.
+my $look_up = q{SELECT count(*) FROM perfopt.lookup_aggregates_json('users', ARRAY[3], 'orders', '{count(*)}')};
+my $locker = $primary->background_psql('postgres');
+$one = $primary->background_psql('postgres', on_error_stop => 0);
+is($one->query($look_up), 1, 'a look-up');
+for my $fillfactor (71 .. 73)
+{
+	$locker->query_safe('BEGIN; LOCK TABLE orders');
+	$one->query(q{SET lock_timeout = '10ms'});
+	$one->query($look_up);
+	like($one->{stderr}, qr/lock timeout/, 'waits for a lock');
+	$one->{stderr} = '';
+	$one->query('RESET lock_timeout');
+	$locker->query_safe("ALTER TABLE orders SET (fillfactor = $fillfactor); COMMIT");
+	$one->query($look_up);
+}
+is($one->query(q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'perfopt look-up'}), 1, 'one statement is kept');
+$one->quit;
+$locker->quit;
 $primary->stop;
 done_testing();
