@@ -452,6 +452,40 @@ perfopt_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState 
 #define perfopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
 #endif
 
+/* 18 has foreign keys over periods, whose last column is not compared by equality. */
+#if PG_VERSION_NUM >= 180000
+#include "catalog/pg_constraint.h"
+#include "utils/syscache.h"
+#endif
+static inline bool
+perfopt_foreign_key_is_plain(Oid constraint)
+{
+#if PG_VERSION_NUM >= 180000
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	bool		is_plain;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_plain = !((Form_pg_constraint) GETSTRUCT(tuple))->conperiod;
+	ReleaseSysCache(tuple);
+	return is_plain;
+#else
+	return true;
+#endif
+}
+
+/* 16 reports errors softly where that is asked for. */
+#include "utils/regproc.h"
+static inline List *
+perfopt_qualified_name_list(const char *text)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(text, NULL);
+#else
+	return stringToQualifiedNameList(text);
+#endif
+}
+
 /* 19 knows only standard strings. */
 #if PG_VERSION_NUM >= 190000
 #define PERFOPT_STANDARD_CONFORMING_STRINGS	true

@@ -11,5 +11,10 @@
 void
 perfopt_lookup_init(void)
 {
+	/*
+	 * fetch.c, aggregates.c and children.c are functions that need neither
+	 * shared memory nor hooks, so that they work where perfopt is not
+	 * preloaded.
+	 */
 	perfopt_n_plus_one_init();
 }
