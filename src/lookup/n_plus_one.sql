@@ -183,12 +183,10 @@ CREATE VIEW perfopt.n_plus_one AS
       LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = l.function
       LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = l.userid
      WHERE (l.certain > 0 OR l.loops > l.misses)
-       -- one loop of half of the rows may be chance
-       AND (l.loops > 1 OR l.source_rows IS NULL OR l.runs * 10 >= l.source_rows * 9)
        AND l.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database());
 GRANT SELECT ON perfopt.n_plus_one TO PUBLIC;
 COMMENT ON VIEW perfopt.n_plus_one IS
-'Statements of this database that sessions run again and again where one would do. kind: n_plus_one, run for each row that a source query returned; cacheable_query, with the same parameters over and over; batchable_inserts, INSERTs of one row each. function: whose loop it is, NULL a client''s. loops: how often it was seen, of one with fewer than nine tenths of the source''s rows at least twice; runs, rows and source_rows: of all these; lost_ms: milliseconds from run to run, round trips included, less one run a loop. application_name: each has rows of its own. instead: the call to use, with an array of keys as $1; where it is a comment, or has "...", the rest is to be written. It names what that role''s statements name: look before you run it as a superuser. Texts are NULL where pg_stat_statements has none and they do not stand in a function. Own rows, or all for members of pg_read_all_stats.';
+'Statements of this database that sessions run again and again where one would do. kind: n_plus_one, run for each row that a source query returned; cacheable_query, with the same parameters over and over; batchable_inserts, INSERTs of one row each. function: whose loop it is, NULL a client''s. loops: how often it was seen; runs, rows and source_rows: of all these; lost_ms: milliseconds from run to run, round trips included, less one run a loop. application_name: each has rows of its own. instead: the call to use, with an array of keys as $1; where it is a comment, or has "...", the rest is to be written. It names what that role''s statements name: look before you run it as a superuser. Texts are NULL where pg_stat_statements has none and they do not stand in a function. Own rows, or all for members of pg_read_all_stats.';
 
 CREATE FUNCTION perfopt.advise_n_plus_one_now() RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_sql_advise_n_plus_one_now';

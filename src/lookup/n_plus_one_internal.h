@@ -239,8 +239,7 @@ typedef struct Streak
 	int			depth;
 	CmdType		command;
 	Unit		unit;
-	uint64		began;			/* number of the statement */
-	uint64		ran;			/* likewise: the last one */
+	uint64		ran;			/* number of the statement: the last one */
 	Totals		totals;
 	Totals		at[NUM_SOURCES];	/* when the source last ran */
 	Totals		unwritten;		/* when one of its tables was last written */

@@ -58,39 +58,30 @@ is_in_order(Level *level, Streak *streak, const Totals *loop)
 }
 
 /*
- * And of the statements since then, as many as belong to no loop, and are not
- * run as often as this one, must not be more than its runs.  number: since that
- * source ran; NONE: since the streak began.
+ * Fewer runs than rows are a loop only if they directly follow the source: what
+ * is run between must be run about as often, as in a loop with two look-ups.
  */
 static bool
-is_on_its_own(Level *level, Streak *streak, int number, uint32 runs)
+follows_source(Level *level, Streak *streak, int number, uint32 runs)
 {
-	uint64		foreign;
+	uint64		between = level->statements - level->sources[number].ran;
 
-	if (level->of_functions || streak->unit.block)
+	if ((uint64) runs * 10 >= level->sources[number].rows * 9)
 		return true;
-	foreign = level->statements - runs -
-		(number == NONE ? streak->began - 1 : level->sources[number].ran);
 	for (int i = 0; i < level->num_streaks; i++)
 	{
-		Streak	   *other = &level->streaks[i];
-		uint32		others = other->totals.runs;
+		uint32		others = level->streaks[i].totals.runs - level->streaks[i].at[number].runs;
 
-		if (other == streak)
-			continue;
-		if (number != NONE)
-			others -= other->at[number].runs;
-		else if (other->began + 3 < streak->began)
-			continue;
-		if (other->told.is || (others <= runs + runs / 10 + 1 && runs <= others + others / 10 + 1))
-			foreign -= Min(others, foreign);
+		if ((uint64) others * 2 >= runs)
+			between -= Min(others, between);
 	}
-	return foreign <= runs;
+	return between == 0;
 }
 
 /*
  * Too many for the source itself: is there a loop between, whose statement's
- * rows they are run for?
+ * rows they are run for?  One whose runs give one row each is none: that is
+ * another look-up for the same.
  */
 static int
 find_middle(Level *level, Streak *streak, int number, uint32 runs)
@@ -101,12 +92,12 @@ find_middle(Level *level, Streak *streak, int number, uint32 runs)
 		Totals		loop;
 
 		if (middle == streak || middle->command != CMD_SELECT ||
-			middle->depth > streak->depth || !perfopt_same_unit(&middle->unit, &streak->unit) ||
+			!perfopt_same_unit(&middle->unit, &streak->unit) ||
 			is_source(level, level->queryids[i]))
 			continue;
 		loop = perfopt_totals_since(&middle->totals, &middle->at[number]);
-		if (loop.runs >= 2 && loop.rows >= perfopt_n_plus_one_min_runs &&
-			loop.rows * 2 >= (uint64) loop.runs * 3 && fit(runs, loop.rows) == FIT_LOOP)
+		if (loop.rows * 2 >= (uint64) loop.runs * 3 && loop.rows >= perfopt_n_plus_one_min_runs &&
+			fit(runs, loop.rows) == FIT_LOOP)
 			return i;
 	}
 	return NONE;
@@ -135,12 +126,13 @@ look_for_source(Level *level, Streak *streak, QueryDesc *query)
 		Fit			fits = fit(loop.runs, source->rows);
 
 		if (loop.runs < perfopt_n_plus_one_min_runs || !is_distinct(&loop) ||
-			!perfopt_same_unit(&source->unit, &streak->unit) || source->depth > streak->depth ||
+			!perfopt_same_unit(&source->unit, &streak->unit) ||
 			(!level->of_functions && source->role != streak->role) ||
 			source->queryid == level->queryids[streak - level->streaks])
 			continue;
-		if (fits != FIT_NOT_YET && !(is_in_order(level, streak, &loop) &&
-									 is_on_its_own(level, streak, i, loop.runs)))
+		if (!is_in_order(level, streak, &loop))
+			continue;
+		if (fits == FIT_LOOP && !follows_source(level, streak, i, loop.runs))
 			continue;
 		if (fits == FIT_LOOP && (best == NONE || middle != NONE ||
 								 source->ran > level->sources[best].ran))
@@ -178,8 +170,8 @@ look_for_source(Level *level, Streak *streak, QueryDesc *query)
 }
 
 /*
- * Where another source ran when the loop was complete, the loop has ended there,
- * and what has run since is for that one.
+ * Where another source ran when the loop was complete, and more than two runs have
+ * followed, the loop has ended there, and what has run since is for that one.
  */
 static bool
 ends_at_newer_source(Level *level, Streak *streak, uint64 source_rows)
@@ -189,6 +181,7 @@ ends_at_newer_source(Level *level, Streak *streak, uint64 source_rows)
 	for (int i = 0; i < level->num_sources; i++)
 	{
 		if (level->sources[i].ran <= told->began ||
+			streak->totals.runs - streak->at[i].runs < 3 ||
 			fit(streak->at[i].runs - told->base.runs, source_rows) != FIT_LOOP)
 			continue;
 		perfopt_loop_end_at(streak, &streak->at[i]);
@@ -233,7 +226,7 @@ judge_insert(Level *level, Streak *streak, QueryDesc *query)
 		perfopt_loop_go_on(streak, 0);
 	else if (streak->told.is)
 		perfopt_loop_take_back(streak);
-	else if (in_order && is_on_its_own(level, streak, NONE, streak->totals.runs))
+	else if (in_order)
 		perfopt_loop_begin(level, streak, LOOP_INSERTS, &no_origin, &nothing, query);
 }
 

@@ -28,7 +28,6 @@ perfopt_level_begin_streak(Level *level, Streak *streak, const Unit *unit)
 {
 	perfopt_loop_finish(streak);
 	streak->unit = *unit;
-	streak->began = level->statements;
 	memset(&streak->totals, 0, sizeof(Totals));
 	memset(streak->at, 0, sizeof(streak->at));
 	memset(&streak->unwritten, 0, sizeof(Totals));

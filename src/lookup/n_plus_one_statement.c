@@ -32,7 +32,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* So much of a value, or of each end of a statement's text, is hashed. */
+/* So much of each end of a value, or of a statement's text, is hashed. */
 #define VALUE_BYTES			64
 #define TEXT_BYTES			1024
 
@@ -120,11 +120,16 @@ mix(uint64 hash, uint64 value)
 	return hash ^ (hash >> 29);
 }
 
+/* Of a long one, both ends: what tells values or statements apart is often there. */
 static uint64
-hash_part(const char *bytes, Size length)
+hash_ends(const char *bytes, Size length, Size end)
 {
-	return hash_bytes_extended((const unsigned char *) bytes,
-							   (int) Min(length, VALUE_BYTES), length);
+	const unsigned char *start = (const unsigned char *) bytes;
+	uint64		hash = hash_bytes_extended(start, (int) Min(length, end), length);
+
+	if (length > end)
+		hash = mix(hash, hash_bytes_extended(start + length - end, (int) end, length));
+	return hash;
 }
 
 /*
@@ -146,7 +151,7 @@ hash_value(const ParamExternData *param)
 		return ++not_known;
 	if (length == VARLENA)
 		length = VARSIZE_ANY(DatumGetPointer(param->value));
-	return hash_part(DatumGetPointer(param->value), length);
+	return hash_ends(DatumGetPointer(param->value), length, VALUE_BYTES);
 }
 
 /* The statement's own part of the text that it came in. */
@@ -171,16 +176,8 @@ hash_text(const QueryDesc *query)
 {
 	Size		length;
 	const char *text = statement_text(query, &length);
-	uint64		hash;
 
-	if (text == NULL)
-		return 0;
-	hash = hash_bytes_extended((const unsigned char *) text,
-							   (int) Min(length, TEXT_BYTES), length);
-	if (length > TEXT_BYTES)
-		hash = mix(hash, hash_bytes_extended((const unsigned char *) text +length - TEXT_BYTES,
-											 TEXT_BYTES, length));
-	return hash;
+	return text ? hash_ends(text, length, TEXT_BYTES) : 0;
 }
 
 /*

@@ -79,10 +79,13 @@ finds([ users(10), orders_of(1 .. 9) ], '', 'nine runs are none');
 finds([ users(10), orders_of(1 .. 10) ], 'n_plus_one orders 10/10', 'ten are');
 finds([ users(10), orders_of(1 .. 12) ], 'n_plus_one orders 12/10', 'a few more are, too');
 finds([ users(10), orders_of(1 .. 13) ], '', 'many more were not for its rows');
-finds([ users(40), orders_of(1 .. 20) ], '', 'half of the rows, once, may be chance');
-finds([ (users(40), orders_of(1 .. 20)) x 2 ], 'n_plus_one orders 40/80 in 2', '... and twice is none');
-finds([ (users(40), orders_of(1 .. 19)) x 2 ], '', 'less is not enough');
-finds([ users(20), orders_of(1 .. 18) ], 'n_plus_one orders 18/20', 'nearly all rows are enough');
+finds([ users(40), orders_of(1 .. 20) ], 'n_plus_one orders 20/40', 'half of the rows are enough');
+finds([ users(40), orders_of(1 .. 19) ], '', 'less is not');
+finds([ users(40), 'SELECT max(cents) FROM orders', orders_of(1 .. 20) ], '', 'half of the rows, after something else, may be chance');
+finds([ users(20), 'SELECT max(cents) FROM orders', orders_of(1 .. 18) ], 'n_plus_one orders 18/20', '... nearly all are none');
+finds([ map { (users("10 OFFSET " . 10 * $_), "SELECT id, user_id FROM orders WHERE user_id = ANY (ARRAY[$_, 77])") } 0 .. 14 ], '', 'one statement for each page');
+finds([ users(10), "SELECT id, user_id FROM orders WHERE user_id = ANY (ARRAY[1, 2])",
+		map { (users("10 OFFSET " . 10 * $_), "SELECT id, user_id FROM orders WHERE user_id = ANY (ARRAY[$_, 77])") } 1 .. 14 ], '', '... the first by another statement');
 finds([ orders_of(1 .. 20) ], '', 'without a source there is none');
 finds([ orders_of(1 .. 15), users(12), orders_of(1 .. 12) ], 'n_plus_one orders 12/12', 'runs before the source do not count');
 finds([ (users(10), orders_of(1 .. 10)) x 3 ], 'n_plus_one orders 30/30 in 3', 'three loops');
@@ -112,6 +115,8 @@ finds(\@nested, 'n_plus_one items 36/36, n_plus_one orders 12/12', 'nested loops
 finds([ users(20), map { ((orders_of($_))[0], "SELECT email FROM users WHERE id = $_") } 1 .. 20 ],
 	'n_plus_one orders 20/20, n_plus_one users 20/20', 'two loops, interleaved');
 
+finds([ users(10), map { ((orders_of($_))[0], "SELECT email FROM users WHERE id = $_") } 1 .. 30 ], '', 'look-ups of one row in pairs are not for each other');
+
 # Transaction blocks
 finds([ 'BEGIN', users(20), orders_of(1 .. 20), 'COMMIT' ], 'n_plus_one orders 20/20', 'in a transaction block');
 finds([ 'BEGIN', users(20), orders_of(1 .. 20), 'ROLLBACK' ], 'n_plus_one orders 20/20', 'rolled back');
@@ -135,6 +140,7 @@ finds([ 'SET perfopt.n_plus_one_max_gap = 200', 'SET perfopt.n_plus_one_min_runs
 # Forgetting
 finds([ users(20), orders_of(1 .. 5), 'DISCARD ALL', orders_of(6 .. 20) ], '', 'DISCARD ALL ends a loop');
 finds([ users(20), orders_of(1 .. 9), 'SET ROLE alice', orders_of(10 .. 18) ], '', 'a role is part of it');
+finds([ users(20), 'SET ROLE alice', orders_of(1 .. 20) ], '', '... and of the source');
 finds([ 'SET ROLE alice', users(20), orders_of(1 .. 20) ], 'n_plus_one orders 20/20', 'that of SET ROLE');
 
 # Styles
@@ -142,6 +148,8 @@ finds([ 'PREPARE p (bigint) AS SELECT count(*) FROM orders WHERE user_id = $1', 
 	'n_plus_one orders 20/20', 'EXECUTE');
 finds([ 'PREPARE p (text) AS SELECT name FROM users WHERE email = $1', users(20), map { "EXECUTE p('u$_')" } 1 .. 20 ],
 	'n_plus_one users 20/20', 'EXECUTE with texts');
+finds([ 'PREPARE p (text) AS SELECT name FROM users WHERE email = $1', users(20), map { "EXECUTE p('" . 'x' x 80 . "$_')" } 11 .. 30 ],
+	'n_plus_one users 20/20', '... that differ at their end');
 finds([ 'BEGIN', 'DECLARE c CURSOR FOR SELECT id FROM users ORDER BY id', map { my $p = $_; ('FETCH 20 FROM c', orders_of(map { $p * 20 + $_ } 1 .. 20)) } 0 .. 2 ],
 	'n_plus_one orders 60/60', 'a cursor');
 finds([ 'BEGIN', 'DECLARE c CURSOR FOR SELECT id FROM users ORDER BY id LIMIT 15', map { ('FETCH c', (orders_of($_))[0]) } 1 .. 15 ],
