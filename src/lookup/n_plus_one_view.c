@@ -52,12 +52,9 @@ int2_array(const AttrNumber *numbers, int count)
 static char *
 type_name(Oid type, int32 typmod)
 {
-	bits16		flags = FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_INVALID_AS_NULL;
-
 	/* with its schema, but for the system's, that have names in SQL */
-	if (type >= FirstNormalObjectId)
-		flags |= FORMAT_TYPE_FORCE_QUALIFY;
-	return format_type_extended(type, typmod, flags);
+	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_INVALID_AS_NULL |
+								(type >= FirstNormalObjectId ? FORMAT_TYPE_FORCE_QUALIFY : 0));
 }
 
 static bool
