@@ -21,7 +21,8 @@
  *
  * When as many runs as the source has rows have come since, or at least half of
  * them, that is a loop.  Half, because an application that keeps objects by
- * identity asks once for each of them, and a page may show only a part; no more
+ * identity asks once for each of them, and a page may show only a part, if the
+ * runs directly follow their source (n_plus_one_judge.c has all rules); no more
  * than a tenth over, because a statement that goes on was not run for the rows.
  * A loop is told to the shared table as soon as it is one, and taken back, and
  * counted as a miss, when it goes on too long; unless another source ran when it
