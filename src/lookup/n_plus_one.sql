@@ -3,7 +3,7 @@
 CREATE FUNCTION perfopt.loops(
         OUT dbid oid, OUT userid oid, OUT kind text, OUT function oid,
         OUT source_queryid bigint, OUT source_rows bigint, OUT queryid bigint,
-        OUT loops bigint, OUT misses bigint, OUT runs bigint, OUT rows bigint, OUT lost_ms double precision,
+        OUT loops bigint, OUT certain bigint, OUT misses bigint, OUT runs bigint, OUT rows bigint, OUT lost_ms double precision,
         OUT application_name text, OUT first_seen timestamptz, OUT last_seen timestamptz,
         OUT query text, OUT source_query text,
         OUT relid oid, OUT flags integer, OUT key_columns smallint[],
@@ -12,7 +12,7 @@ CREATE FUNCTION perfopt.loops(
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'perfopt_sql_loops';
 COMMENT ON FUNCTION perfopt.loops() IS
-'Rows of perfopt.n_plus_one by OIDs and without texts, with misses (runs that might have been a loop and were none; of those not in a transaction block, also runs after the source that were too few) and what is known of the repeated statement in this database. Own rows, or all for members of pg_read_all_stats. Raises an error when perfopt is not preloaded.';
+'Rows of perfopt.n_plus_one by OIDs, with certain (loops within a transaction block or a function, which are no mixture of clients), misses (runs that might have been a loop and were none; of those not in a transaction block, also runs after the source that were too few) and what is known of the repeated statement in this database, texts (of statements that stand in a function) included; of other databases these are NULL. Own rows, or all for members of pg_read_all_stats. Raises an error when perfopt is not preloaded.';
 
 CREATE FUNCTION perfopt.loops_info(OUT loops_used integer, OUT loops_max integer, OUT evicted bigint)
     RETURNS SETOF record
@@ -26,21 +26,26 @@ REVOKE ALL ON FUNCTION perfopt.reset_n_plus_one() FROM PUBLIC;
 COMMENT ON FUNCTION perfopt.reset_n_plus_one() IS
 'Forgets the loops of all databases. Leaves perfopt.advice alone. Only for superusers, unless granted. Raises an error when perfopt is not preloaded.';
 
--- The flags are those of n_plus_one_internal.h.
+-- The flags are those of n_plus_one_internal.h.  What is returned may be pasted by
+-- a superuser, and names may be hostile: names are quoted, and there are none in
+-- comments, which a newline in a name would end.
 CREATE FUNCTION perfopt.loop_instead(
         kind text, function oid, query text, relid oid, flags integer, key_columns smallint[],
         result_columns smallint[], result_definitions text[], aggregates text[],
         order_column smallint, descending boolean, row_limit bigint)
     RETURNS text
-    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     opaque boolean := relid IS NULL OR relid = 0 OR flags & 1 <> 0;
     aggregated boolean := flags & 2 <> 0;
     limited boolean := flags & 4 <> 0;
     filtered boolean := flags & 16 <> 0;
-    modifies boolean := flags & 32 <> 0;
+    updates boolean := flags & 32 <> 0;
     computes boolean := flags & 64 <> 0;
+    deletes boolean := flags & 128 <> 0;
+    does_nothing boolean := flags & 256 <> 0;
+    upserts boolean := flags & 512 <> 0;
     target text;
     keys name[];
     key_types text[];
@@ -80,11 +85,13 @@ BEGIN
         RETURN '-- one statement for all rows: a join with the source, or a condition "= ANY ($1)" with an array of keys';
     END IF;
 
-    IF kind = 'batchable_inserts' THEN
+    IF kind = 'batchable_inserts' AND upserts THEN
+        RETURN '-- perfopt.batch_insert() with all rows, and perfopt.insert_options(on_conflict => ''update'', conflict_columns => ..., update_columns => ...)';
+    ELSIF kind = 'batchable_inserts' THEN
         RETURN 'SELECT * FROM perfopt.batch_insert(' || quote_literal(target) || ', ' || quote_literal(keys::text)
             || (SELECT string_agg(format(', $%s::%s[]', k.n, k.type), '' ORDER BY k.n)
                   FROM unnest(key_types) WITH ORDINALITY AS k (type, n))
-            || CASE WHEN filtered THEN ', perfopt.insert_options(on_conflict => ''nothing''))' ELSE ')' END;
+            || CASE WHEN does_nothing THEN ', perfopt.insert_options(on_conflict => ''nothing''))' ELSE ')' END;
     END IF;
 
     -- what is written by hand for any statement
@@ -92,22 +99,21 @@ BEGIN
         ELSE (SELECT format('(%s) IN (SELECT * FROM unnest(%s))', string_agg(quote_ident(k.name), ', ' ORDER BY k.n),
                       string_agg(format('$%s::%s[]', k.n, key_types[k.n]), ', ' ORDER BY k.n))
                 FROM unnest(keys) WITH ORDINALITY AS k (name, n)) END;
-    IF modifies THEN
-        IF query ~* '^\s*delete\M' THEN
-            RETURN format('DELETE FROM %s WHERE %s', target, condition);
-        END IF;
-        RETURN format('-- UPDATE %s SET ... FROM unnest(...) AS new (...) WHERE ..., with an array of %s and one of each new value',
-                      target, array_to_string(keys, ', '));
+    IF updates THEN
+        RETURN '-- UPDATE ... FROM unnest(...) AS new (...) WHERE ..., with an array of keys and one of each new value';
+    ELSIF deletes THEN
+        RETURN format('DELETE FROM %s WHERE %s', target, condition)
+            || CASE WHEN filtered THEN ' AND ... -- its other conditions' ELSE '' END;
     END IF;
     columns := (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY c.n)
                   FROM unnest(result_columns) WITH ORDINALITY AS c (attnum, n)
                   JOIN pg_attribute a ON a.attrelid = relid AND a.attnum = c.attnum AND NOT a.attisdropped);
     IF function <> 0 OR filtered OR cardinality(keys) <> 1 THEN
-        RETURN CASE WHEN function <> 0 THEN '-- in the function: ' ELSE '' END
-            || CASE WHEN aggregated AND NOT computes THEN
-                   format('SELECT %1$s, %2$s FROM %3$s WHERE %4$s GROUP BY %1$s',
-                          (SELECT string_agg(quote_ident(k), ', ') FROM unnest(keys) AS k), array_to_string(aggregates, ', '), target, condition)
-               ELSE format('SELECT * FROM %s WHERE %s', target, condition) END
+        RETURN CASE WHEN aggregated AND NOT computes THEN
+                   format('SELECT %1$s, %2$s FROM %3$s WHERE %4$s%5$s GROUP BY %1$s',
+                          (SELECT string_agg(quote_ident(k), ', ') FROM unnest(keys) AS k), array_to_string(aggregates, ', '), target, condition,
+                          CASE WHEN filtered THEN ' AND ...' ELSE '' END)
+               ELSE format('SELECT * FROM %s WHERE %s%s', target, condition, CASE WHEN filtered THEN ' AND ...' ELSE '' END) END
             || CASE WHEN filtered THEN ' -- and its other conditions' ELSE '' END;
     END IF;
 
@@ -132,17 +138,17 @@ BEGIN
         named := ', child_key => ' || quote_literal(ARRAY[keys[1]]::text);
     END IF;
     IF aggregated THEN
-        IF computes THEN
-            RETURN format('-- SELECT %1$s, ... FROM %2$s WHERE %3$s GROUP BY %1$s', key, target, condition);
+        IF computes OR result_definitions IS NULL THEN
+            RETURN '-- one statement for all rows, with GROUP BY and a condition "= ANY ($1)" with an array of keys';
         ELSIF parent IS NULL THEN
             RETURN format('SELECT %1$s, %2$s FROM %3$s WHERE %4$s GROUP BY %1$s', key, array_to_string(aggregates, ', '), target, condition);
         END IF;
         RETURN format('SELECT * FROM perfopt.lookup_aggregates(%L, %s, %L, %L%s) AS t(%s %s, %s)', parent, keys_given, target,
                       aggregates::text, named, key, key_types[1], array_to_string(result_definitions, ', '));
     END IF;
-    IF parent IS NULL OR columns IS NULL OR computes OR (limited AND (row_limit = 0 OR order_column = 0)) THEN
+    IF parent IS NULL OR columns IS NULL OR computes OR result_definitions IS NULL OR (limited AND (row_limit = 0 OR order_column = 0)) THEN
         RETURN format('SELECT * FROM %s WHERE %s', target, condition)
-            || CASE WHEN limited THEN ' -- the limit is for each ' || keys[1] || ': perfopt.lookup_children() has limit_per_parent' ELSE '' END;
+            || CASE WHEN limited THEN ' -- the limit is for each key: perfopt.lookup_children() has limit_per_parent' ELSE '' END;
     END IF;
     named := CASE WHEN order_column > 0 THEN
                  ', order_by => ' || quote_literal((SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = relid AND attnum = order_column)
@@ -176,11 +182,11 @@ CREATE VIEW perfopt.n_plus_one AS
                 ON t.dbid = l.dbid AND t.userid = l.userid AND t.queryid = l.source_queryid
       LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = l.function
       LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = l.userid
-     WHERE l.loops > l.misses
+     WHERE (l.certain > 0 OR l.loops > l.misses)
        AND l.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database());
 GRANT SELECT ON perfopt.n_plus_one TO PUBLIC;
 COMMENT ON VIEW perfopt.n_plus_one IS
-'Statements of this database that sessions run again and again where one would do. kind: n_plus_one, run for each row that a source query returned; cacheable_query, with the same parameters over and over; batchable_inserts, INSERTs of one row each. function: whose loop it is, NULL a client''s. loops: how often it was seen; runs, rows and source_rows: of all these; lost_ms: milliseconds from run to run, round trips included, less one run a loop. instead: the call to use, with an array of keys as $1. Texts are NULL where pg_stat_statements has none. Own rows, or all for members of pg_read_all_stats.';
+'Statements of this database that sessions run again and again where one would do. kind: n_plus_one, run for each row that a source query returned; cacheable_query, with the same parameters over and over; batchable_inserts, INSERTs of one row each. function: whose loop it is, NULL a client''s. loops: how often it was seen; runs, rows and source_rows: of all these; lost_ms: milliseconds from run to run, round trips included, less one run a loop. application_name: each has rows of its own. instead: the call to use, with an array of keys as $1; where it is a comment, or has "...", the rest is to be written. It names what that role''s statements name: look before you run it as a superuser. Texts are NULL where pg_stat_statements has none and they do not stand in a function. Own rows, or all for members of pg_read_all_stats.';
 
 CREATE FUNCTION perfopt.advise_n_plus_one_now() RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_sql_advise_n_plus_one_now';

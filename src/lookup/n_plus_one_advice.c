@@ -35,9 +35,17 @@
 	" AND a.function IS NOT DISTINCT FROM f.function" \
 	" AND a.source_queryid IS NOT DISTINCT FROM f.source_queryid"
 
+/* Texts of statements, and names of functions, are kept to this length. */
+#define MAX_QUERY		"10000"
+#define MAX_FUNCTION	"500"
+
+/*
+ * A function's name is cut, as there is an index on it, and made unique again.
+ * Roles that are gone have no advice.
+ */
 static const char *const write_advice =
 "WITH found AS MATERIALIZED ("
-" SELECT kind, coalesce(role, '') AS role_name, function, source_queryid, queryid, instead, first_seen, last_seen,"
+" SELECT kind, role_name, function, source_queryid, queryid, instead, first_seen, last_seen,"
 "  CASE kind WHEN 'n_plus_one' THEN 'run once for each row of another statement'"
 "   WHEN 'cacheable_query' THEN 'run with the same parameters again and again'"
 "   ELSE 'rows inserted one by one' END"
@@ -51,8 +59,17 @@ static const char *const write_advice =
 "  jsonb_strip_nulls(jsonb_build_object('source_queryid', source_queryid, 'source_query', source_query,"
 "   'source_rows', source_rows, 'queryid', queryid, 'query', query, 'loops', loops, 'runs', runs,"
 "   'rows', rows, 'lost_ms', round(lost_ms::numeric, 3), 'application_name', application_name,"
-"   'role', role, 'function', function)) AS evidence"
-" FROM perfopt.n_plus_one WHERE lost_ms >= $1 AND last_seen > now() - " OPEN_TIME
+"   'role', role_name, 'function', function)) AS evidence"
+" FROM (SELECT kind, role AS role_name, source_queryid, queryid,"
+"   CASE WHEN length(function) > " MAX_FUNCTION
+"    THEN left(function, " MAX_FUNCTION ") || '... (' || hashtextextended(function, 0) || ')' ELSE function END AS function,"
+"   left(max(source_query), " MAX_QUERY ") AS source_query, left(max(query), " MAX_QUERY ") AS query,"
+"   sum(source_rows) AS source_rows, sum(loops) AS loops, sum(runs) AS runs, sum(rows) AS rows, sum(lost_ms) AS lost_ms,"
+"   min(first_seen) AS first_seen, max(last_seen) AS last_seen,"
+"   (array_agg(CASE WHEN length(instead) <= " MAX_QUERY " THEN instead ELSE '-- see the query' END ORDER BY last_seen DESC))[1] AS instead,"
+"   left(string_agg(DISTINCT nullif(application_name, ''), ', '), 500) AS application_name"
+"  FROM perfopt.n_plus_one WHERE role IS NOT NULL GROUP BY 1, 2, 3, 4, 5) AS loop"
+" WHERE lost_ms >= $1 AND last_seen > now() - " OPEN_TIME
 "), changed AS ("
 " UPDATE perfopt.advice_item a SET reason = f.reason, evidence = f.evidence, instead = f.instead,"
 "  first_seen = CASE WHEN a.status = 'obsolete' THEN f.first_seen ELSE a.first_seen END,"

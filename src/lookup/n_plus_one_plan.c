@@ -4,9 +4,8 @@
  *		columns compared with parameters, columns of the result.
  *
  * This is for the call to use instead, so what is not a plain look-up in one
- * relation is only marked as opaque.  Plans are read, never changed, and a few
- * catalog caches are asked; this happens when a loop has been found, not for
- * each statement.
+ * relation is only marked as opaque.  Plans are read, never changed, and no
+ * catalog is asked: an error here would fail a user's statement.
  */
 #include "postgres.h"
 
@@ -18,8 +17,6 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 /* ---------------------------------------------------------------------
  * Relations
@@ -45,15 +42,29 @@ perfopt_loop_written(PlannedStmt *plan)
 	return ((RangeTblEntry *) list_nth(plan->rtable, index - 1))->relid;
 }
 
+/* Are functions called that are none of the system's? */
+static bool
+calls_function(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid >= FirstNormalObjectId)
+		return true;
+	if (IsA(node, RangeTblFunction))
+		return calls_function(((RangeTblFunction *) node)->funcexpr, context);
+	return expression_tree_walker(node, calls_function, context);
+}
+
 void
 perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations)
 {
 	ListCell   *lc;
 
 	memset(relations, 0, sizeof(*relations));
-	foreach(lc, plan->invalItems)
-		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
-		relations->calls = true;
+	relations->pages = IsA(plan->planTree, Limit) && ((Limit *) plan->planTree)->limitOffset;
+	relations->calls = calls_function((Node *) plan->planTree->targetlist, NULL) ||
+		(IsA(plan->planTree, FunctionScan) &&
+		 calls_function((Node *) ((FunctionScan *) plan->planTree)->functions, NULL));
 	relations->locks = plan->rowMarks != NIL || plan->hasModifyingCTE;
 	foreach(lc, plan->rtable)
 	{
@@ -168,52 +179,40 @@ is_parameter(ShapeContext *context, Node *expr)
 		context->source[((Const *) expr)->location] == '$';
 }
 
-/*
- * Conditions: "column = value" makes the column a key.  Where some of the
- * values are parameters and others are not, only the former do.
- */
+/* Columns compared with a value; whether for equality is found out later. */
 static void
-add_conditions(ShapeContext *context, List *quals, bool parameters, bool *any_parameter)
+add_conditions(ShapeContext *context, List *quals)
 {
 	LoopShape  *shape = context->shape;
 	ListCell   *lc;
 
 	foreach(lc, quals)
 	{
-		Node	   *clause = lfirst(lc);
-		Node	   *value = NULL;
+		OpExpr	   *clause = lfirst(lc);
+		Node	   *left;
+		Node	   *right;
 		AttrNumber	column = 0;
 
-		if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
+		if (IsA(clause, OpExpr) && list_length(clause->args) == 2)
 		{
-			OpExpr	   *op = (OpExpr *) clause;
-			Node	   *left = linitial(op->args);
-			Node	   *right = lsecond(op->args);
-
+			left = linitial(clause->args);
+			right = lsecond(clause->args);
 			if (is_value(left))
-			{
-				value = left;
-				left = right;
-			}
+				column = resolve_column(context, NULL, right);
 			else if (is_value(right))
-				value = right;
-			if (value && op_hashjoinable(op->opno, exprType(linitial(op->args))))
 				column = resolve_column(context, NULL, left);
 		}
-		if (column > 0 && is_parameter(context, value))
-			*any_parameter = true;
-		else if (column > 0 && parameters)
-			column = 0;
 		if (column == 0 || shape->num_keys == SHAPE_KEYS)
-		{
 			shape->flags |= SHAPE_FILTER;
-			continue;
+		else
+		{
+			ShapeKey   *key = &shape->keys[shape->num_keys++];
+
+			key->attnum = column;
+			key->parameter = is_parameter(context, is_value(left) ? left : right);
+			key->op = clause->opno;
+			key->type = exprType(left);
 		}
-		for (int i = 0; i < shape->num_keys; i++)
-			if (shape->keys[i] == column)
-				column = 0;
-		if (column > 0)
-			shape->keys[shape->num_keys++] = column;
 	}
 }
 
@@ -252,22 +251,8 @@ add_scan(ShapeContext *context, Plan *plan)
 	shape->relid = rte->relid;
 	context->scan = scan;
 
-	for (int pass = 0; pass < 2; pass++)
-	{
-		bool		any_parameter = false;
-		uint32		flags = shape->flags;
-
-		add_conditions(context, conditions, pass == 1, &any_parameter);
-		add_conditions(context, plan->qual, pass == 1, &any_parameter);
-		if (!any_parameter)
-			break;
-		if (pass == 0)
-		{
-			/* once more, now that it is known that there are parameters */
-			shape->num_keys = 0;
-			shape->flags = flags;
-		}
-	}
+	add_conditions(context, conditions);
+	add_conditions(context, plan->qual);
 	if (shape->num_keys == 0)
 		shape->flags |= SHAPE_OPAQUE;
 }
@@ -277,18 +262,14 @@ add_sort(ShapeContext *context, Sort *sort)
 {
 	LoopShape  *shape = context->shape;
 	TargetEntry *entry;
-	bool		reverse = false;
 
-	shape->flags |= SHAPE_ORDER;
 	if (sort->numCols != 1 || sort->sortColIdx[0] < 1 ||
 		sort->sortColIdx[0] > list_length(sort->plan.targetlist))
 		return;
 	entry = list_nth(sort->plan.targetlist, sort->sortColIdx[0] - 1);
 	shape->order = resolve_column(context, &sort->plan, (Node *) entry->expr);
-	if (!OidIsValid(get_equality_op_for_ordering_op(sort->sortOperators[0], &reverse)) ||
-		sort->nullsFirst[0] != reverse)
-		shape->order = 0;
-	shape->descending = reverse;
+	shape->order_op = sort->sortOperators[0];
+	shape->nulls_first = sort->nullsFirst[0];
 }
 
 static void
@@ -382,12 +363,14 @@ add_insert(ShapeContext *context, ModifyTable *modify)
 			shape->flags |= SHAPE_OPAQUE;
 			break;
 		}
-		shape->keys[shape->num_keys++] = entry->resno;
+		shape->keys[shape->num_keys++].attnum = entry->resno;
 	}
 	if (shape->num_keys == 0)
 		shape->flags |= SHAPE_OPAQUE;
-	if (modify->onConflictAction != ONCONFLICT_NONE)
-		shape->flags |= SHAPE_FILTER;
+	if (modify->onConflictAction == ONCONFLICT_NOTHING)
+		shape->flags |= SHAPE_NOTHING;
+	else if (modify->onConflictAction != ONCONFLICT_NONE)
+		shape->flags |= SHAPE_UPSERT;
 }
 
 void
@@ -412,7 +395,7 @@ perfopt_loop_shape(PlannedStmt *plan, const char *source, LoopShape *shape)
 		switch (nodeTag(node))
 		{
 			case T_ModifyTable:
-				shape->flags |= SHAPE_MODIFIES;
+				shape->flags |= plan->commandType == CMD_DELETE ? SHAPE_DELETE : SHAPE_UPDATE;
 				break;
 			case T_Limit:
 				add_limit(&context, (Limit *) node);
@@ -442,7 +425,7 @@ perfopt_loop_shape(PlannedStmt *plan, const char *source, LoopShape *shape)
 		shape->flags |= SHAPE_OPAQUE;
 	if (sort)
 		add_sort(&context, sort);
-	if (!(shape->flags & SHAPE_MODIFIES))
+	if (!(shape->flags & (SHAPE_UPDATE | SHAPE_DELETE)))
 		foreach(lc, plan->planTree->targetlist)
 			add_column(&context, lfirst(lc));
 }

@@ -23,13 +23,16 @@
 
 #include "lookup/n_plus_one_internal.h"
 
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "plpgsql.h"
-#include "utils/lsyscache.h"
+#include "tcop/dest.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
-/* So much of a value, or of each end of a statement's text, is hashed. */
+/* So much of each end of a value, or of a statement's text, is hashed. */
 #define VALUE_BYTES			64
 #define TEXT_BYTES			1024
 
@@ -43,26 +46,71 @@
  * Parameters
  */
 
-typedef struct TypeEntry
+#define VARLENA			(-1)
+#define NOT_KNOWN		(-2)
+
+/*
+ * The length of a type's values by reference, 0 for those by value.  Only of
+ * types that the server brings: for others a catalog would have to be asked,
+ * and an error here would fail a user's statement.
+ */
+static inline int
+value_length(Oid type)
 {
-	Oid			type;
-	int16		length;
-	bool		by_value;
-} TypeEntry;
-
-static TypeEntry types[32];
-
-static const TypeEntry *
-find_type(Oid type)
-{
-	TypeEntry  *entry = &types[type % lengthof(types)];
-
-	if (entry->type != type)
+	switch (type)
 	{
-		get_typlenbyval(type, &entry->length, &entry->by_value);
-		entry->type = type;
+		case BOOLOID:
+		case CHAROID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case CASHOID:
+		case DATEOID:
+		case TIMEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+		case REGCLASSOID:
+			return 0;
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NUMERICOID:
+		case BYTEAOID:
+		case JSONOID:
+		case JSONBOID:
+		case XMLOID:
+		case INETOID:
+		case CIDROID:
+		case BITOID:
+		case VARBITOID:
+		case BOOLARRAYOID:
+		case INT2ARRAYOID:
+		case INT4ARRAYOID:
+		case INT8ARRAYOID:
+		case OIDARRAYOID:
+		case FLOAT4ARRAYOID:
+		case FLOAT8ARRAYOID:
+		case TEXTARRAYOID:
+		case VARCHARARRAYOID:
+		case BPCHARARRAYOID:
+		case NUMERICARRAYOID:
+		case UUIDARRAYOID:
+		case DATEARRAYOID:
+		case TIMESTAMPARRAYOID:
+		case TIMESTAMPTZARRAYOID:
+			return VARLENA;
+		case NAMEOID:
+			return NAMEDATALEN;
+		case UUIDOID:
+			return UUID_LEN;
+		case INTERVALOID:
+			return sizeof(Interval);
+		default:
+			return NOT_KNOWN;
 	}
-	return entry;
 }
 
 static inline uint64
@@ -72,30 +120,38 @@ mix(uint64 hash, uint64 value)
 	return hash ^ (hash >> 29);
 }
 
+/* Of a long one, both ends: what tells values or statements apart is often there. */
 static uint64
-hash_part(const char *bytes, Size length)
+hash_ends(const char *bytes, Size length, Size end)
 {
-	return hash_bytes_extended((const unsigned char *) bytes,
-							   (int) Min(length, VALUE_BYTES), length);
+	const unsigned char *start = (const unsigned char *) bytes;
+	uint64		hash = hash_bytes_extended(start, (int) Min(length, end), length);
+
+	if (length > end)
+		hash = mix(hash, hash_bytes_extended(start + length - end, (int) end, length));
+	return hash;
 }
 
-/* Values are taken as they are: nothing is fetched from a TOAST table. */
+/*
+ * Values are taken as they are: nothing is fetched from a TOAST table.  Those of
+ * types not known count as new each time, so that their repetition is not seen.
+ */
 static uint64
 hash_value(const ParamExternData *param)
 {
-	const TypeEntry *type;
+	static uint64 not_known = 0;
+	int			length;
 
 	if (param->isnull || !OidIsValid(param->ptype))
 		return 1;
-	type = find_type(param->ptype);
-	if (type->by_value)
+	length = value_length(param->ptype);
+	if (length == 0)
 		return (uint64) param->value;
-	if (type->length == -1)
-		return hash_part(DatumGetPointer(param->value), VARSIZE_ANY(DatumGetPointer(param->value)));
-	if (type->length == -2)
-		return hash_part(DatumGetCString(param->value),
-						 strnlen(DatumGetCString(param->value), VALUE_BYTES));
-	return hash_part(DatumGetPointer(param->value), type->length);
+	if (length == NOT_KNOWN)
+		return ++not_known;
+	if (length == VARLENA)
+		length = VARSIZE_ANY(DatumGetPointer(param->value));
+	return hash_ends(DatumGetPointer(param->value), length, VALUE_BYTES);
 }
 
 /* The statement's own part of the text that it came in. */
@@ -120,24 +176,26 @@ hash_text(const QueryDesc *query)
 {
 	Size		length;
 	const char *text = statement_text(query, &length);
-	uint64		hash;
 
-	if (text == NULL)
-		return 0;
-	hash = hash_bytes_extended((const unsigned char *) text,
-							   (int) Min(length, TEXT_BYTES), length);
-	if (length > TEXT_BYTES)
-		hash = mix(hash, hash_bytes_extended((const unsigned char *) text +length - TEXT_BYTES,
-											 TEXT_BYTES, length));
-	return hash;
+	return text ? hash_ends(text, length, TEXT_BYTES) : 0;
 }
 
-/* A copy, cut to LOOP_TEXT bytes. */
+/*
+ * Is the text of the statement that runs part of its function's definition?
+ * Others have values in them, and these are not to be kept.
+ */
+static bool own_text = false;
+
+/*
+ * A copy, cut to LOOP_TEXT bytes, of what perfopt_loop_function() was asked about
+ * last; of text that is no function's own, an empty one.
+ */
 void
 perfopt_loop_text(QueryDesc *query, char *copy)
 {
 	Size		length;
-	const char *text = statement_text(query, &length);
+	const char *text = own_text || query->dest->mydest == DestSQLFunction ?
+	statement_text(query, &length) : NULL;
 
 	if (text == NULL)
 		length = 0;
@@ -196,6 +254,29 @@ learn_callback(PLpgSQL_execstate *estate, PLpgSQL_function *func)
 		*plugin_place = NULL;
 }
 
+/* Does what a function runs now stand in its definition? */
+static bool
+is_own_text(const PLpgSQL_execstate *estate)
+{
+	const PLpgSQL_stmt *statement = estate->err_stmt;
+
+	if (!OidIsValid(estate->func->fn_oid))
+		return false;			/* a DO block is a client's text */
+	if (statement == NULL)
+		return true;			/* a default */
+	switch (statement->cmd_type)
+	{
+		case PLPGSQL_STMT_DYNEXECUTE:
+		case PLPGSQL_STMT_DYNFORS:
+		case PLPGSQL_STMT_FETCH:	/* from a cursor of any query */
+			return false;
+		case PLPGSQL_STMT_RETURN_QUERY:
+			return ((const PLpgSQL_stmt_return_query *) statement)->dynquery == NULL;
+		default:
+			return true;
+	}
+}
+
 /*
  * The function that runs what runs now.  nested: it is run by a statement.
  */
@@ -203,6 +284,8 @@ Oid
 perfopt_loop_function(bool nested)
 {
 	int			depth = 0;
+
+	own_text = false;
 
 	if (plpgsql_callback == NULL && *plugin_place && *plugin_place != &plugin)
 		plpgsql_callback = (*plugin_place)->error_callback;
@@ -216,6 +299,7 @@ perfopt_loop_function(bool nested)
 			if (context->callback != plpgsql_callback)
 				continue;
 			estate = (PLpgSQL_execstate *) context->arg;
+			own_text = is_own_text(estate);
 			return OidIsValid(estate->func->fn_oid) ? estate->func->fn_oid : FUNCTION_DO_BLOCK;
 		}
 	}

@@ -3,10 +3,10 @@
  *		The shared table of loops that were found.
  *
  * A fixed array, perfopt.n_plus_one_max entries, one for each (database, role,
- * function, kind, source, repeated query).  Sessions add to it, from the run on
- * that makes a loop one: a statement that is part of no loop never comes here.
- * When all entries are used, the one whose loop was seen longest ago makes
- * room, and is counted.
+ * function, kind, source, repeated query, application_name).  Sessions add to it,
+ * from the run on that makes a loop one: a statement that is part of no loop
+ * never comes here.  When all entries are used, the one whose loop was seen
+ * longest ago makes room, and is counted.
  *
  * LOCKING
  *
@@ -31,7 +31,6 @@
 #include "common/shmem.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 typedef struct TableEntry
@@ -76,7 +75,8 @@ same_key(const LoopKey *a, const LoopKey *b)
 {
 	return a->queryid == b->queryid && a->source_queryid == b->source_queryid &&
 		a->role == b->role && a->database == b->database &&
-		a->function == b->function && a->kind == b->kind;
+		a->function == b->function && a->kind == b->kind &&
+		strcmp(a->application_name, b->application_name) == 0;
 }
 
 /* Needs the LWLock. */
@@ -132,6 +132,7 @@ add_to_entry(int slot, uint64 generation, const LoopCounts *counts,
 		LoopEntry  *loop = &entry->loop;
 
 		loop->counts.loops += counts->loops;
+		loop->counts.certain += counts->certain;
 		loop->counts.misses += counts->misses;
 		loop->counts.runs += counts->runs;
 		loop->counts.rows += counts->rows;
@@ -140,11 +141,7 @@ add_to_entry(int slot, uint64 generation, const LoopCounts *counts,
 		if (now > loop->last_seen)
 			loop->last_seen = now;
 		if (shape)
-		{
 			loop->shape = *shape;
-			strlcpy(loop->application_name, application_name ? application_name : "",
-					NAMEDATALEN);
-		}
 	}
 	SpinLockRelease(&entry->mutex);
 	return same;

@@ -136,7 +136,7 @@ $node->safe_psql('postgres', 'SELECT total(20)');
 is(look('SELECT source_query, query, lost_ms > 0 FROM perfopt.n_plus_one'),
 	'SELECT id FROM users ORDER BY id LIMIT n|SELECT count(*)        FROM orders WHERE user_id = r.id|t', 'texts are the function\'s');
 is(look('SELECT instead FROM perfopt.n_plus_one'),
-	'-- in the function: SELECT user_id, count(*) FROM public.orders WHERE user_id = ANY ($1::bigint[]) GROUP BY user_id', 'a statement for all rows');
+	'SELECT user_id, count(*) FROM public.orders WHERE user_id = ANY ($1::bigint[]) GROUP BY user_id', 'a statement for all rows');
 look('DROP FUNCTION total(int)');
 like(look('SELECT function FROM perfopt.n_plus_one'), qr/^\d+$/, 'the function is gone');
 found();
@@ -152,6 +152,20 @@ finds('INSERT INTO orders SELECT i, 1 + i % 300 FROM generate_series(10001, 1050
 finds(join("\n", map { "INSERT INTO orders VALUES ($_, 5);" } 20001 .. 20009), '', '... of single rows');
 finds('UPDATE users SET id = id + 1000 WHERE id <= 100', '', 'cascading updates');
 finds('DELETE FROM users WHERE id > 1000', '', 'cascading deletes');
+
+look('ALTER TABLE orders DROP CONSTRAINT orders_user_id_fkey, ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED');
+finds("SELECT id FROM users LIMIT 20;\nINSERT INTO orders SELECT i, 1 + i % 20 FROM generate_series(30001, 30020) i;", '', 'deferred checks of foreign keys');
+look('CREATE CONSTRAINT TRIGGER t AFTER INSERT ON log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION triggered()');
+finds("SELECT id FROM users LIMIT 20;\nINSERT INTO log SELECT i FROM generate_series(1, 20) i;", 'n_plus_one triggered() 20/20', 'a deferred trigger is no client');
+
+# Values in texts
+$node->safe_psql('postgres', q{DO $$ DECLARE c bigint; r record; BEGIN FOR r IN SELECT id FROM users ORDER BY id LIMIT 20 LOOP
+	SELECT count(*) INTO c FROM orders WHERE user_id = r.id AND cents <> 4711; END LOOP; END $$});
+$node->safe_psql('postgres', q{CREATE FUNCTION secret() RETURNS void LANGUAGE plpgsql AS $$ DECLARE c bigint; r record;
+	BEGIN FOR r IN SELECT id FROM users ORDER BY id LIMIT 20 LOOP
+	EXECUTE format('SELECT count(*) FROM orders WHERE user_id = %s AND cents <> 4711', r.id) INTO c; END LOOP; END $$});
+$node->safe_psql('postgres', 'SELECT secret()');
+is(look('SELECT count(*), count(query) FROM perfopt.n_plus_one'), '2|0', 'texts made by the function, or a DO block\'s, are not kept');
 
 # A debugger or profiler may have taken PL/pgSQL's place for plug-ins: not tested here.
 $node->stop;

@@ -59,6 +59,13 @@ is(look($all), '', 'a pool of unrelated requests, few of them lists');
 pgbench('--random-seed=7', '-t', 3000, map { ('-f', "$tmp/$_->[0].sql\@$_->[1]") } [ 'list', $_ ], [ 'one', 20 ], [ 'change', 20 ], [ 'note', 20 ]) foreach (2, 5);
 is(look($all), '', '... many of them lists, and inserts');
 
+# A pipeline: one list, its look-ups all at once
+append_to_file("$tmp/pipeline.sql", join "\n", 'SELECT aid FROM pgbench_accounts ORDER BY aid LIMIT 12;', '\startpipeline',
+	(map { "SELECT abalance FROM pgbench_accounts WHERE aid = $_;" } 1 .. 12), '\endpipeline', '');
+look('SELECT perfopt.reset_n_plus_one()');
+pgbench('-M', $_, '-t', 3, '-f', "$tmp/pipeline.sql") foreach qw(extended prepared);
+is(look('SELECT loops, runs, source_rows FROM perfopt.n_plus_one'), '6|72|72', 'pipelines');
+
 # No more loops than there is room for
 my @statements = map { my $columns = join ', ', ('abalance') x $_;
 	("SELECT aid FROM pgbench_accounts ORDER BY aid LIMIT 10 OFFSET $_;", map { "SELECT $columns FROM pgbench_accounts WHERE aid = $_;" } 1 .. 10) } 1 .. 25;

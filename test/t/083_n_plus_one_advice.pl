@@ -69,6 +69,31 @@ is(look('SELECT count(*) FROM perfopt.advice'), '1', 'after a month it is forgot
 like($err, qr/permission denied/, 'not everybody has it looked for');
 is(look('SELECT sum(errors) FROM perfopt.workers'), '0', 'no duty had an error');
 
+# Names as long as they get, and roles that are gone, do not end the duty
+my $type = join '', map { chr(97 + $_ % 26) } 1 .. 40;
+look("CREATE SCHEMA x; " . join ' ', map { "CREATE DOMAIN x.${type}_" . substr(unpack('H*', pack('N', $_ * 40503 * 40503 % 2**32)), 0, 8) . "$_ AS int;" } 1 .. 60);
+look(q{DO $do$ BEGIN EXECUTE (SELECT format('CREATE FUNCTION x.f(%s) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	FOR i IN 1 .. 20 LOOP PERFORM name, pg_sleep(0.003) FROM users WHERE id = 1; END LOOP; END $$',
+	string_agg('a' || md5(i::text) || ' x.' || typname || ' DEFAULT NULL', ', ')) FROM (SELECT typname, row_number() OVER () AS i
+	FROM pg_type WHERE typnamespace = 'x'::regnamespace AND typtype = 'd') t); END $do$});
+$node->safe_psql('postgres', 'SELECT x.f()');
+foreach my $role (qw(r1 r2))
+{
+	look("CREATE ROLE $role LOGIN; GRANT SELECT ON users TO $role");
+	$node->safe_psql('postgres', join("\n", @users), extra_params => [ '-U', $role ]);
+	look("DROP OWNED BY $role; DROP ROLE $role");
+}
+look('SELECT perfopt.advise_n_plus_one_now()') for 1 .. 2;
+is(look(q{SELECT length(evidence ->> 'function') FROM perfopt.advice WHERE reason LIKE '%x.f(%'}) =~ /^5\d\d$/, 1, 'a long name is cut');
+is(look(q{SELECT count(*) FROM perfopt.advice_item WHERE role_name = ''}), '0', 'roles that are gone have no advice');
+look('DROP SCHEMA x CASCADE');
+
+# Two applications with one loop: one advice
+look('SELECT perfopt.reset_n_plus_one()');
+$node->safe_psql('postgres', join "\n", "SET application_name = '$_';", @users) foreach qw(shop mail);
+look('SELECT perfopt.advise_n_plus_one_now()');
+is(look(q{SELECT evidence ->> 'runs', evidence ->> 'application_name' FROM perfopt.advice WHERE kind = 'n_plus_one'}), '40|mail, shop', 'one advice for two applications');
+
 # As soon as the last run is over, without anything more from the session
 look('SELECT perfopt.reset_n_plus_one()');
 my $session = $node->background_psql('postgres', on_error_stop => 0);
