@@ -51,7 +51,7 @@ sub is_only
 	my ($application, $kind, $query, $what) = @_;
 	my @rows = found($node, $application);
 	note "$what: ", shown(@rows);
-	is(join(' ', map { "$_->{kind} $_->{runs}" } @rows), "$kind 30", "$what: $kind");
+is(join(" ", map { "$_->{kind} $_->{runs}" } @rows), "$kind 30", "$what: $kind");
 	like($rows[0]{query} // '', $query, "$what: the query");
 }
 
@@ -59,21 +59,6 @@ sub is_nothing
 {
 	my ($application, $what) = @_;
 	is(shown(found($node, $application)), 'nothing', $what);
-}
-
-# What is known to be wrong: shown as such, and no failure
-my $implicit = 'on PostgreSQL 18, the implicit block of a pipeline is not that of its source';
-my $since_18 = $node->pg_version->major >= 18;
-my %todo = (
-	chance => 'fifteen batches of keys behind a page of 25 rows are taken for a loop over it',
-	shared => 'what one application asks for by chance speaks against the loops of another with the same statements',
-	$since_18 ? (map { $_ => $implicit } qw(pipeline extended prepared)) : ());
-our $TODO;
-sub known
-{
-	my ($why, $check) = @_;
-	local $TODO = $why;
-	$check->();
 }
 
 # What a program does in each style, and what is to be found
@@ -88,10 +73,10 @@ sub drive
 		gone($node, $application);
 		return $application;
 	};
-	known($todo{$style}, sub { is_loop($case->('loop'), "$driver, $style") });
+	is_loop($case->('loop'), "$driver, $style");
 	is_nothing($case->('good'), "$driver, $style: = ANY");
 	is_nothing($case->('joins'), "$driver, $style: a join for ten users each");
-	known($todo{chance}, sub { is_nothing($case->('good_and_joins'), "$driver, $style: one after the other") });
+	is_nothing($case->('good_and_joins'), "$driver, $style: one after the other");
 	is_only($case->('same'), 'cacheable_query', qr/FROM orders WHERE user_id = /, "$driver, $style, one key again and again");
 	is_only($case->('inserts'), 'batchable_inserts', qr/^INSERT INTO events/, "$driver, $style, rows one by one");
 	is_nothing($case->('multirow'), "$driver, $style: many rows a statement");
@@ -146,7 +131,7 @@ for my $mode (qw(simple extended prepared))
 for my $mode (qw(extended prepared))
 {
 	my $application = script("pgbench pipeline $mode", $pipelined_loop, 'pgbench', '-n', '-t', 1, '-M', $mode);
-	known($todo{$mode}, sub { is_loop($application, "pgbench, $mode in a pipeline") });
+	is_loop($application, "pgbench, $mode in a pipeline");
 }
 
 # One random row a transaction, as pgbench -S, is no loop of anything
@@ -229,10 +214,8 @@ bounced(2, name => 'together', clients => [
 	(map { { name => 'requests', style => 'literals', application_name => 'asking' } } 1 .. 2) ]);
 my @looping = found($node, 'looping');
 note 'looping among others: ', shown(@looping);
-known($todo{shared}, sub {
-	is(join(' ', map { "$_->{kind} $_->{loops} $_->{runs}" } @looping), 'n_plus_one 6 150', 'loops of two clients among others');
-	like($looping[0]{source_query} // '', qr/^SELECT id, name FROM users/, '... with their own source');
-});
+is(join(' ', map { "$_->{kind} $_->{loops} $_->{runs}" } @looping), 'n_plus_one 6 150', 'loops of two clients among others');
+like($looping[0]{source_query} // '', qr/^SELECT id, name FROM users/, '... with their own source');
 is_nothing('asking', 'who only shares the connections is not blamed');
 
 # All of one name, each request a transaction, or none

@@ -72,17 +72,6 @@ my %typeorm = (one_parent => [ 'n_plus_one users 1 30' ]);
 my %source = map { $_ => qr/\borders\b/ } qw(lazy_one one_parent);
 my @table;
 
-# What is known to be wrong: shown as such, and no failure
-my $blocks = 'INSERTs in transactions of their own are taken for those of different clients';
-my $pages = 'a loop over the first page is forgotten when loops over another query follow';
-my %todo = (
-	(map { ("$_ commit_each" => $blocks) } qw(SQLAlchemy Django Sequelize TypeORM)),
-	(map { ("Django $_" => $pages) } qw(lazy_many lazy_count lazy_paging)),
-	'Django eager_one' => 'pages behind the first one are taken for a loop over it',
-	'SQLAlchemy eager_both' => 'fifteen pages behind a query of as many rows are taken for a loop over it',
-	'Sequelize catalog' => 'functions of information_schema are taken for those of users');
-our $TODO;
-
 sub case
 {
 	my ($do, $orm, $name, @expected) = @_;
@@ -96,8 +85,7 @@ sub case
 	my @found = sort map {
 		my ($table) = ($_->{query} // '') =~ /\b(?:FROM|INTO)\s+(?:"?public"?\.)?"?(\w+)/i;
 		"$_->{kind} " . ($table // '?') . " $_->{loops} $_->{runs}" } @rows;
-	local $TODO = $todo{"$orm $name"};
-	push @table, sprintf '%-12s %-16s %s%s', $orm, $name, join('; ', @found) || '-', $TODO ? "    TODO: $TODO" : '';
+	push @table, sprintf '%-12s %-16s %s', $orm, $name, join('; ', @found) || '-';
 	is(join("\n", @found), join("\n", sort @expected), "$orm, $name");
 	for my $row (grep { $_->{kind} eq 'n_plus_one' } @rows)
 	{
