@@ -107,7 +107,7 @@ foreach my $mode ('ack', 'durable', 'lossy')
 		my $load = begin_load($mode);
 		my $postmaster = postmaster_pid();
 		# who sets it may go with the server before he is answered
-		$node->psql('postgres', undef, extra_params => [ '-c', "SELECT stop_point_set('$step', 'kill')" ], on_error_die => 0);
+		psql_if_there($node, "SELECT stop_point_set('$step', 'kill')");
 		my $acknowledged = end_load($load);
 		ok(wait_for_server(), "$mode: kill -9 at $step");
 		is(postmaster_pid(), $postmaster, '... of which the server recovers');
