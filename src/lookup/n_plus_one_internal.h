@@ -226,8 +226,9 @@ typedef struct Told
 	uint64		source_rows;	/* likewise */
 
 	/*
-	 * Sources that ran before this statement have no claim to what runs: their
-	 * rows' runs were those of a newer source's loop, which was complete.
+	 * Sources that ran before this statement have no claim to what runs:
+	 * their rows' runs were those of a newer source's loop, which was
+	 * complete.
 	 */
 	uint64		not_before;
 
