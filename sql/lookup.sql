@@ -52,6 +52,7 @@ SELECT * FROM perfopt.lookup_aggregates_json('users', ARRAY['1', 'x'], 'orders',
 SELECT * FROM perfopt.lookup_aggregates_json('users', 1, 'orders', '{count(*)}');
 SELECT * FROM perfopt.lookup_aggregates_json('users', ARRAY[1], 'items', '{count(*)}');
 SELECT * FROM perfopt.lookup_children_json('users', ARRAY[1], 'orders', '{id}', 'lower(status)');
+SELECT * FROM perfopt.lookup_children_json('users', ARRAY[1], 'orders', '{id}', '');
 SELECT * FROM perfopt.lookup_children_json('users', ARRAY[1], 'orders', '{identity}');
 SELECT * FROM perfopt.fetch_many(NULL::users, ARRAY['Ann'], '{name}');
 SELECT * FROM perfopt.fetch_many(1, ARRAY[1]);

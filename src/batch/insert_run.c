@@ -31,6 +31,7 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_attribute.h"
 #include "common/compat.h"
+#include "common/settings.h"
 #include "common/try.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -645,6 +646,7 @@ batch_run_flush(BatchRun *run)
 	{
 		/* one by one, when what is returned could not be told apart */
 		int			step = statement && statement->returning && !statement->streams ? 1 : run->num_pending;
+		int			level = perfopt_own_loop_enter();
 
 		for (int i = 0; i < run->num_pending; i += step)
 		{
@@ -654,6 +656,7 @@ batch_run_flush(BatchRun *run)
 				run_rows(run, i, i + step - 1);
 		}
 		batch_note_rejects(run);
+		perfopt_own_loop_leave(level);
 		for (int i = 0; i < run->num_pending; i++)
 			emit_row(run, run->num_emitted + 1, &run->rows[i]);
 	}

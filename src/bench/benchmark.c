@@ -15,6 +15,7 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "common/settings.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 
@@ -148,6 +149,7 @@ perfopt_benchmark(PG_FUNCTION_ARGS)
 	double		timer;
 	char	   *sql;
 	BenchPlanMode mode;
+	int			level;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -168,6 +170,7 @@ perfopt_benchmark(PG_FUNCTION_ARGS)
 	bench_samples_init(&bench.medians);
 	timer = bench_timer_cost();
 	bench_statement_prepare(&bench.statement, sql, mode);
+	level = perfopt_own_loop_enter();
 	PG_TRY();
 	{
 		run_rounds(&bench);
@@ -177,6 +180,7 @@ perfopt_benchmark(PG_FUNCTION_ARGS)
 		bench_statement_free(&bench.statement);
 	}
 	PG_END_TRY();
+	perfopt_own_loop_leave(level);
 
 	runs = bench.times.num;
 	values[n++] = Float8GetDatum(bench_ms(bench_mean(bench.times.values, bench.times.num)));

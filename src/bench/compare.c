@@ -24,6 +24,7 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "common/settings.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -248,11 +249,13 @@ perfopt_compare(PG_FUNCTION_ARGS)
 	int			n = 0;
 	bool		check_rows;
 	bool		significant;
+	int			level;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	c = read_arguments(fcinfo);
 	check_rows = bench_bool_argument(fcinfo, 9, true);
+	level = perfopt_own_loop_enter();
 	PG_TRY();
 	{
 		compare(c, check_rows, &rows);
@@ -263,6 +266,7 @@ perfopt_compare(PG_FUNCTION_ARGS)
 		bench_statement_free(&c->b.statement);
 	}
 	PG_END_TRY();
+	perfopt_own_loop_leave(level);
 
 	bench_signed_rank_test(c->rounds.values, c->rounds.num, &test);
 	significant = c->rounds.num >= MIN_ROUNDS && test.p < ALPHA;

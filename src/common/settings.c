@@ -285,3 +285,19 @@ perfopt_settings_define(void)
 	define_lookup_settings();
 	MarkGUCPrefixReserved("perfopt");
 }
+
+int
+perfopt_own_loop_enter(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("perfopt.detect_n_plus_one", "off", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+void
+perfopt_own_loop_leave(int level)
+{
+	AtEOXact_GUC(true, level);
+}

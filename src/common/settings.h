@@ -62,6 +62,13 @@ extern int	perfopt_n_plus_one_max;
 extern int	perfopt_n_plus_one_interval;	/* ms */
 extern int	perfopt_n_plus_one_min_lost;	/* ms */
 
+/*
+ * Statements that perfopt itself runs again and again are nobody's loop: between
+ * these two they are not looked at as such.  An error does what leave does.
+ */
+extern int	perfopt_own_loop_enter(void);
+extern void perfopt_own_loop_leave(int level);
+
 extern void perfopt_settings_define(void);
 
 #endif							/* PERFOPT_SETTINGS_H */

@@ -362,12 +362,14 @@ List *
 lookup_parse_order(const LookupLevel *level, const char *text)
 {
 	static const char *hint = "Write columns, each perhaps with ASC or DESC and NULLS FIRST or LAST, as in 'created_at DESC, id'.";
-	SelectStmt *select = parse_select(psprintf("1 ORDER BY %s", text));
+	SelectStmt *select = NULL;
 	Relation	rel = relation_open(level->relid, NoLock);
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	if (!is_simple_select(select) || select->sortClause == NIL ||
+	if (text[strspn(text, " \t\n\r\f")] != '\0')
+		select = parse_select(psprintf("1 ORDER BY %s", text));
+	if (select == NULL || !is_simple_select(select) || select->sortClause == NIL ||
 		linitial_node(ResTarget, select->targetList)->name != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),

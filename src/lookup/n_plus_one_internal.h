@@ -225,6 +225,13 @@ typedef struct Told
 	Totals		counted;		/* what was told */
 	uint64		source_rows;	/* likewise */
 
+	/*
+	 * Sources that ran before this statement have no claim to what runs:
+	 * their rows' runs were those of a newer source's loop, which was
+	 * complete.
+	 */
+	uint64		not_before;
+
 	/* the last loop with a source, also when it is over */
 	int			last_source;
 	bool		missed;			/* it was none */

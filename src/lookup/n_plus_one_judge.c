@@ -126,6 +126,7 @@ look_for_source(Level *level, Streak *streak, QueryDesc *query)
 		Fit			fits = fit(loop.runs, source->rows);
 
 		if (loop.runs < perfopt_n_plus_one_min_runs || !is_distinct(&loop) ||
+			source->ran < streak->told.not_before ||
 			!perfopt_same_unit(&source->unit, &streak->unit) ||
 			(!level->of_functions && source->role != streak->role) ||
 			source->queryid == level->queryids[streak - level->streaks])
@@ -184,6 +185,7 @@ ends_at_newer_source(Level *level, Streak *streak, uint64 source_rows)
 			streak->totals.runs - streak->at[i].runs < 3 ||
 			fit(streak->at[i].runs - told->base.runs, source_rows) != FIT_LOOP)
 			continue;
+		told->not_before = level->sources[told->source].ran;
 		perfopt_loop_end_at(streak, &streak->at[i]);
 		return true;
 	}

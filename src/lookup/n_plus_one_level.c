@@ -35,6 +35,7 @@ perfopt_level_begin_streak(Level *level, Streak *streak, const Unit *unit)
 	streak->next_recent = 0;
 	streak->before[0] = streak->before[1] = NONE - 1;
 	streak->told.last_source = NONE;
+	streak->told.not_before = 0;
 }
 
 /* Is it run after the same statements as before, as in a loop? */
@@ -161,6 +162,7 @@ perfopt_level_add_source(Level *level, uint64 queryid, Oid role, int depth, cons
 	Source	   *source = NULL;
 	int			number;
 	bool		again;
+	uint64		ran_before;
 
 	for (int i = 0; i < level->num_sources && source == NULL; i++)
 		if (level->sources[i].queryid == queryid && level->sources[i].role == role &&
@@ -177,6 +179,7 @@ perfopt_level_add_source(Level *level, uint64 queryid, Oid role, int depth, cons
 	}
 	number = source - level->sources;
 	again = source->queryid == queryid;
+	ran_before = source->ran;
 	source->queryid = queryid;
 	source->role = role;
 	source->depth = depth;
@@ -194,7 +197,10 @@ perfopt_level_add_source(Level *level, uint64 queryid, Oid role, int depth, cons
 		Streak	   *streak = &level->streaks[i];
 
 		if (streak->told.is && streak->told.source == number)
+		{
 			perfopt_loop_finish(streak);
+			streak->told.not_before = ran_before;
+		}
 		else if (streak->told.last_source == number)
 		{
 			if (!again)

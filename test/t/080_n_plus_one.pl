@@ -83,6 +83,10 @@ finds([ users(40), orders_of(1 .. 20) ], 'n_plus_one orders 20/40', 'half of the
 finds([ users(40), orders_of(1 .. 19) ], '', 'less is not');
 finds([ users(40), 'SELECT max(cents) FROM orders', orders_of(1 .. 20) ], '', 'half of the rows, after something else, may be chance');
 finds([ users(20), 'SELECT max(cents) FROM orders', orders_of(1 .. 18) ], 'n_plus_one orders 18/20', '... nearly all are none');
+finds([ map { my $p = 40 * $_; ('SELECT id FROM orders LIMIT 20', users(10), orders_of($p + 1 .. $p + 10), users(10), orders_of($p + 11 .. $p + 20)) } 0 .. 3 ],
+	'n_plus_one orders 80/80 in 8', 'two loops are not one over an older result');
+finds([ map { my $p = 40 * $_; ('SELECT id FROM orders LIMIT 20', users(10), orders_of($p + 1 .. $p + 10), 'SELECT name FROM users LIMIT 10', orders_of($p + 11 .. $p + 20)) } 0 .. 3 ],
+	'n_plus_one orders 40/40 in 4, n_plus_one orders 40/40 in 4', '... nor are those over different lists');
 finds([ map { (users("10 OFFSET " . 10 * $_), "SELECT id, user_id FROM orders WHERE user_id = ANY (ARRAY[$_, 77])") } 0 .. 14 ], '', 'one statement for each page');
 finds([ users(10), "SELECT id, user_id FROM orders WHERE user_id = ANY (ARRAY[1, 2])",
 		map { (users("10 OFFSET " . 10 * $_), "SELECT id, user_id FROM orders WHERE user_id = ANY (ARRAY[$_, 77])") } 1 .. 14 ], '', '... the first by another statement');

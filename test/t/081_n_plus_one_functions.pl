@@ -115,6 +115,11 @@ finds('SELECT dynamic(20)', 'n_plus_one dynamic(integer) 20/20', 'EXECUTE');
 finds('SELECT caught(20)', 'n_plus_one caught(integer) 19/20', 'errors that are caught');
 finds('SELECT inserts(20)', 'batchable_inserts inserts(integer) 20', 'inserts');
 finds('SELECT same(20)', 'cacheable_query same(integer) 20', 'the same again and again');
+finds(q{SELECT perfopt.benchmark('SELECT name FROM users WHERE id = 7', iterations => 20);
+	SELECT perfopt.compare('SELECT name FROM users WHERE id = 7', 'SELECT 1 FROM users WHERE id = 7', iterations => 20)}, '', 'what is measured is nobody\'s loop');
+finds(q{SELECT perfopt.batch_insert('orders', '{id,user_id}', array_agg(i), array_agg(CASE i % 2 WHEN 0 THEN 7 ELSE -i END), perfopt.insert_options(on_error => 'skip'))
+	FROM generate_series(10001, 10100) i}, '', 'nor are rows that a batched insert tries one by one');
+finds("SELECT perfopt.benchmark('SELECT 1', iterations => 20); SELECT total(20)", 'n_plus_one total(integer) 20/20', '... and afterwards loops are found again');
 finds('DO $$ BEGIN PERFORM total(20); END $$', 'n_plus_one total(integer) 20/20', 'from a DO block');
 finds('DO $$ DECLARE r record; c bigint; BEGIN FOR r IN SELECT id FROM users ORDER BY id LIMIT 20 LOOP
 	SELECT count(*) INTO c FROM orders WHERE user_id = r.id; END LOOP; END $$', 'n_plus_one <DO block> 20/20', 'of a DO block');
