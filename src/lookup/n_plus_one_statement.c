@@ -154,20 +154,22 @@ hash_value(const ParamExternData *param)
 	return hash_ends(DatumGetPointer(param->value), length, VALUE_BYTES);
 }
 
-/* The statement's own part of the text that it came in. */
+/*
+ * The statement's own part of the text that it came in.  Without a place there,
+ * as of a rule's statement, its length means nothing either.
+ */
 static const char *
 statement_text(const QueryDesc *query, Size *length)
 {
 	const char *text = query->sourceText;
+	int			start = query->plannedstmt->stmt_location;
+	int			stmt_len = query->plannedstmt->stmt_len;
 
 	*length = 0;
 	if (text == NULL)
 		return NULL;
-	text	  +=Max(query->plannedstmt->stmt_location, 0);
-
-	*length = query->plannedstmt->stmt_len;
-	if (*length == 0)
-		*length = strlen(text);
+	text = &text[Max(start, 0)];
+	*length = start >= 0 && stmt_len > 0 ? stmt_len : strlen(text);
 	return text;
 }
 
