@@ -302,7 +302,8 @@ perfopt_loop_function(bool nested)
 			if (context->callback != plpgsql_callback)
 				continue;
 			estate = (PLpgSQL_execstate *) context->arg;
-			own_text = is_own_text(estate);
+			/* with no more than SPI between: else something it calls runs this */
+			own_text = depth <= 1 && is_own_text(estate);
 			return OidIsValid(estate->func->fn_oid) ? estate->func->fn_oid : FUNCTION_DO_BLOCK;
 		}
 	}
