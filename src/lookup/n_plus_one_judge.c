@@ -234,18 +234,16 @@ is_cacheable(const Streak *streak, const Totals *loop)
 static const LoopOrigin no_origin = {.statement = ""};
 static const Totals nothing = {0};
 
-/*
- * What comes in no order ends a loop, and what follows is looked at anew; of a loop
- * that has just begun, that leaves out the first few runs.
- */
 static void
 judge_insert(Level *level, Streak *streak, QueryDesc *query)
 {
-	if (!is_in_order(level, streak, streak->began, streak->irregular))
-		perfopt_level_begin_streak(level, streak, &streak->unit);
-	else if (streak->told.is)
+	bool		in_order = is_in_order(level, streak, streak->began, streak->irregular);
+
+	if (streak->told.is && in_order)
 		perfopt_loop_go_on(streak, 0);
-	else
+	else if (streak->told.is)
+		perfopt_loop_take_back(streak);
+	else if (in_order)
 		perfopt_loop_begin(level, streak, LOOP_INSERTS, &no_origin, &nothing, query);
 }
 

@@ -169,7 +169,6 @@ statement_text(const QueryDesc *query, Size *length)
 	if (text == NULL)
 		return NULL;
 	text = &text[Max(start, 0)];
-
 	*length = start >= 0 && stmt_len > 0 ? stmt_len : strlen(text);
 	return text;
 }
