@@ -261,8 +261,8 @@ typedef struct Level
 	int			num_sources;	/* that were used at all */
 	int			last;			/* streak of the statement before, or NONE */
 	uint64		statements;
-	uint64		irregular;		/* of these: after one that was not followed by
-								 * it lately */
+	uint64		irregular;		/* of these: after one that was not followed
+								 * by it lately */
 	TimestampTz message;		/* start of the client's last statement */
 	uint64		last_ns;		/* how long that took */
 	Unit		last_unit;

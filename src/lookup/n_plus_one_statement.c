@@ -169,6 +169,7 @@ statement_text(const QueryDesc *query, Size *length)
 	if (text == NULL)
 		return NULL;
 	text = &text[Max(start, 0)];
+
 	*length = start >= 0 && stmt_len > 0 ? stmt_len : strlen(text);
 	return text;
 }
@@ -301,7 +302,11 @@ perfopt_loop_function(bool nested)
 			if (context->callback != plpgsql_callback)
 				continue;
 			estate = (PLpgSQL_execstate *) context->arg;
-			/* with no more than SPI between: else something it calls runs this */
+
+			/*
+			 * with no more than SPI between: else something it calls runs
+			 * this
+			 */
 			own_text = depth <= 1 && is_own_text(estate);
 			return OidIsValid(estate->func->fn_oid) ? estate->func->fn_oid : FUNCTION_DO_BLOCK;
 		}
