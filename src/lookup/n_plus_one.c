@@ -62,7 +62,6 @@
 #include "miscadmin.h"
 #include "monitor/monitor.h"
 #include "portability/instr_time.h"
-#include "storage/ipc.h"
 #include "tcop/dest.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
@@ -82,12 +81,6 @@ forget_all(void)
 {
 	perfopt_level_forget(&client);
 	perfopt_level_forget(&functions);
-}
-
-static void
-forget_at_exit(int code, Datum arg)
-{
-	forget_all();
 }
 
 /*
@@ -183,8 +176,6 @@ note_source(Level *level, uint64 queryid, Oid role, int depth, const Unit *unit,
 static void
 count_run(Level *level, Streak *streak, QueryDesc *query, uint64 rows, int before)
 {
-	static bool at_exit = false;
-
 	perfopt_level_count_run(level, streak, rows, perfopt_loop_parameters(query), before);
 	if (streak->totals.runs == 2)
 	{
@@ -192,14 +183,8 @@ count_run(Level *level, Streak *streak, QueryDesc *query, uint64 rows, int befor
 		if (level == &functions)
 			perfopt_loop_text(query, streak->statement);
 	}
-	if (streak->totals.runs < perfopt_n_plus_one_min_runs)
-		return;
-	if (!at_exit)
-	{
-		before_shmem_exit(forget_at_exit, (Datum) 0);
-		at_exit = true;
-	}
-	perfopt_loop_judge(level, streak, query);
+	if (streak->totals.runs >= perfopt_n_plus_one_min_runs)
+		perfopt_loop_judge(level, streak, query);
 }
 
 static void

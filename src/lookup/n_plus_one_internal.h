@@ -193,7 +193,6 @@ typedef struct Totals
 {
 	uint32		runs;
 	uint32		novel;			/* with parameters not used lately */
-	uint32		irregular;		/* after a statement not run before it lately */
 	uint64		rows;
 	uint64		lost_ns;
 } Totals;
@@ -207,6 +206,7 @@ typedef struct Source
 	QueryDesc  *open;			/* only compared: may have returned more */
 	uint64		rows;
 	uint64		ran;			/* when, as number of the statement */
+	uint64		irregular;		/* the level's, then */
 	char		statement[LOOP_TEXT];	/* in functions */
 } Source;
 
@@ -252,7 +252,10 @@ typedef struct Streak
 	Totals		unwritten;		/* when one of its tables was last written */
 	uint64		recent[NUM_RECENT];
 	int			next_recent;
+	uint64		began;			/* number of the statement before; for INSERTs */
+	uint64		irregular;		/* the level's, then */
 	int			before[2];		/* streaks that were run before it lately */
+	int			after[2];		/* likewise */
 	PlanRelations relations;	/* known from the second run on */
 	char		statement[LOOP_TEXT];	/* in functions; likewise */
 	Told		told;
@@ -265,6 +268,8 @@ typedef struct Level
 	int			num_sources;	/* that were used at all */
 	int			last;			/* streak of the statement before, or NONE */
 	uint64		statements;
+	uint64		irregular;		/* of these: after one that was not followed
+								 * by it lately */
 	TimestampTz message;		/* start of the client's last statement */
 	uint64		last_ns;		/* how long that took */
 	Unit		last_unit;
@@ -283,7 +288,6 @@ perfopt_totals_since(const Totals *totals, const Totals *base)
 
 	result.runs = totals->runs - base->runs;
 	result.novel = totals->novel - base->novel;
-	result.irregular = totals->irregular - base->irregular;
 	result.rows = totals->rows - base->rows;
 	result.lost_ns = totals->lost_ns - base->lost_ns;
 	return result;

@@ -45,16 +45,24 @@ is_source(Level *level, uint64 queryid)
 	return false;
 }
 
+/* As many runs as rows, or nearly. */
+static inline bool
+is_complete(uint64 runs, uint64 source_rows)
+{
+	return runs * 10 >= source_rows * 9;
+}
+
 /*
  * Outside of a transaction block, what runs may be other people's requests.
- * These come in no order; in a loop, a statement comes after the same one or
- * two, but for the beginning and what depends on the row.
+ * These come in no order; in a loop, each statement follows one of the same one or
+ * two, but for the beginning and what depends on the row.  All statements count
+ * that have run since: a request's own ones are in order.
  */
 static bool
-is_in_order(Level *level, Streak *streak, const Totals *loop)
+is_in_order(Level *level, Streak *streak, uint64 ran, uint64 irregular)
 {
 	return level->of_functions || streak->unit.block ||
-		loop->irregular <= 3 + loop->runs / 5;
+		level->irregular - irregular <= 3 + (level->statements - ran) / 8;
 }
 
 /*
@@ -66,7 +74,7 @@ follows_source(Level *level, Streak *streak, int number, uint32 runs)
 {
 	uint64		between = level->statements - level->sources[number].ran;
 
-	if ((uint64) runs * 10 >= level->sources[number].rows * 9)
+	if (is_complete(runs, level->sources[number].rows))
 		return true;
 	for (int i = 0; i < level->num_streaks; i++)
 	{
@@ -131,7 +139,7 @@ look_for_source(Level *level, Streak *streak, QueryDesc *query)
 			(!level->of_functions && source->role != streak->role) ||
 			source->queryid == level->queryids[streak - level->streaks])
 			continue;
-		if (!is_in_order(level, streak, &loop))
+		if (!is_in_order(level, streak, source->ran, source->irregular))
 			continue;
 		if (fits == FIT_LOOP && !follows_source(level, streak, i, loop.runs))
 			continue;
@@ -198,9 +206,18 @@ continue_loop(Level *level, Streak *streak)
 {
 	Told	   *told = &streak->told;
 	Totals		loop = perfopt_totals_since(&streak->totals, &told->base);
+	Source	   *source = &level->sources[told->source];
 	uint64		source_rows = rows_of_source(level, told->source, told->middle);
 
-	if (!is_distinct(&loop) || !is_in_order(level, streak, &loop))
+	if (!is_in_order(level, streak, source->ran, source->irregular) &&
+		is_complete(told->counted.runs, told->source_rows))
+	{
+		/* it was one until then: what follows later is something else */
+		told->is = false;
+		told->last_source = NONE;
+	}
+	else if (!is_distinct(&loop) ||
+			 !is_in_order(level, streak, source->ran, source->irregular))
 		perfopt_loop_take_back(streak);
 	else if (fit(loop.runs, source_rows) != FIT_TOO_MANY)
 		perfopt_loop_go_on(streak, source_rows);
@@ -222,7 +239,7 @@ static const Totals nothing = {0};
 static void
 judge_insert(Level *level, Streak *streak, QueryDesc *query)
 {
-	bool		in_order = is_in_order(level, streak, &streak->totals);
+	bool		in_order = is_in_order(level, streak, streak->began, streak->irregular);
 
 	if (streak->told.is && in_order)
 		perfopt_loop_go_on(streak, 0);

@@ -34,19 +34,34 @@ perfopt_level_begin_streak(Level *level, Streak *streak, const Unit *unit)
 	memset(streak->recent, 0, sizeof(streak->recent));
 	streak->next_recent = 0;
 	streak->before[0] = streak->before[1] = NONE - 1;
+	streak->after[0] = streak->after[1] = NONE - 1;
+	streak->began = level->statements - 1;
+	streak->irregular = level->irregular;
 	streak->told.last_source = NONE;
 	streak->told.not_before = 0;
 }
 
-/* Is it run after the same statements as before, as in a loop? */
-static inline void
-note_before(Streak *streak, int before)
+/* Was that one of the last two neighbours?  It is now. */
+static inline bool
+note_neighbour(int *neighbours, int streak)
 {
-	if (before == streak->before[0] || before == streak->before[1])
-		return;
-	streak->totals.irregular++;
-	streak->before[1] = streak->before[0];
-	streak->before[0] = before;
+	if (streak == neighbours[0] || streak == neighbours[1])
+		return true;
+	neighbours[1] = neighbours[0];
+	neighbours[0] = streak;
+	return false;
+}
+
+/* Does it follow a statement that it followed lately, as in a loop? */
+static inline void
+note_order(Level *level, Streak *streak, int before)
+{
+	bool		regular = note_neighbour(streak->before, before);
+
+	if (before != NONE)
+		regular &= note_neighbour(level->streaks[before].after, streak - level->streaks);
+	if (!regular)
+		level->irregular++;
 }
 
 /*
@@ -124,7 +139,7 @@ perfopt_level_count_run(Level *level, Streak *streak, uint64 rows, uint64 parame
 	streak->ran = level->statements;
 	streak->totals.runs++;
 	streak->totals.rows += rows;
-	note_before(streak, before);
+	note_order(level, streak, before);
 	if (is_novel(streak, parameters))
 		streak->totals.novel++;
 }
@@ -190,6 +205,7 @@ perfopt_level_add_source(Level *level, uint64 queryid, Oid role, int depth, cons
 	if (level->of_functions)
 		perfopt_loop_text(query, source->statement);
 	source->ran = level->statements;
+	source->irregular = level->irregular;
 
 	/* what runs from now on is counted anew for this source */
 	for (int i = 0; i < level->num_streaks; i++)

@@ -104,11 +104,14 @@ typedef struct ShapeContext
 	Scan	   *scan;			/* the one at the bottom */
 } ShapeContext;
 
-/* The column of the scanned relation that an expression of a plan is, or 0. */
+/*
+ * The column of the scanned relation that an expression of a plan is, or 0; so
+ * always 0 where no scan was understood.
+ */
 static AttrNumber
 resolve_column(ShapeContext *context, Plan *plan, Node *expr)
 {
-	while (expr)
+	while (expr && context->scan)
 	{
 		Var		   *var;
 
@@ -144,7 +147,7 @@ resolve_column(ShapeContext *context, Plan *plan, Node *expr)
 			expr = (Node *) entry->expr;
 			continue;
 		}
-		if (context->scan && var->varno == context->scan->scanrelid && var->varattno > 0)
+		if (var->varno == context->scan->scanrelid && var->varattno > 0)
 			return var->varattno;
 		return 0;
 	}

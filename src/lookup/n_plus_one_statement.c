@@ -154,20 +154,23 @@ hash_value(const ParamExternData *param)
 	return hash_ends(DatumGetPointer(param->value), length, VALUE_BYTES);
 }
 
-/* The statement's own part of the text that it came in. */
+/*
+ * The statement's own part of the text that it came in.  Without a place there,
+ * as of a rule's statement, its length means nothing either.
+ */
 static const char *
 statement_text(const QueryDesc *query, Size *length)
 {
 	const char *text = query->sourceText;
+	int			start = query->plannedstmt->stmt_location;
+	int			stmt_len = query->plannedstmt->stmt_len;
 
 	*length = 0;
 	if (text == NULL)
 		return NULL;
-	text	  +=Max(query->plannedstmt->stmt_location, 0);
+	text = &text[Max(start, 0)];
 
-	*length = query->plannedstmt->stmt_len;
-	if (*length == 0)
-		*length = strlen(text);
+	*length = start >= 0 && stmt_len > 0 ? stmt_len : strlen(text);
 	return text;
 }
 
@@ -299,7 +302,12 @@ perfopt_loop_function(bool nested)
 			if (context->callback != plpgsql_callback)
 				continue;
 			estate = (PLpgSQL_execstate *) context->arg;
-			own_text = is_own_text(estate);
+
+			/*
+			 * with no more than SPI between: else something it calls runs
+			 * this
+			 */
+			own_text = depth <= 1 && is_own_text(estate);
 			return OidIsValid(estate->func->fn_oid) ? estate->func->fn_oid : FUNCTION_DO_BLOCK;
 		}
 	}

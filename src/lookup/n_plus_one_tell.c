@@ -14,7 +14,10 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
-/* A longer loop is told in steps. */
+/*
+ * A longer loop is told in steps; a session that exits within one leaves less than
+ * a step untold.
+ */
 #define EACH_RUN_UNTIL	1000
 #define RUNS_A_STEP		64
 

@@ -3,7 +3,7 @@
 \set ON_ERROR_STOP on
 \pset format unaligned
 \pset tuples_only on
-SELECT plan(22);
+SELECT plan(23);
 SET client_min_messages = warning;
 SET perfopt.n_plus_one_max_gap = '1min';
 SELECT perfopt.reset_n_plus_one();
@@ -100,6 +100,17 @@ PREPARE by_parent (bigint, int) AS SELECT id FROM "odd Schema"."Child" WHERE "pa
 SELECT format('EXECUTE by_parent(%s, 1)', i) FROM generate_series(1, 12) i \gexec
 \o
 SELECT is((:instead), 'SELECT * FROM "odd Schema"."Child" WHERE "parent Id" = ANY ($1::bigint[]) AND ... -- and its other conditions', 'further conditions');
+
+VACUUM "odd Schema"."Child";
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+\o /dev/null
+:source;
+SELECT format('SELECT count(other), (SELECT n FROM "odd Schema"."odd''Table" LIMIT 1) FROM "odd Schema"."Child" WHERE other = %s', i) FROM generate_series(1, 12) i \gexec
+\o
+RESET enable_seqscan;
+RESET enable_bitmapscan;
+SELECT alike((:instead), '-- one statement for all rows%', 'an aggregate beside a subquery, by an index only');
 
 \set kind cacheable_query
 \o /dev/null

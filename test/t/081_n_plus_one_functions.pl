@@ -173,5 +173,12 @@ $node->safe_psql('postgres', 'SELECT secret()');
 is(look('SELECT count(*), count(query) FROM perfopt.n_plus_one'), '2|0', 'texts made by the function, or a DO block\'s, are not kept');
 
 # A debugger or profiler may have taken PL/pgSQL's place for plug-ins: not tested here.
+# What a function's statement runs itself is not the function's text
+look('SELECT perfopt.reset_n_plus_one()');
+$node->safe_psql('postgres', q{CREATE FUNCTION by_xml() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN FOR i IN 1 .. 12 LOOP PERFORM pg_catalog.query_to_xml('SELECT name FROM users WHERE name <> ''secret''', true, false, ''); END LOOP; END $$;
+	SELECT by_xml()});
+is(look(q{SELECT count(*) || ' ' || count(query) FROM perfopt.loops() WHERE function = 'by_xml'::regproc}), '1 0', 'a query that a function gets as a value');
+
 $node->stop;
 done_testing();

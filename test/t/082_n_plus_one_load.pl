@@ -59,6 +59,20 @@ is(look($all), '', 'a pool of unrelated requests, few of them lists');
 pgbench('--random-seed=7', '-t', 3000, map { ('-f', "$tmp/$_->[0].sql\@$_->[1]") } [ 'list', $_ ], [ 'one', 20 ], [ 'change', 20 ], [ 'note', 20 ]) foreach (2, 5);
 is(look($all), '', '... many of them lists, and inserts');
 
+# An application's requests, each of several statements that begin with the same
+# look-up: statements of one request come in order, requests do not
+my $begin = "\\set t random(1, 10)\nSELECT tbalance FROM pgbench_tellers WHERE tid = :t;\n\\set a random(1, 90000)\n";
+my %request = (
+	list => 'SELECT aid FROM pgbench_accounts WHERE aid >= :a ORDER BY aid LIMIT 12;',
+	one => "SELECT abalance FROM pgbench_accounts WHERE aid = :a;\nSELECT filler FROM pgbench_accounts WHERE aid = :a;",
+	change => 'UPDATE pgbench_accounts SET abalance = 1 WHERE aid = :a;',
+	note => 'INSERT INTO pgbench_history (tid, aid) VALUES (:t, :a);',
+	count => 'SELECT count(*) FROM pgbench_accounts WHERE aid BETWEEN :a AND :a + 5;',
+	pay => "SELECT bid FROM pgbench_accounts WHERE aid = :a;\nUPDATE pgbench_tellers SET tbalance = 1 WHERE tid = :t;");
+append_to_file("$tmp/request_$_.sql", "$begin$request{$_}\n") foreach keys %request;
+pgbench('--random-seed=7', '-t', 3000, map { ('-f', "$tmp/request_$_.sql") } sort keys %request);
+is(look($all), '', 'requests of several statements each');
+
 # A pipeline: one list, its look-ups all at once
 append_to_file("$tmp/pipeline.sql", join "\n", 'SELECT aid FROM pgbench_accounts ORDER BY aid LIMIT 12;', '\startpipeline',
 	(map { "SELECT abalance FROM pgbench_accounts WHERE aid = $_;" } 1 .. 12), '\endpipeline', '');
