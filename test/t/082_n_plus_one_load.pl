@@ -61,7 +61,7 @@ is(look($all), '', '... many of them lists, and inserts');
 
 # An application's requests, each of several statements that begin with the same
 # look-up: statements of one request come in order, requests do not
-my $begin = "\\set t random(1, 10)\nSELECT tbalance FROM pgbench_tellers WHERE tid = :t;\n\\set a random(1, 90000)\n";
+my $begin = "\\set t random(1, 1000)\nSELECT tbalance FROM pgbench_tellers WHERE tid = :t;\n\\set a random(1, 90000)\n";
 my %request = (
 	list => 'SELECT aid FROM pgbench_accounts WHERE aid >= :a ORDER BY aid LIMIT 12;',
 	one => "SELECT abalance FROM pgbench_accounts WHERE aid = :a;\nSELECT filler FROM pgbench_accounts WHERE aid = :a;",
