@@ -22,6 +22,7 @@
 #include "advisor/index_spec.h"
 #include "datatype/timestamp.h"
 #include "monitor/monitor.h"
+#include "nodes/execnodes.h"
 #include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pathnodes.h"
@@ -93,13 +94,25 @@ typedef struct TableSample
 	uint32		fingerprint;
 	Oid			relfilenode;
 	BlockNumber blocks_read;
-	double		table_rows;		/* as the blocks read tell */
+	double		rows_seen;		/* in these */
+	double		table_rows;		/* in all, as these tell */
+	double		fraction;		/* of those seen that meet the predicate */
 	int			num_rows;
 	HeapTuple  *rows;			/* in the table's order */
+	int			num_whole;
+	HeapTuple  *whole;			/* of some blocks all, if not all were read */
 } TableSample;
 
 /* The table is locked.  NULL: it is of a kind that can't be read so. */
 extern const TableSample *perfopt_table_sample(Relation relation);
+
+/*
+ * Of rows that meet a predicate only, in the current memory context; of a table
+ * that the former has sampled.
+ */
+extern const TableSample *perfopt_table_sample_of_rows(Relation relation,
+													   ExprState *predicate,
+													   ExprContext *econtext);
 
 /* index_sample.c */
 
@@ -109,13 +122,16 @@ typedef struct IndexEntry
 	uint64		hash;			/* of all its columns */
 	uint64		first_hash;		/* of the first one */
 	int			size;			/* aligned, without its line pointer */
+	BlockNumber block;			/* of the table */
 } IndexEntry;
 
 typedef struct IndexEntries
 {
 	int			num;
 	IndexEntry *entries;
-	int			rows_looked_at;
+	int			num_whole;
+	IndexEntry *whole;			/* all of some blocks, block by block; or none */
+	double		rows_looked_at;
 	double		fraction;		/* of these that the predicate lets in */
 	bool		too_wide;		/* there is an entry that no index takes */
 	double		key_size;		/* averages: without included columns */

@@ -51,6 +51,9 @@
 /* Widths of parts of the key are averaged over every so many rows. */
 #define PART_EVERY			8
 
+/* Entries that a partial index should have, to judge it by them. */
+#define ENTRIES_ENOUGH		5000
+
 /* Values of one expression. */
 typedef struct ExprValues
 {
@@ -210,97 +213,174 @@ compute_statistics(const IndexColumn *column, const ExprValues *values, int num,
 /*
  * Entries
  */
-static void
-form_entries(Relation relation, const TableSample *sample, const IndexSpec *spec,
-			 double table_rows, MemoryContext result, IndexEntries *entries)
+/* What it takes to form entries. */
+typedef struct Former
 {
-	EState	   *estate = CreateExecutorState();
-	ExprContext *econtext = GetPerTupleExprContext(estate);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation),
-													&TTSOpsHeapTuple);
-	ExprState  *predicate = ExecPrepareQual(spec->predicate, estate);
-	ExprState **exprs = palloc0(sizeof(ExprState *) * spec->num_columns);
-	ExprValues *expr_values = palloc0(sizeof(ExprValues) * spec->num_columns);
-	TupleDesc	desc = entry_desc(spec, spec->num_columns);
-	TupleDesc	key_desc = entry_desc(spec, spec->num_keys);
-	TupleDesc	first_desc = entry_desc(spec, 1);
+	const IndexSpec *spec;
+	ExprContext *econtext;
+	TupleTableSlot *slot;
+	ExprState  *predicate;
+	ExprState **exprs;			/* a column; NULL where it is none */
+	TupleDesc	desc;
+	TupleDesc	key_desc;
+	TupleDesc	first_desc;
+
+	/* of the row formed last */
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
-	double		parts = 0;
-	MemoryContext old_context;
+	bool		too_wide;
+} Former;
 
-	econtext->ecxt_scantuple = slot;
+static void
+prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState *estate)
+{
+	memset(former, 0, sizeof(*former));
+	former->spec = spec;
+	former->econtext = GetPerTupleExprContext(estate);
+	former->slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsHeapTuple);
+	former->predicate = ExecPrepareQual(spec->predicate, estate);
+	former->exprs = palloc0(sizeof(ExprState *) * spec->num_columns);
 	for (int i = 0; i < spec->num_columns; i++)
+		if (spec->columns[i].expr)
+			former->exprs[i] = ExecPrepareExpr((Expr *) spec->columns[i].expr, estate);
+	former->desc = entry_desc(spec, spec->num_columns);
+	former->key_desc = entry_desc(spec, spec->num_keys);
+	former->first_desc = entry_desc(spec, 1);
+}
+
+static int
+rows_that_meet(const TableSample *sample, Former *former)
+{
+	int			num = 0;
+
+	former->econtext->ecxt_scantuple = former->slot;
+	for (int row = 0; row < sample->num_rows; row++)
 	{
-		if (spec->columns[i].attnum != 0)
-			continue;
-		exprs[i] = ExecPrepareExpr((Expr *) spec->columns[i].expr, estate);
-		expr_values[i].values = palloc(sizeof(Datum) * Max(sample->num_rows, 1));
-		expr_values[i].nulls = palloc(sizeof(bool) * Max(sample->num_rows, 1));
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(former->econtext);
+		ExecStoreHeapTuple(sample->rows[row], former->slot, false);
+		num += ExecQual(former->predicate, former->econtext);
 	}
-	entries->entries = MemoryContextAlloc(result, sizeof(IndexEntry) * Max(sample->num_rows, 1));
+	return num;
+}
+
+/* False: the row is not in the index, or too wide for it. */
+static bool
+form_entry(Former *former, HeapTuple row, IndexEntry *entry)
+{
+	ExprContext *econtext = former->econtext;
+	MemoryContext old_context;
+	IndexTuple	tuple;
+
+	CHECK_FOR_INTERRUPTS();
+	ResetExprContext(econtext);
+	ExecStoreHeapTuple(row, former->slot, false);
+	econtext->ecxt_scantuple = former->slot;
+	if (former->predicate && !ExecQual(former->predicate, econtext))
+		return false;
+
+	old_context = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	for (int i = 0; i < former->spec->num_columns; i++)
+	{
+		const IndexColumn *column = &former->spec->columns[i];
+
+		if (column->attnum != 0)
+			former->values[i] = slot_getattr(former->slot, column->attnum, &former->nulls[i]);
+		else
+			former->values[i] = ExecEvalExpr(former->exprs[i], econtext, &former->nulls[i]);
+		if (!former->nulls[i] && get_typlen(column->type) == -1 &&
+			toast_datum_size(former->values[i]) > TOO_WIDE)
+			former->too_wide = true;
+	}
+	if (!former->too_wide)
+	{
+		tuple = index_form_tuple(former->desc, former->values, former->nulls);
+		entry->block = ItemPointerGetBlockNumber(&row->t_self);
+		entry->size = MAXALIGN(IndexTupleSize(tuple));
+		entry->hash = entry->first_hash = hash_entry(tuple);
+		if (former->spec->num_keys > 1)
+			entry->first_hash = hash_entry(index_form_tuple(former->first_desc,
+															former->values, former->nulls));
+	}
+	MemoryContextSwitchTo(old_context);
+	return !former->too_wide;
+}
+
+/* The same of all rows of the sample; values of expressions are put aside. */
+static void
+form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
+			 IndexEntries *entries)
+{
+	double		parts = 0;
 
 	for (int row = 0; row < sample->num_rows; row++)
 	{
-		IndexTuple	tuple;
-		IndexEntry *entry = &entries->entries[entries->num];
-
-		CHECK_FOR_INTERRUPTS();
-		ResetExprContext(econtext);
-		ExecStoreHeapTuple(sample->rows[row], slot, false);
-		if (predicate && !ExecQual(predicate, econtext))
+		if (!form_entry(former, sample->rows[row], &entries->entries[entries->num]))
 			continue;
-
-		old_context = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-		for (int i = 0; i < spec->num_columns; i++)
-		{
-			const IndexColumn *column = &spec->columns[i];
-
-			if (column->attnum != 0)
-				values[i] = slot_getattr(slot, column->attnum, &nulls[i]);
-			else
-				values[i] = ExecEvalExpr(exprs[i], econtext, &nulls[i]);
-			if (!nulls[i] && get_typlen(column->type) == -1 &&
-				toast_datum_size(values[i]) > TOO_WIDE)
-				entries->too_wide = true;
-		}
-		MemoryContextSwitchTo(old_context);
-		if (entries->too_wide)
-			break;
-
-		for (int i = 0; i < spec->num_columns; i++)
+		for (int i = 0; i < former->spec->num_columns; i++)
 		{
 			ExprValues *expr = &expr_values[i];
 
 			if (expr->values == NULL)
 				continue;
-			expr->nulls[entries->num] = nulls[i];
-			expr->values[entries->num] = nulls[i] ? (Datum) 0 :
-				datumCopy(values[i], get_typbyval(spec->columns[i].type),
-						  get_typlen(spec->columns[i].type));
+			expr->nulls[entries->num] = former->nulls[i];
+			expr->values[entries->num] = former->nulls[i] ? (Datum) 0 :
+				datumCopy(former->values[i], get_typbyval(former->spec->columns[i].type),
+						  get_typlen(former->spec->columns[i].type));
 		}
-
-		old_context = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-		tuple = index_form_tuple(desc, values, nulls);
-		entry->size = MAXALIGN(IndexTupleSize(tuple));
-		entry->hash = entry->first_hash = hash_entry(tuple);
-		if (spec->num_keys > 1)
-			entry->first_hash = hash_entry(index_form_tuple(first_desc, values, nulls));
 		if (row % PART_EVERY == 0)
 		{
-			entries->key_size += part_size(key_desc, values, nulls);
-			entries->first_size += part_size(first_desc, values, nulls);
+			entries->key_size += part_size(former->key_desc, former->values, former->nulls);
+			entries->first_size += part_size(former->first_desc, former->values, former->nulls);
 			parts++;
 		}
-		MemoryContextSwitchTo(old_context);
 		entries->num++;
 	}
-	entries->rows_looked_at = sample->num_rows;
-	entries->fraction = sample->num_rows == 0 ? 1 : (double) entries->num / sample->num_rows;
 	if (parts > 0)
 	{
 		entries->key_size /= parts;
 		entries->first_size /= parts;
+	}
+	for (int row = 0; row < sample->num_whole; row++)
+		if (form_entry(former, sample->whole[row], &entries->whole[entries->num_whole]))
+			entries->num_whole++;
+	entries->too_wide = former->too_wide;
+}
+
+static void
+look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *spec,
+			   double table_rows, MemoryContext result, IndexEntries *entries)
+{
+	EState	   *estate = CreateExecutorState();
+	ExprValues *expr_values = palloc0(sizeof(ExprValues) * spec->num_columns);
+	Former		former;
+	MemoryContext old_context;
+
+	prepare_former(&former, relation, spec, estate);
+	if (former.predicate && sample->rows_seen > sample->num_rows &&
+		rows_that_meet(sample, &former) < ENTRIES_ENOUGH)
+	{
+		sample = perfopt_table_sample_of_rows(relation, former.predicate, former.econtext);
+		former.predicate = NULL;
+	}
+
+	for (int i = 0; i < spec->num_columns; i++)
+	{
+		if (former.exprs[i] == NULL)
+			continue;
+		expr_values[i].values = palloc(sizeof(Datum) * Max(sample->num_rows, 1));
+		expr_values[i].nulls = palloc(sizeof(bool) * Max(sample->num_rows, 1));
+	}
+	entries->entries = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_rows + 1));
+	entries->whole = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_whole + 1));
+	form_entries(&former, sample, expr_values, entries);
+
+	entries->rows_looked_at = sample->rows_seen;
+	entries->fraction = sample->fraction;
+	if (former.predicate && sample->num_rows > 0)
+	{
+		entries->rows_looked_at = sample->num_rows;
+		entries->fraction = (double) entries->num / sample->num_rows;
 	}
 
 	for (int i = 0; i < spec->num_columns && !entries->too_wide; i++)
@@ -317,7 +397,7 @@ form_entries(Relation relation, const TableSample *sample, const IndexSpec *spec
 		entries->statistics[i] = tuple ? heap_copytuple(tuple) : NULL;
 		MemoryContextSwitchTo(old_context);
 	}
-	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(former.slot);
 	FreeExecutorState(estate);
 }
 
@@ -362,7 +442,7 @@ perfopt_index_entries(Relation relation, const TableSample *sample, const IndexS
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 		MemoryContextSwitchTo(work);
-		form_entries(relation, sample, spec, table_rows, result, entries);
+		look_at_sample(relation, sample, spec, table_rows, result, entries);
 		done = true;
 	}
 	PG_CATCH();

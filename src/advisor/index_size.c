@@ -86,6 +86,7 @@ typedef struct Keys
 	int			num_rare;		/* in the sample */
 	int		   *rare_sizes;
 	RowsOfKey	rows_of_rare;
+	double		together;		/* rows that a rare key has in a row */
 	double		first_distinct; /* values of the first column */
 } Keys;
 
@@ -284,6 +285,48 @@ run_length(const IndexEntry *entries, int num, int start,
 	return end - start;
 }
 
+static bool
+is_frequent(const IndexEntry *frequent, int num, const IndexEntry *entry)
+{
+	return bsearch(entry, frequent, num, sizeof(IndexEntry), by_hash) != NULL;
+}
+
+/*
+ * How many rows with the same rare key stand together in the table: blocks of
+ * which all rows are known tell.  A block's first and last ones may go on in
+ * the next one, so what counts is the number of changes.
+ */
+static double
+rows_together(IndexEntries *entries, const IndexEntry *frequent, int num_frequent)
+{
+	double		rows = 0;
+	double		keys = 0;
+	int			start = 0;
+
+	for (int i = 0; i < entries->num_whole; i++)
+	{
+		IndexEntry *block = &entries->whole[start];
+		int			num = i + 1 - start;
+		int			rare = 0;
+		int			distinct = 0;
+
+		if (i + 1 < entries->num_whole && entries->whole[i + 1].block == block->block)
+			continue;
+		start = i + 1;
+		qsort(block, num, sizeof(IndexEntry), by_hash);
+		for (int j = 0; j < num; j++)
+		{
+			if (is_frequent(frequent, num_frequent, &block[j]))
+				continue;
+			rare++;
+			distinct += j == 0 || block[j].hash != block[j - 1].hash;
+		}
+		rows += Max(rare - 1, 0);
+		keys += Max(distinct - 1, 0);
+	}
+	return rows <= 0 ? 1 : rows / Max(keys, 1);
+}
+
 static double
 first_distinct(IndexEntries *entries, double tuples)
 {
@@ -305,6 +348,7 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 	double		scale = Max(tuples / Max(entries->num, 1), 1);
 	int			frequent = scale < 1.001 ? 1 : FREQUENT;
 	Counts		counts = {0};
+	IndexEntry *frequent_entries = palloc(sizeof(IndexEntry) * Max(entries->num, 1));
 	int			run;
 
 	memset(keys, 0, sizeof(*keys));
@@ -317,7 +361,9 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 		run = run_length(entries->entries, entries->num, i, by_hash);
 		if (run >= frequent)
 		{
-			FrequentKey *key = &keys->frequent[keys->num_frequent++];
+			FrequentKey *key = &keys->frequent[keys->num_frequent];
+
+			frequent_entries[keys->num_frequent++] = entries->entries[i];
 
 			key->rows = run * scale;
 			key->size = entries->entries[i].size;
@@ -327,7 +373,10 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 		keys->rare_sizes[keys->num_rare++] = entries->entries[i].size;
 	}
 	keys->rare_rows = counts.rows * scale;
-	keys->rare_keys = estimate_keys(&counts, keys->rare_rows, &keys->rows_of_rare);
+	keys->together = rows_together(entries, frequent_entries, keys->num_frequent);
+	keys->rare_keys = estimate_keys(&counts, keys->rare_rows / keys->together,
+									&keys->rows_of_rare);
+	pfree(frequent_entries);
 }
 
 /* Are equal keys kept together? */
@@ -440,7 +489,7 @@ deduplicated_leaves(const Keys *keys, int spare, Leaves *leaves)
 			frequent++;
 		}
 		fill_key(&fill, keys->rare_sizes[(int) (pg_prng_double(&random) * keys->num_rare)],
-				 draw_rows(&keys->rows_of_rare, &random), leaves);
+				 draw_rows(&keys->rows_of_rare, &random) * keys->together, leaves);
 	}
 	if (!mixed)
 	{

@@ -54,8 +54,8 @@
 #define HALF_LIFE_MS		(3600.0 * 1000)
 
 /*
- * A round prices statements as they are for this long at most, and so long
- * what they would be with candidates.
+ * A round prices statements as they are for this long at most, looks so long
+ * at candidates, and prices so long what statements would be with them.
  */
 #define ROUND_BUDGET_MS		2500
 
@@ -464,15 +464,24 @@ gather_candidates(Round *round, double decay)
 			candidate->saved_ms += statement->history->recent_ms;
 		}
 	}
+
+	/*
+	 * Sampling a table takes time; what there is none for comes in a later
+	 * round, as what has been learnt is kept.
+	 */
+	set_deadline(round);
 	for (int c = 0; c < round->num_candidates; c++)
 	{
 		Candidate  *candidate = &round->candidates[c];
 
-		CHECK_FOR_INTERRUPTS();
-		candidate->dead =
-			candidate->saved_ms < round->database_ms * perfopt_advice_min_share ||
-			!assess(candidate, decay) ||
-			candidate->saved_ms <= candidate->writes_ms;
+		candidate->dead = true;
+		if (candidate->saved_ms < round->database_ms * perfopt_advice_min_share)
+			continue;
+		if (out_of_time(round))
+			round->cut_short = true;
+		else
+			candidate->dead = !assess(candidate, decay) ||
+				candidate->saved_ms <= candidate->writes_ms;
 	}
 }
 

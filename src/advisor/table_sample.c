@@ -7,9 +7,13 @@
  * Blocks are visited by steps of about the golden ratio of the table, so that
  * those read are spread evenly whenever time is up, and none is read twice.
  * Where all blocks can be read the rows are drawn as ANALYZE does it, SAMPLE_ROWS
- * of all with the same chance.  Of a larger table one row a block is taken: rows
- * of the same block often have the same value, and would make it look as if
- * there were fewer.
+ * of all with the same chance.  Of a larger table one row a block is taken, as
+ * rows of the same block often have the same value, and would make it look as if
+ * there were fewer; how often they have is told by some blocks with all their
+ * rows.
+ *
+ * Of the rows that meet a predicate a sample has few when they are few in the
+ * table; then the same blocks are read again for these rows alone.
  *
  * Samples are kept for the rest of the transaction, in this process only; rows
  * are never shown to anybody.  The table may be altered between two uses, as
@@ -22,7 +26,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "common/pg_prng.h"
-#include "executor/tuptable.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
@@ -37,6 +41,11 @@
 #define SAMPLE_BLOCKS		10000
 #define SAMPLE_MS			200
 #define SAMPLE_BYTES		(16 * 1024 * 1024)
+
+/* Every so many blocks one is taken whole, up to so much memory. */
+#define WHOLE_EVERY			32
+#define WHOLE_BYTES			(4 * 1024 * 1024)
+#define WHOLE_ROWS			30000
 
 /* Tables whose rows are kept at the same time. */
 #define SAMPLES_KEPT		8
@@ -122,15 +131,44 @@ keep_row(TableSample *sample, int place, TupleTableSlot *slot, Size *bytes)
 	MemoryContextSwitchTo(old_context);
 }
 
+static void
+keep_whole(TableSample *sample, TupleTableSlot *slot, Size *bytes)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(sample->context);
+	HeapTuple	row = ExecCopySlotHeapTuple(slot);
+
+	row->t_self = slot->tts_tid;
+	*bytes += row->t_len;
+	sample->whole[sample->num_whole++] = row;
+	MemoryContextSwitchTo(old_context);
+}
+
 static int
 by_place(const void *a, const void *b)
 {
 	return ItemPointerCompare(&(*(HeapTuple *) a)->t_self, &(*(HeapTuple *) b)->t_self);
 }
 
-/* Fills the sample; false: this kind of table can't be read like that. */
+/* There was no time for all blocks after all: leave one row a block. */
+static void
+thin_out(TableSample *sample)
+{
+	int			num = 0;
+
+	for (int i = 0; i < sample->num_rows; i++)
+		if (num == 0 || ItemPointerGetBlockNumber(&sample->rows[i]->t_self) !=
+			ItemPointerGetBlockNumber(&sample->rows[num - 1]->t_self))
+			sample->rows[num++] = sample->rows[i];
+	sample->num_rows = num;
+}
+
+/*
+ * Fills the sample, with rows that meet the predicate if there is one; false:
+ * this kind of table can't be read like that.
+ */
 static bool
-read_rows(TableSample *sample, Relation relation)
+read_rows(TableSample *sample, Relation relation, ExprState *predicate,
+		  ExprContext *econtext)
 {
 	BlockNumber blocks = RelationGetNumberOfBlocks(relation);
 	BlockNumber step = step_for(Max(blocks, 1));
@@ -142,7 +180,8 @@ read_rows(TableSample *sample, Relation relation)
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	Size		bytes = 0;
-	double		seen = 0;
+	Size		whole_bytes = 0;
+	double		met = 0;
 
 	if (relation->rd_tableam == NULL || relation->rd_tableam->scan_set_tidrange == NULL)
 		return false;
@@ -163,6 +202,7 @@ read_rows(TableSample *sample, Relation relation)
 		ItemPointerData last;
 		int			in_block = 0;
 		int			place = sample->num_rows;
+		bool		whole = i % WHOLE_EVERY == 0 && whole_bytes < WHOLE_BYTES;
 
 		CHECK_FOR_INTERRUPTS();
 		if (i % 64 == 63 && GetCurrentTimestamp() >= deadline)
@@ -174,13 +214,23 @@ read_rows(TableSample *sample, Relation relation)
 		table_rescan_tidrange(scan, &first, &last);
 		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 		{
+			sample->rows_seen++;
+			if (predicate)
+			{
+				ResetExprContext(econtext);
+				econtext->ecxt_scantuple = slot;
+				if (!ExecQual(predicate, econtext))
+					continue;
+			}
 			in_block++;
-			seen++;
+			met++;
+			if (whole && sample->num_whole < WHOLE_ROWS)
+				keep_whole(sample, slot, &whole_bytes);
 			if (all)
 			{
 				if (sample->num_rows < SAMPLE_ROWS && bytes < SAMPLE_BYTES)
 					keep_row(sample, sample->num_rows, slot, &bytes);
-				else if ((place = (int) (pg_prng_double(&random) * seen)) < sample->num_rows)
+				else if ((place = (int) (pg_prng_double(&random) * met)) < sample->num_rows)
 					keep_row(sample, place, slot, &bytes);
 			}
 			else if (bytes < SAMPLE_BYTES && pg_prng_double(&random) * in_block < 1)
@@ -191,11 +241,42 @@ read_rows(TableSample *sample, Relation relation)
 	ExecDropSingleTupleTableSlot(slot);
 	PopActiveSnapshot();
 
-	sample->table_rows = sample->blocks_read == 0 ? 0 : seen * blocks / sample->blocks_read;
+	sample->table_rows = sample->blocks_read == 0 ? 0 :
+		sample->rows_seen * blocks / sample->blocks_read;
+	sample->fraction = sample->rows_seen == 0 ? 1 : met / sample->rows_seen;
 
 	/* in the table's order, for the correlation */
 	qsort(sample->rows, sample->num_rows, sizeof(HeapTuple), by_place);
+	if (sample->blocks_read == blocks)
+		sample->num_whole = 0;	/* not needed */
+	else if (all)
+		thin_out(sample);
 	return true;
+}
+
+static TableSample *
+create_sample(MemoryContext parent, Relation relation)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "perfopt table sample",
+												  ALLOCSET_DEFAULT_SIZES);
+	TableSample *sample = MemoryContextAllocZero(context, sizeof(TableSample));
+
+	sample->context = context;
+	sample->relid = RelationGetRelid(relation);
+	sample->fingerprint = perfopt_relation_fingerprint(relation);
+	sample->relfilenode = relation->rd_rel->relfilenode;
+	sample->rows = MemoryContextAlloc(context, sizeof(HeapTuple) * SAMPLE_ROWS);
+	sample->whole = MemoryContextAlloc(context, sizeof(HeapTuple) * WHOLE_ROWS);
+	return sample;
+}
+
+const TableSample *
+perfopt_table_sample_of_rows(Relation relation, ExprState *predicate, ExprContext *econtext)
+{
+	TableSample *sample = create_sample(CurrentMemoryContext, relation);
+
+	read_rows(sample, relation, predicate, econtext);
+	return sample;
 }
 
 const TableSample *
@@ -204,7 +285,6 @@ perfopt_table_sample(Relation relation)
 	TableSample *sample;
 	ListCell   *lc;
 	MemoryContext old_context;
-	MemoryContext context;
 
 	open_samples();
 	foreach(lc, samples)
@@ -221,17 +301,10 @@ perfopt_table_sample(Relation relation)
 		drop_sample(llast(samples));
 
 	/* should it fail, the transaction's end takes it away */
-	context = AllocSetContextCreate(samples_context, "perfopt table sample",
-									ALLOCSET_DEFAULT_SIZES);
-	sample = MemoryContextAllocZero(context, sizeof(TableSample));
-	sample->context = context;
-	sample->relid = RelationGetRelid(relation);
-	sample->fingerprint = perfopt_relation_fingerprint(relation);
-	sample->relfilenode = relation->rd_rel->relfilenode;
-	sample->rows = MemoryContextAlloc(context, sizeof(HeapTuple) * SAMPLE_ROWS);
-	if (!read_rows(sample, relation))
+	sample = create_sample(samples_context, relation);
+	if (!read_rows(sample, relation, NULL, NULL))
 	{
-		MemoryContextDelete(context);
+		MemoryContextDelete(sample->context);
 		return NULL;
 	}
 	old_context = MemoryContextSwitchTo(samples_context);
