@@ -78,9 +78,9 @@ stored_type(const IndexColumn *column)
 	{
 		Oid			key_type = ((Form_pg_opclass) GETSTRUCT(tuple))->opckeytype;
 
-		if (OidIsValid(key_type) && get_typtype(key_type) != TYPTYPE_PSEUDO)
-			type = key_type;
-		else if (key_type == CSTRINGOID)
+		/* of a polymorphic class it is the column's after all */
+		if (OidIsValid(key_type) &&
+			(key_type == CSTRINGOID || get_typtype(key_type) != TYPTYPE_PSEUDO))
 			type = key_type;
 		ReleaseSysCache(tuple);
 	}
@@ -103,7 +103,7 @@ entry_desc(const IndexSpec *spec, int num_columns)
 	return desc;
 }
 
-/* How many keys come without their last ones: of a part of the key. */
+/* Aligned size of an entry of these columns only. */
 static Size
 part_size(TupleDesc desc, Datum *values, bool *nulls)
 {

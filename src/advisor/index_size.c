@@ -60,6 +60,9 @@
 /* As many keys must be twice in the sample to tell how they are distributed. */
 #define TWICE_ENOUGH	30
 
+/* Below this parameter all keys are taken to have as many rows; Poisson is 0. */
+#define NEARLY_EVEN		(-0.5)
+
 /* Numbers of rows that a rare key may have. */
 #define MOST_ROWS		256
 
@@ -194,6 +197,35 @@ distribute_rows(RowsOfKey *rows, double mean, double a, double b)
 		rows->up_to[k] /= sum;
 }
 
+/* All have as many, or, for a mean in between, one more. */
+static void
+distribute_evenly(RowsOfKey *rows, double mean)
+{
+	rows->mean = mean;
+	for (int k = 1; k < MOST_ROWS; k++)
+		rows->up_to[k] = k < floor(mean) ? 0 : k < mean ? 1 - (mean - floor(mean)) : 1;
+}
+
+/* The estimate of ANALYZE, by Haas and Stokes: right where all have as many. */
+static double
+estimate_even_keys(const Counts *counts, double total)
+{
+	double		keys = counts->rows * counts->keys /
+	(counts->rows - counts->once + counts->once * Min(counts->rows / Max(total, 1), 1));
+
+	return Max(counts->keys, Min(keys, total));
+}
+
+static void
+distribute_at_random(RowsOfKey *rows, double mean)
+{
+	double		lambda = Max(mean - 1, 1e-6);
+
+	for (int i = 0; i < 50; i++)
+		lambda = Max(mean * (1 - exp(-lambda)), 1e-6);
+	distribute_rows(rows, mean, 0, lambda);
+}
+
 /*
  * The number of keys that total rows have, of which the sample has a part.  With
  * x for the family's parameter in the sample, the keys found once are
@@ -206,52 +238,66 @@ estimate_keys(const Counts *counts, double total, RowsOfKey *rows)
 {
 	double		part = Min(counts->rows / Max(total, 1), 1);
 	double		keys;
-	double		a = 0;
-	double		b;
+	double		fewer;
+	double		wanted;
+	double		low = -part * 0.9999;
+	double		high = 1000;
+	double		x = 0;
+	double		beta;
+	double		r;
 
 	if (counts->rows <= 0)
 		return 0;
+	keys = estimate_even_keys(counts, total);
 	if (counts->twice < TWICE_ENOUGH || counts->once < TWICE_ENOUGH || part > 0.99)
 	{
-		/* the estimate of ANALYZE, by Haas and Stokes */
-		keys = counts->rows * counts->keys /
-			(counts->rows - counts->once + counts->once * part);
-		keys = Max(counts->keys, Min(keys, total));
-		b = Max(total / Max(keys, 1) - 1, 1e-6);
-		for (int i = 0; i < 50; i++)
-			b = Max(total / Max(keys, 1) * (1 - exp(-b)), 1e-6);
+		if (rows)
+			distribute_at_random(rows, total / keys);
+		return keys;
 	}
-	else
-	{
-		double		fewer = -log(counts->once / counts->rows);
-		double		wanted = 2 * counts->twice / counts->once / Max(fewer, 1e-9);
-		double		low = -part * 0.9999;
-		double		high = 1000;
-		double		x;
-		double		beta;
-		double		r;
 
-		for (int i = 0; i < 100; i++)
-		{
-			x = (low + high) / 2;
-			if ((fabs(x) < 1e-9 ? 1 : x / ((1 + x) * log1p(x))) > wanted)
-				low = x;
-			else
-				high = x;
-		}
-		if (fabs(x) < 1e-6)
-			x = 1e-6;
-		r = fewer / log1p(x) - 1;
-		if (fabs(r) < 1e-6)
-			r = 1e-6;
-		beta = x / part;
-		keys = total / (r * beta) * (1 - pow(1 + beta, -r));
-		keys = Max(counts->keys, Min(keys, total));
-		a = beta / (1 + beta);
-		b = (r - 1) * a;
+	fewer = Max(-log(counts->once / counts->rows), 1e-9);
+	wanted = 2 * counts->twice / counts->once / fewer;
+	for (int i = 0; i < 100; i++)
+	{
+		x = (low + high) / 2;
+		if ((fabs(x) < 1e-9 ? 1 : x / ((1 + x) * log1p(x))) > wanted)
+			low = x;
+		else
+			high = x;
 	}
+	if (fabs(x) < 1e-6)
+		x = 1e-6;
+	beta = x / part;
+	if (fabs(x) < 4 * sqrt(1 / counts->once + 1 / counts->twice))
+	{
+		/* x may well be 0, or what it is for even keys: between these two */
+		double		lambda = fewer / part;
+
+		keys = (keys + total / lambda * (1 - exp(-lambda))) / 2;
+		keys = Max(counts->keys, Min(keys, total));
+		if (rows)
+			distribute_at_random(rows, total / keys);
+		return keys;
+	}
+	if (beta < NEARLY_EVEN)
+	{
+		double		mean = total / keys;
+
+		/* a whole number is likelier than one close to it */
+		if (fabs(mean - rint(mean)) < 0.1 * mean)
+			keys = total / rint(mean);
+		if (rows)
+			distribute_evenly(rows, total / keys);
+		return keys;
+	}
+	r = fewer / log1p(x) - 1;
+	if (fabs(r) < 1e-6)
+		r = 1e-6;
+	keys = total / (r * beta) * (1 - pow(1 + beta, -r));
+	keys = Max(counts->keys, Min(keys, total));
 	if (rows)
-		distribute_rows(rows, total / Max(keys, 1), a, b);
+		distribute_rows(rows, total / keys, beta / (1 + beta), (r - 1) * beta / (1 + beta));
 	return keys;
 }
 

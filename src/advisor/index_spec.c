@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
@@ -37,6 +38,8 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+
+static bool is_builtin(Node *node);
 
 /*
  * Building
@@ -253,7 +256,11 @@ perfopt_index_spec_parse(const char *ddl)
 	return spec;
 }
 
-/* Trees of a catalog, as the planner would have them if that is harmless. */
+/*
+ * Trees of a catalog, as the planner would have them.  Folding calls functions,
+ * with the arguments of whoever made the index, and as who is asking here, so
+ * that is only done with the server's own.
+ */
 static Node *
 catalog_tree(HeapTuple tuple, AttrNumber attnum)
 {
@@ -264,7 +271,7 @@ catalog_tree(HeapTuple tuple, AttrNumber attnum)
 	if (isnull)
 		return NULL;
 	node = stringToNode(TextDatumGetCString(datum));
-	if (perfopt_expression_is_trusted(node, InvalidOid))
+	if (is_builtin(node))
 		node = eval_const_expressions(NULL, node);
 	fix_opfuncids(node);
 	return node;
@@ -395,8 +402,7 @@ perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 			return false;
 	return by->predicate == NIL || equal(by->predicate, wanted->predicate) ||
 		(wanted->predicate != NIL &&
-		 perfopt_expression_is_trusted((Node *) by->predicate, InvalidOid) &&
-		 perfopt_expression_is_trusted((Node *) wanted->predicate, InvalidOid) &&
+		 is_builtin((Node *) by->predicate) && is_builtin((Node *) wanted->predicate) &&
 		 predicate_implied_by(by->predicate, wanted->predicate, false));
 }
 
@@ -569,22 +575,29 @@ perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *ind
 /*
  * Trust
  */
+typedef struct Trust
+{
+	bool		builtin_only;
+	Oid			role;			/* its functions too, if valid */
+} Trust;
+
 static bool
 function_distrusted(Oid function, void *context)
 {
-	Oid			role = *(Oid *) context;
+	Trust	   *trust = context;
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
-	bool		distrusted = true;
+	bool		trusted;
 
 	if (!HeapTupleIsValid(tuple))
 		return true;
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	if (form->provolatile == PROVOLATILE_IMMUTABLE)
-		distrusted = !superuser_arg(form->proowner) &&
-			!(OidIsValid(role) && form->proowner == role);
+	trusted = form->provolatile == PROVOLATILE_IMMUTABLE &&
+		(trust->builtin_only ? function < FirstNormalObjectId :
+		 superuser_arg(form->proowner) ||
+		 (OidIsValid(trust->role) && form->proowner == trust->role));
 	ReleaseSysCache(tuple);
-	return distrusted;
+	return !trusted;
 }
 
 /* A domain's constraints may call anything. */
@@ -634,5 +647,15 @@ distrust_walker(Node *node, void *context)
 bool
 perfopt_expression_is_trusted(Node *node, Oid role)
 {
-	return !distrust_walker(node, &role);
+	Trust		trust = {.role = role};
+
+	return !distrust_walker(node, &trust);
+}
+
+static bool
+is_builtin(Node *node)
+{
+	Trust		trust = {.builtin_only = true};
+
+	return !distrust_walker(node, &trust);
 }

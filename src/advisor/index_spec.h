@@ -92,8 +92,8 @@ extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,
 									const char *index_name);
 
 /*
- * May these functions and operators be called by somebody else than the role
- * they come from?  They are immutable, and of a superuser or of this role.
+ * May these functions and operators be called as this role?  They are immutable,
+ * and a superuser's or its own; InvalidOid stands for none.
  */
 extern bool perfopt_expression_is_trusted(Node *node, Oid role);
 

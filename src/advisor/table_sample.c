@@ -39,16 +39,16 @@
 
 /* Not more blocks than this, nor longer, nor more memory. */
 #define SAMPLE_BLOCKS		10000
-#define SAMPLE_MS			200
-#define SAMPLE_BYTES		(16 * 1024 * 1024)
+#define SAMPLE_MS			500
+#define SAMPLE_BYTES		(8 * 1024 * 1024)
 
 /* Every so many blocks one is taken whole, up to so much memory. */
 #define WHOLE_EVERY			32
-#define WHOLE_BYTES			(4 * 1024 * 1024)
+#define WHOLE_BYTES			(2 * 1024 * 1024)
 #define WHOLE_ROWS			30000
 
 /* Tables whose rows are kept at the same time. */
-#define SAMPLES_KEPT		8
+#define SAMPLES_KEPT		4
 
 /* Of TopTransactionContext; NULL when there are none. */
 static MemoryContext samples_context = NULL;
