@@ -3,8 +3,7 @@
  *		What an index is made of: built and checked, compared, written as DDL.
  *
  * This is the one place that knows what CREATE INDEX accepts.  Expressions and
- * predicates are kept as the planner has those of real indexes: with constants
- * folded, over the table as the only relation.
+ * predicates are over the table as the only relation.
  */
 #include "postgres.h"
 
@@ -257,9 +256,10 @@ perfopt_index_spec_parse(const char *ddl)
 }
 
 /*
- * Trees of a catalog, as the planner would have them.  Folding calls functions,
- * with the arguments of whoever made the index, and as who is asking here, so
- * that is only done with the server's own.
+ * Trees of a catalog.  The planner would fold their constants; that calls
+ * functions with arguments of whoever made the index, as who is asking here, for
+ * as long as they take, so it is left out.  An index that only folding would
+ * show to be the same is not recognized.
  */
 static Node *
 catalog_tree(HeapTuple tuple, AttrNumber attnum)
@@ -271,8 +271,6 @@ catalog_tree(HeapTuple tuple, AttrNumber attnum)
 	if (isnull)
 		return NULL;
 	node = stringToNode(TextDatumGetCString(datum));
-	if (is_builtin(node))
-		node = eval_const_expressions(NULL, node);
 	fix_opfuncids(node);
 	return node;
 }
@@ -409,13 +407,44 @@ perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 /*
  * Against the catalogs
  */
+static bool
+has_type(TupleDesc desc, AttrNumber attnum, Oid type)
+{
+	return attnum <= desc->natts && !TupleDescAttr(desc, attnum - 1)->attisdropped &&
+		TupleDescAttr(desc, attnum - 1)->atttypid == type;
+}
+
+bool
+perfopt_index_spec_fits(const IndexSpec *spec, Relation relation)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+	List	   *vars = pull_var_clause((Node *) spec->predicate, 0);
+	ListCell   *lc;
+
+	for (int i = 0; i < spec->num_columns; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+
+		if (column->attnum == 0)
+			vars = list_concat(vars, pull_var_clause(column->expr, 0));
+		else if (!has_type(desc, column->attnum, column->type))
+			return false;
+	}
+	foreach(lc, vars)
+	{
+		Var		   *var = lfirst_node(Var, lc);
+
+		if (var->varattno > 0 && !has_type(desc, var->varattno, var->vartype))
+			return false;
+	}
+	list_free(vars);
+	return true;
+}
+
 Relation
 perfopt_index_spec_open(const IndexSpec *spec)
 {
 	Relation	relation;
-	Bitmapset  *used = NULL;
-	int			offset = -1;
-	bool		complete = true;
 
 	if (!ConditionalLockRelationOid(spec->relid, AccessShareLock))
 		return NULL;
@@ -425,23 +454,7 @@ perfopt_index_spec_open(const IndexSpec *spec)
 		UnlockRelationOid(spec->relid, AccessShareLock);
 		return NULL;
 	}
-	for (int i = 0; i < spec->num_columns; i++)
-	{
-		if (spec->columns[i].attnum != 0)
-			used = bms_add_member(used, spec->columns[i].attnum - FirstLowInvalidHeapAttributeNumber);
-		else
-			pull_varattnos(spec->columns[i].expr, 1, &used);
-	}
-	pull_varattnos((Node *) spec->predicate, 1, &used);
-	while ((offset = bms_next_member(used, offset)) >= 0)
-	{
-		AttrNumber	attnum = offset + FirstLowInvalidHeapAttributeNumber;
-
-		if (attnum > RelationGetDescr(relation)->natts ||
-			(attnum > 0 && TupleDescAttr(RelationGetDescr(relation), attnum - 1)->attisdropped))
-			complete = false;
-	}
-	if (!complete)
+	if (!perfopt_index_spec_fits(spec, relation))
 	{
 		relation_close(relation, AccessShareLock);
 		return NULL;

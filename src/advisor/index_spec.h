@@ -76,8 +76,15 @@ extern bool perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b);
 extern bool perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted);
 
 /*
+ * Are the columns still those that the spec was made for?  If they are not of
+ * the same types, its expressions must not be evaluated, nor entries formed.
+ * The table is locked.
+ */
+extern bool perfopt_index_spec_fits(const IndexSpec *spec, Relation relation);
+
+/*
  * The table, locked for reading; to be closed with that lock.  NULL when the
- * lock can't be had at once, or when the table or one of the columns is gone.
+ * lock can't be had at once, or when the table is gone or no longer fits.
  */
 extern Relation perfopt_index_spec_open(const IndexSpec *spec);
 

@@ -761,6 +761,7 @@ advise(void)
 
 	set_deadline(&round);
 	load_workload(&round, decay);
+	PERFOPT_STOP_POINT("advise-priced");
 	gather_candidates(&round, decay);
 	choose(&round);
 	purge_history();

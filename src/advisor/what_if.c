@@ -236,7 +236,8 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 	foreach(lc, current->indexes)
 	{
 		IndexSpec  *spec = lfirst(lc);
-		IndexOptInfo *info = spec->relid == rte->relid ? make_index(rel, relation, spec) : NULL;
+		IndexOptInfo *info = spec->relid == rte->relid && perfopt_index_spec_fits(spec, relation) ?
+		make_index(rel, relation, spec) : NULL;
 
 		if (info)
 			rel->indexlist = lcons(info, rel->indexlist);
