@@ -134,15 +134,18 @@ typedef struct IndexEntries
 	double		rows_looked_at;
 	double		fraction;		/* of these that the predicate lets in */
 	bool		too_wide;		/* there is an entry that no index takes */
+	bool		deduplicated;	/* equal keys are kept together */
 	double		key_size;		/* averages: without included columns */
 	double		first_size;		/* ... and of the first column alone */
 	HeapTuple  *statistics;		/* of pg_statistic, a column; or NULL */
 } IndexEntries;
 
-/* False: they can't be had; an expression must not be evaluated, or failed. */
-extern bool perfopt_index_entries(Relation relation, const TableSample *sample,
-								  const IndexSpec *spec, double table_rows,
-								  IndexEntries *entries);
+/*
+ * False: they can't be had; an expression must not be evaluated, or something
+ * failed.  A negative table_rows is set to what the table's sample tells.
+ */
+extern bool perfopt_index_entries(Relation relation, const IndexSpec *spec,
+								  double *table_rows, IndexEntries *entries);
 
 /* index_size.c */
 typedef struct IndexSize
@@ -188,6 +191,9 @@ extern void perfopt_what_if_init(void);
  */
 extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden,
 								 Cost *cost, List **candidates);
+
+/* Become this user, as whom the session was begun, too. */
+extern void perfopt_set_identity(Oid session_user, Oid user, int sec_context);
 
 /* Do the timeouts of a what-if run, which end whatever a function does? */
 extern bool perfopt_what_if_guarded(void);

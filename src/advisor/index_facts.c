@@ -15,6 +15,7 @@
 
 #include <math.h>
 
+#include "access/htup_details.h"
 #include "common/compat.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
@@ -23,6 +24,9 @@
 
 #define FACTS_LIFE_MS		(10 * 60 * 1000)
 #define FACTS_KEPT			2000
+
+/* No table has more rows. */
+#define MOST_ROWS			((double) MaxBlockNumber * MaxHeapTuplesPerPage)
 
 typedef struct KeptFacts
 {
@@ -95,7 +99,6 @@ final(const IndexSpec *spec)
 const IndexFacts *
 perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
 {
-	const TableSample *sample;
 	IndexEntries entries;
 	IndexSize	size;
 	KeptFacts  *facts;
@@ -103,6 +106,9 @@ perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
 	ListCell   *lc;
 	MemoryContext old_context;
 	MemoryContext work;
+
+	/* an owner may have set the table's statistics to infinity, or NaN */
+	table_rows = Min(table_rows, MOST_ROWS);
 
 	open_facts();
 	foreach(lc, kept)
@@ -119,12 +125,8 @@ perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
 	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt index facts in the making",
 								 ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(work);
-	sample = perfopt_table_sample(relation);
-	if (table_rows < 0)
-		table_rows = sample ? sample->table_rows : 0;	/* nobody has counted */
-	sampled = sample != NULL &&
-		perfopt_index_entries(relation, sample, spec, table_rows, &entries);
-
+	sampled = perfopt_index_entries(relation, spec, &table_rows, &entries);
+	table_rows = Max(table_rows, 0);
 	perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
 
 	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);

@@ -8,12 +8,14 @@
  * a hash is kept, to tell equal ones.  Statistics of expressions are computed by
  * the server's own routines for ANALYZE.
  *
- * Expressions and predicates call functions.  They are called as the table's
- * owner in a security-restricted operation, as maintenance commands do it, and
+ * Reading a table may fail, and expressions, predicates and operator classes
+ * call functions.  They are called as the table's owner, who is made the
+ * session's user too, in a security-restricted operation, as maintenance
+ * commands do it.  Those of expressions and predicates are called
  * only if they belong to a superuser, or to that owner and the statement is
- * being priced under the timeouts of a what-if; others are not called, and
- * their index is estimated without a sample.  All of it is done in a
- * subtransaction that is rolled back.
+ * being priced under the timeouts of a what-if; with others the index is
+ * estimated without a sample.  All of it is done in a subtransaction that is
+ * rolled back; what fails there ends nothing else.
  */
 #include "postgres.h"
 
@@ -24,6 +26,7 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/itup.h"
+#include "access/nbtree.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_opclass.h"
@@ -44,12 +47,16 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 /* A value that no btree index takes, whatever compression does. */
 #define TOO_WIDE			(BLCKSZ - 256)
 
 /* Widths of parts of the key are averaged over every so many rows. */
 #define PART_EVERY			8
+
+/* Forming entries may take so long, of values that are stored out of line, say. */
+#define ENTRIES_MS			1000
 
 /* Entries that a partial index should have, to judge it by them. */
 #define ENTRIES_ENOUGH		5000
@@ -224,6 +231,7 @@ typedef struct Former
 	TupleDesc	desc;
 	TupleDesc	key_desc;
 	TupleDesc	first_desc;
+	TimestampTz deadline;
 
 	/* of the row formed last */
 	Datum		values[INDEX_MAX_KEYS];
@@ -246,6 +254,18 @@ prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState 
 	former->desc = entry_desc(spec, spec->num_columns);
 	former->key_desc = entry_desc(spec, spec->num_keys);
 	former->first_desc = entry_desc(spec, 1);
+	former->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ENTRIES_MS);
+}
+
+static void
+next_row(Former *former)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (GetCurrentTimestamp() > former->deadline)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("its entries take too long to form")));
+	ResetExprContext(former->econtext);
 }
 
 static int
@@ -256,8 +276,7 @@ rows_that_meet(const TableSample *sample, Former *former)
 	former->econtext->ecxt_scantuple = former->slot;
 	for (int row = 0; row < sample->num_rows; row++)
 	{
-		CHECK_FOR_INTERRUPTS();
-		ResetExprContext(former->econtext);
+		next_row(former);
 		ExecStoreHeapTuple(sample->rows[row], former->slot, false);
 		num += ExecQual(former->predicate, former->econtext);
 	}
@@ -272,8 +291,7 @@ form_entry(Former *former, HeapTuple row, IndexEntry *entry)
 	MemoryContext old_context;
 	IndexTuple	tuple;
 
-	CHECK_FOR_INTERRUPTS();
-	ResetExprContext(econtext);
+	next_row(former);
 	ExecStoreHeapTuple(row, former->slot, false);
 	econtext->ecxt_scantuple = former->slot;
 	if (former->predicate && !ExecQual(former->predicate, econtext))
@@ -347,6 +365,26 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 	entries->too_wide = former->too_wide;
 }
 
+/* Are equal keys kept together? */
+static bool
+deduplicates(const IndexSpec *spec)
+{
+	if (spec->num_columns > spec->num_keys)
+		return false;
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+		Oid			proc = get_opfamily_proc(column->opfamily, column->opcintype,
+											 column->opcintype, BTEQUALIMAGE_PROC);
+
+		if (!OidIsValid(proc) ||
+			!DatumGetBool(OidFunctionCall1Coll(proc, column->collation,
+											   ObjectIdGetDatum(column->opcintype))))
+			return false;
+	}
+	return true;
+}
+
 static void
 look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *spec,
 			   double table_rows, MemoryContext result, IndexEntries *entries)
@@ -397,6 +435,7 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 		entries->statistics[i] = tuple ? heap_copytuple(tuple) : NULL;
 		MemoryContextSwitchTo(old_context);
 	}
+	entries->deduplicated = deduplicates(spec);
 	ExecDropSingleTupleTableSlot(former.slot);
 	FreeExecutorState(estate);
 }
@@ -414,12 +453,13 @@ may_evaluate(Relation relation, const IndexSpec *spec)
 }
 
 bool
-perfopt_index_entries(Relation relation, const TableSample *sample, const IndexSpec *spec,
-					  double table_rows, IndexEntries *entries)
+perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_rows,
+					  IndexEntries *entries)
 {
 	MemoryContext result = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext work;
+	Oid			session_user = GetSessionUserId();
 	Oid			user;
 	int			sec_context;
 	int			nest_level;
@@ -427,23 +467,28 @@ perfopt_index_entries(Relation relation, const TableSample *sample, const IndexS
 	volatile bool done = false;
 
 	memset(entries, 0, sizeof(*entries));
-	if (!may_evaluate(relation, spec))
-		return false;
-
 	work = AllocSetContextCreate(result, "perfopt index sample", ALLOCSET_DEFAULT_SIZES);
 	GetUserIdAndSecContext(&user, &sec_context);
 	BeginInternalSubTransaction(NULL);
 	nest_level = NewGUCNestLevel();
 	PG_TRY();
 	{
-		SetUserIdAndSecContext(relation->rd_rel->relowner,
-							   sec_context | SECURITY_LOCAL_USERID_CHANGE |
-							   SECURITY_RESTRICTED_OPERATION);
+		const TableSample *sample;
+
+		perfopt_set_identity(relation->rd_rel->relowner, relation->rd_rel->relowner,
+							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
+							 SECURITY_RESTRICTED_OPERATION);
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 		MemoryContextSwitchTo(work);
-		look_at_sample(relation, sample, spec, table_rows, result, entries);
-		done = true;
+		sample = perfopt_table_sample(relation);
+		if (sample && *table_rows < 0)
+			*table_rows = sample->table_rows;
+		if (sample && may_evaluate(relation, spec))
+		{
+			look_at_sample(relation, sample, spec, *table_rows, result, entries);
+			done = true;
+		}
 	}
 	PG_CATCH();
 	{
@@ -464,7 +509,7 @@ perfopt_index_entries(Relation relation, const TableSample *sample, const IndexS
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(result);
 	CurrentResourceOwner = owner;
-	SetUserIdAndSecContext(user, sec_context);
+	perfopt_set_identity(session_user, user, sec_context);
 	MemoryContextDelete(work);
 	if (cancelled)
 		ReThrowError(cancelled);

@@ -28,7 +28,6 @@
 #include "access/itup.h"
 #include "access/nbtree.h"
 #include "common/pg_prng.h"
-#include "fmgr.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
 #include "storage/bufpage.h"
@@ -425,26 +424,6 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 	pfree(frequent_entries);
 }
 
-/* Are equal keys kept together? */
-static bool
-deduplicates(const IndexSpec *spec)
-{
-	if (spec->num_columns > spec->num_keys)
-		return false;
-	for (int i = 0; i < spec->num_keys; i++)
-	{
-		const IndexColumn *column = &spec->columns[i];
-		Oid			proc = get_opfamily_proc(column->opfamily, column->opcintype,
-											 column->opcintype, BTEQUALIMAGE_PROC);
-
-		if (!OidIsValid(proc) ||
-			!DatumGetBool(OidFunctionCall1Coll(proc, column->collation,
-											   ObjectIdGetDatum(column->opcintype))))
-			return false;
-	}
-	return true;
-}
-
 /*
  * Leaf pages
  */
@@ -612,7 +591,7 @@ size_of_sample(const IndexSpec *spec, IndexEntries *entries, double tuples, Inde
 		if (entries->entries[i].size > TUPLE_MAX)
 			size->possible = false;
 	analyze_keys(entries, tuples, &keys);
-	if (deduplicates(spec))
+	if (entries->deduplicated)
 		deduplicated_leaves(&keys, spare, &leaves);
 	else
 		plain_leaves(entries, tuples, spare, &leaves);

@@ -131,6 +131,15 @@ keep_row(TableSample *sample, int place, TupleTableSlot *slot, Size *bytes)
 	MemoryContextSwitchTo(old_context);
 }
 
+/* A sample of fewer rows, any of these, is still one. */
+static void
+drop_row(TableSample *sample, int place, Size *bytes)
+{
+	*bytes -= sample->rows[place]->t_len;
+	heap_freetuple(sample->rows[place]);
+	sample->rows[place] = sample->rows[--sample->num_rows];
+}
+
 static void
 keep_whole(TableSample *sample, TupleTableSlot *slot, Size *bytes)
 {
@@ -173,6 +182,7 @@ read_rows(TableSample *sample, Relation relation, ExprState *predicate,
 	BlockNumber blocks = RelationGetNumberOfBlocks(relation);
 	BlockNumber step = step_for(Max(blocks, 1));
 	bool		all = blocks <= SAMPLE_BLOCKS;
+	bool		full = false;
 	BlockNumber most = Min(blocks, SAMPLE_BLOCKS);
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SAMPLE_MS);
 	pg_prng_state random;
@@ -205,7 +215,7 @@ read_rows(TableSample *sample, Relation relation, ExprState *predicate,
 		bool		whole = i % WHOLE_EVERY == 0 && whole_bytes < WHOLE_BYTES;
 
 		CHECK_FOR_INTERRUPTS();
-		if (i % 64 == 63 && GetCurrentTimestamp() >= deadline)
+		if ((predicate || i % 64 == 63) && GetCurrentTimestamp() >= deadline)
 			break;
 		ItemPointerSet(&first, block, FirstOffsetNumber);
 		ItemPointerSet(&last, block, MaxOffsetNumber);
@@ -226,12 +236,18 @@ read_rows(TableSample *sample, Relation relation, ExprState *predicate,
 			met++;
 			if (whole && sample->num_whole < WHOLE_ROWS)
 				keep_whole(sample, slot, &whole_bytes);
-			if (all)
+			if (all && !full)
 			{
-				if (sample->num_rows < SAMPLE_ROWS && bytes < SAMPLE_BYTES)
-					keep_row(sample, sample->num_rows, slot, &bytes);
-				else if ((place = (int) (pg_prng_double(&random) * met)) < sample->num_rows)
+				keep_row(sample, sample->num_rows, slot, &bytes);
+				full = sample->num_rows == SAMPLE_ROWS || bytes >= SAMPLE_BYTES;
+			}
+			else if (all)
+			{
+				place = (int) (pg_prng_double(&random) * met);
+				if (place < sample->num_rows)
 					keep_row(sample, place, slot, &bytes);
+				while (bytes > SAMPLE_BYTES)
+					drop_row(sample, (int) (pg_prng_double(&random) * sample->num_rows), &bytes);
 			}
 			else if (bytes < SAMPLE_BYTES && pg_prng_double(&random) * in_block < 1)
 				keep_row(sample, place, slot, &bytes);
@@ -300,13 +316,14 @@ perfopt_table_sample(Relation relation)
 	if (list_length(samples) == SAMPLES_KEPT)
 		drop_sample(llast(samples));
 
-	/* should it fail, the transaction's end takes it away */
-	sample = create_sample(samples_context, relation);
+	/* should it fail, the caller's context takes it away */
+	sample = create_sample(CurrentMemoryContext, relation);
 	if (!read_rows(sample, relation, NULL, NULL))
 	{
 		MemoryContextDelete(sample->context);
 		return NULL;
 	}
+	MemoryContextSetParent(sample->context, samples_context);
 	old_context = MemoryContextSwitchTo(samples_context);
 	samples = lcons(sample, samples);
 	MemoryContextSwitchTo(old_context);

@@ -448,9 +448,9 @@ stop_timeouts(TimestampTz callers_timeout)
 		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
 }
 
-/* Change the session's user too; the transaction's abort does not restore that. */
-static void
-set_identity(Oid session_user, Oid user, int sec_context)
+/* The transaction's abort does not restore the session's user. */
+void
+perfopt_set_identity(Oid session_user, Oid user, int sec_context)
 {
 	SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
 	SetSessionAuthorization(session_user, superuser_arg(session_user));
@@ -495,9 +495,9 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 	nest_level = NewGUCNestLevel();
 	PG_TRY();
 	{
-		set_identity(sample->key.role, sample->key.role,
-					 sec_context | SECURITY_LOCAL_USERID_CHANGE |
-					 SECURITY_RESTRICTED_OPERATION);
+		perfopt_set_identity(sample->key.role, sample->key.role,
+							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
+							 SECURITY_RESTRICTED_OPERATION);
 		set_locally("search_path", "pg_catalog, pg_temp");
 		set_locally("lock_timeout", SAMPLE_LOCK_TIMEOUT);
 		start_timeouts(sample);
@@ -526,7 +526,7 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 	stop_timeouts(callers_timeout);
 	AtEOXact_GUC(false, nest_level);
 	RollbackAndReleaseCurrentSubTransaction();
-	set_identity(session_user, role, sec_context);
+	perfopt_set_identity(session_user, role, sec_context);
 	MemoryContextSwitchTo(caller_context);
 	CurrentResourceOwner = caller_owner;
 

@@ -112,13 +112,30 @@ $sql->(q{
 for my $role ('holder', 'stranger')
 {
 	$sql->(qq{SET ROLE $role; CREATE FUNCTION of_$role(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-		'BEGIN IF \$1 = 7 THEN RAISE LOG ''of_$role ran as %'', current_user; END IF; RETURN \$1; END'});
+		'BEGIN IF \$1 = 7 THEN RAISE LOG ''of_$role ran as % in a session of %'', current_user, session_user; END IF; RETURN \$1; END'});
 	my $log = -s $node->logfile;
 	my $cost = $sql->(qq{SELECT what_if_cost('SELECT * FROM held WHERE of_$role(k) = 3', role => '$role', indexes => '{CREATE INDEX ON held (of_$role(k))}')});
 	my $logged = slurp_file($node->logfile, $log);
-	if ($role eq 'holder') { like($logged, qr/of_holder ran as holder/, "a function of the table's owner runs as its owner") }
+	if ($role eq 'holder') { like($logged, qr/of_holder ran as holder in a session of holder/, "a function of the table's owner runs as its owner") }
 	else { unlike($logged, qr/of_stranger ran as/, "a stranger's function is not run over the table") }
 	cmp_ok($cost, '>', 0, '... and the statement is priced');
+}
+{
+	my $log = -s $node->logfile;
+	$sql->(q{SELECT what_if_cost('SELECT * FROM held WHERE of_holder(k) = 3', indexes => '{"CREATE INDEX ON held (of_holder(k), id)"}')});
+	my $logged = slurp_file($node->logfile, $log);
+	like($logged, qr/of_holder ran as holder in a session of holder/, '... whoever ran the statement');
+	unlike($logged, qr/of_holder ran as (?!holder in a session of holder)/, '... and never as another');
+
+	# an operator class calls functions too
+	$sql->(q{CREATE FUNCTION noisy(oid) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+			'BEGIN RAISE LOG ''noisy ran as %'', current_user; RETURN true; END';
+		CREATE OPERATOR CLASS noisy_ops FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+			FUNCTION 1 btint4cmp(int, int), FUNCTION 4 noisy(oid);
+		SELECT * FROM index_facts('CREATE INDEX ON held (k noisy_ops)')});
+	$logged = slurp_file($node->logfile, $log);
+	like($logged, qr/noisy ran as holder/, "an operator class's function runs as the table's owner");
+	unlike($logged, qr/noisy ran as (?!holder|%)/, '... and as nobody else');
 }
 $sql->(q{CREATE FUNCTION fails(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1 / ($1 - $1); END'});
 cmp_ok($sql->(q{SELECT what_if_cost('SELECT * FROM t WHERE fails(id) = 3', indexes => '{CREATE INDEX ON t (fails(id))}')}), '>', 0,
@@ -126,6 +143,21 @@ cmp_ok($sql->(q{SELECT what_if_cost('SELECT * FROM t WHERE fails(id) = 3', index
 is($sql->(q{SELECT bytes > 8192 FROM index_facts('CREATE INDEX ON t (fails(id))')}), 't', '... and its index is estimated without a sample');
 $sql->('CREATE TABLE nothing (a int)');
 is($sql->(q{SELECT bytes || ' ' || tree_height FROM index_facts('CREATE INDEX ON nothing (a) WHERE a > 5')}), '16384 0', 'of an empty table');
+
+# Bounds
+$sql->(q{CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.001); RETURN $1; END'});
+is($sql->(q{SET statement_timeout = '10s'; SELECT bytes > 8192 FROM index_facts('CREATE INDEX ON t (slow(id))')}), 't', 'slow functions are given up');
+$sql->(q{UPDATE pg_class SET reltuples = 'NaN' WHERE relname = 'nothing'});
+is($sql->(q{SELECT tuples < 1e13 FROM index_facts('CREATE INDEX ON nothing (a)')}), 't', 'statistics that are no number');
+
+# A damaged table
+my $file = $node->data_dir . '/' . $sql->(q{CREATE TABLE damaged AS SELECT i AS a FROM generate_series(1, 20000) i; ANALYZE damaged; SELECT pg_relation_filepath('damaged')});
+$node->stop;
+open(my $handle, '+<', $file) or die $!;
+print $handle 'damaged' x 100;
+close $handle;
+$node->start;
+is($sql->(q{SELECT bytes > 8192 FROM index_facts('CREATE INDEX ON damaged (a)')}), 't', 'a table that cannot be read is estimated without a sample');
 
 $node->stop;
 done_testing();
