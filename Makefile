@@ -74,6 +74,7 @@ help:
 	@echo 'make bench-cache     measure what a cached result saves, and what tracking costs'
 	@echo 'make bench-batch     measure batched and buffered inserts, and chunked work'
 	@echo 'make bench-lookup    measure look-ups of many keys, and what finding N+1 costs'
+	@echo 'make bench-prices    compare hypothetical indexes with real ones: sizes and plan costs'
 	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
 	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'
 	@echo 'make indent          format the C sources; indent-check only looks'
@@ -91,6 +92,7 @@ bench-overhead: ; @$(top)/test/bench/overhead
 bench-cache: ; @$(top)/test/bench/cache
 bench-batch: ; @$(top)/test/bench/batch
 bench-lookup: ; @$(top)/test/bench/lookup
+bench-prices: ; @$(top)/test/bench/prices
 check-core: ; @$(top)/test/tools/check_core
 check-sanitize: ; @$(top)/test/tools/check_sanitize
 
@@ -99,4 +101,4 @@ indent indent-check:
 	@$(top)/test/tools/install_deps.sh indent
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
 
-.PHONY: help demo test oracle bench-overhead bench-cache bench-batch bench-lookup check-core check-sanitize indent indent-check FORCE
+.PHONY: help demo test oracle bench-overhead bench-cache bench-batch bench-lookup bench-prices check-core check-sanitize indent indent-check FORCE

@@ -27,13 +27,11 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "common/compat.h"
 #include "common/shmem.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -52,64 +50,33 @@
 /* An obsolete one is forgotten so many days after it was last seen. */
 #define OBSOLETE_DAYS	"30"
 
-/* A free name for the index, as CREATE INDEX would choose it. */
-char *
-perfopt_advice_index_name(Relation relation, int num_columns, char **columns)
-{
-	StringInfoData joined;
-
-	initStringInfo(&joined);
-	for (int i = 0; i < num_columns; i++)
-		appendStringInfo(&joined, "%s%s", i > 0 ? "_" : "", columns[i]);
-	return ChooseRelationName(RelationGetRelationName(relation), joined.data, "idx",
-							  RelationGetNamespace(relation), false);
-}
-
-char *
-perfopt_advice_ddl(const char *index_name, const char *schema_name,
-				   const char *table_name, int num_columns, char **columns)
-{
-	StringInfoData ddl;
-
-	initStringInfo(&ddl);
-	appendStringInfo(&ddl, "CREATE INDEX CONCURRENTLY %s ON %s (",
-					 quote_identifier(index_name),
-					 quote_qualified_identifier(schema_name, table_name));
-	for (int i = 0; i < num_columns; i++)
-		appendStringInfo(&ddl, "%s%s", i > 0 ? ", " : "", quote_identifier(columns[i]));
-	appendStringInfoChar(&ddl, ')');
-	return ddl.data;
-}
-
-Oid
+IndexSpec *
 perfopt_advice_resolve(const char *schema_name, const char *table_name,
-					   ArrayType *columns, IndexSpec *spec)
+					   ArrayType *columns)
 {
 	Oid			namespace = get_namespace_oid(schema_name, true);
 	Oid			relid = OidIsValid(namespace) ?
 	get_relname_relid(table_name, namespace) : InvalidOid;
+	AttrNumber	attnums[ADVICE_MAX_COLUMNS];
 	Datum	   *names;
 	int			num_names;
 	char		relkind;
 
 	if (!OidIsValid(relid))
-		return InvalidOid;
+		return NULL;
 	relkind = get_rel_relkind(relid);
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
-		return InvalidOid;
+		return NULL;
 	deconstruct_array(columns, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &num_names);
-	if (num_names < 1 || num_names > INDEX_MAX_COLUMNS)
-		return InvalidOid;
-	memset(spec, 0, sizeof(*spec));
-	spec->relid = relid;
-	spec->num_columns = num_names;
+	if (num_names < 1 || num_names > ADVICE_MAX_COLUMNS)
+		return NULL;
 	for (int i = 0; i < num_names; i++)
 	{
-		spec->attnums[i] = get_attnum(relid, TextDatumGetCString(names[i]));
-		if (spec->attnums[i] <= 0)
-			return InvalidOid;
+		attnums[i] = get_attnum(relid, TextDatumGetCString(names[i]));
+		if (attnums[i] <= 0)
+			return NULL;
 	}
-	return relid;
+	return perfopt_index_spec_of_columns(relid, num_names, attnums);
 }
 
 /*
@@ -127,9 +94,10 @@ perfopt_advice_name(AdviceFound *found)
 	found->table_name = pstrdup(RelationGetRelationName(relation));
 	for (int i = 0; i < found->spec.num_columns; i++)
 		found->columns[i] = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(relation),
-														  found->spec.attnums[i] - 1)->attname));
-	found->index_name = perfopt_advice_index_name(relation, found->spec.num_columns,
-												  found->columns);
+														  found->spec.columns[i].attnum - 1)->attname));
+	found->index_name = perfopt_index_spec_name(&found->spec, relation);
+	if (found->schema_name)
+		found->ddl = perfopt_index_spec_ddl(&found->spec, relation, found->index_name);
 	relation_close(relation, AccessShareLock);
 	return found->schema_name != NULL;
 }
@@ -146,7 +114,7 @@ store_one(const AdviceFound *found)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID};
 	Datum		values[8];
-	Datum		column_datums[INDEX_MAX_COLUMNS];
+	Datum		column_datums[ADVICE_MAX_COLUMNS];
 	int			n = found->spec.num_columns;
 
 	for (int i = 0; i < n; i++)
@@ -156,9 +124,7 @@ store_one(const AdviceFound *found)
 	values[2] = PointerGetDatum(construct_array(column_datums, n, TEXTOID, -1, false,
 												TYPALIGN_INT));
 	values[3] = CStringGetTextDatum(found->index_name);
-	values[4] = CStringGetTextDatum(perfopt_advice_ddl(found->index_name, found->schema_name,
-													   found->table_name, n,
-													   (char **) found->columns));
+	values[4] = CStringGetTextDatum(found->ddl);
 	values[5] = CStringGetTextDatum(found->reason);
 	values[6] = CStringGetTextDatum(found->evidence);
 	values[7] = Int64GetDatum((int64) found->bytes);
@@ -223,16 +189,17 @@ revise(List *found, Datum priced_queryids)
 		ArrayType  *columns = DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 4, &isnull));
 		bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull)) && !isnull;
 		const char *status = NULL;
-		IndexSpec	spec;
+		IndexSpec  *spec = perfopt_advice_resolve(schema_name, table_name, columns);
 		Relation	relation;
 		ListCell   *lc;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!OidIsValid(perfopt_advice_resolve(schema_name, table_name, columns, &spec)))
+		if (spec == NULL)
 			status = "obsolete";
-		else if ((relation = perfopt_index_spec_open(&spec)) != NULL)
+		else if ((relation = perfopt_index_spec_open(spec)) != NULL)
 		{
-			if (perfopt_index_exists(relation, &spec))
+			spec->any_direction = true;
+			if (perfopt_index_exists(relation, spec))
 				status = "applied";
 			relation_close(relation, AccessShareLock);
 		}
@@ -240,7 +207,7 @@ revise(List *found, Datum priced_queryids)
 		{
 			status = "obsolete";
 			foreach(lc, found)
-				if (perfopt_index_spec_equal(&((AdviceFound *) lfirst(lc))->spec, &spec))
+				if (perfopt_index_spec_equal(&((AdviceFound *) lfirst(lc))->spec, spec))
 				status = NULL;
 		}
 		if (status == NULL)
@@ -323,7 +290,7 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 	HeapTuple	tuple;
 	TupleDesc	desc;
 	char	   *status;
-	IndexSpec	spec;
+	IndexSpec  *spec;
 	Oid			relid;
 	bool		isnull;
 	MemoryContext caller_memory = CurrentMemoryContext;
@@ -363,9 +330,9 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 				 errdetail("Only the application can follow advice of kind %s.",
 						   SPI_getvalue(tuple, desc, 6)),
 				 errhint("Column instead of perfopt.advice has the call to use.")));
-	relid = perfopt_advice_resolve(SPI_getvalue(tuple, desc, 1), SPI_getvalue(tuple, desc, 2),
-								   DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)),
-								   &spec);
+	spec = perfopt_advice_resolve(SPI_getvalue(tuple, desc, 1), SPI_getvalue(tuple, desc, 2),
+								  DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)));
+	relid = spec ? spec->relid : InvalidOid;
 	status = SPI_getvalue(tuple, desc, 4);
 
 	if (!OidIsValid(relid) ? !superuser_arg(caller) :

@@ -3,7 +3,11 @@
  *		Private to src/advisor.
  *
  *		plan_samples.c	statements as they were planned, with real parameters
+ *		index_spec.c	what an index is made of: built, compared, written
+ *		table_sample.c	rows of a table, drawn at random
+ *		index_sample.c	the entries an index would have for these
  *		index_size.c	how large an index that does not exist would be
+ *		index_facts.c	keeps what these have found out
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.c	which indexes could help a statement being planned
  *		rounds.c		duty "advise": the choice over the whole workload
@@ -14,8 +18,11 @@
 #define PERFOPT_ADVISOR_INTERNAL_H
 
 #include "access/attnum.h"
+#include "access/htup.h"
+#include "advisor/index_spec.h"
 #include "datatype/timestamp.h"
 #include "monitor/monitor.h"
+#include "nodes/execnodes.h"
 #include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pathnodes.h"
@@ -77,40 +84,119 @@ extern ParamListInfo perfopt_plan_sample_params(const PlanSample *sample);
 
 extern uint32 perfopt_relation_fingerprint(Relation relation);
 
-/* index_size.c */
+/* table_sample.c */
 
-#define INDEX_MAX_COLUMNS	2
-
-/* An ascending btree index with default operator classes. */
-typedef struct IndexSpec
+/* Rows of a table; its owner is table_sample.c, for the transaction. */
+typedef struct TableSample
 {
+	MemoryContext context;
 	Oid			relid;
-	int			num_columns;
-	AttrNumber	attnums[INDEX_MAX_COLUMNS]; /* unused ones are 0 */
-	bool		order_only;		/* wanted for its order, not to find rows */
-} IndexSpec;
+	uint32		fingerprint;
+	Oid			relfilenode;
+	BlockNumber blocks_read;
+	double		rows_seen;		/* in these */
+	double		table_rows;		/* in all, as these tell */
+	double		fraction;		/* of those seen that meet the predicate */
+	int			num_rows;
+	HeapTuple  *rows;			/* in the table's order */
+	int			num_whole;
+	HeapTuple  *whole;			/* of some blocks all, if not all were read */
+} TableSample;
 
+/* The table is locked.  NULL: it is of a kind that can't be read so. */
+extern const TableSample *perfopt_table_sample(Relation relation);
+
+/*
+ * Of rows that meet a predicate only, in the current memory context; of a table
+ * that the former has sampled.
+ */
+extern const TableSample *perfopt_table_sample_of_rows(Relation relation,
+													   ExprState *predicate,
+													   ExprContext *econtext);
+
+/* index_sample.c */
+
+/* An entry of the index, of a row of the sample. */
+typedef struct IndexEntry
+{
+	uint64		hash;			/* of all its columns */
+	uint64		first_hash;		/* of the first one */
+	int			size;			/* aligned, without its line pointer */
+	BlockNumber block;			/* of the table */
+} IndexEntry;
+
+typedef struct IndexEntries
+{
+	int			num;
+	IndexEntry *entries;
+	int			num_whole;
+	IndexEntry *whole;			/* all of some blocks, block by block; or none */
+	double		rows_looked_at;
+	double		fraction;		/* of these that the predicate lets in */
+	bool		too_wide;		/* there is an entry that no index takes */
+	bool		deduplicated;	/* equal keys are kept together */
+	double		key_size;		/* averages: without included columns */
+	double		first_size;		/* ... and of the first column alone */
+	HeapTuple  *statistics;		/* of pg_statistic, a column; or NULL */
+} IndexEntries;
+
+/*
+ * False: they can't be had; an expression must not be evaluated, or something
+ * failed.  A negative table_rows is set to what the table's sample tells.
+ */
+extern bool perfopt_index_entries(Relation relation, const IndexSpec *spec,
+								  double *table_rows, IndexEntries *entries);
+
+/* index_size.c */
 typedef struct IndexSize
 {
+	double		tuples;			/* rows that it has */
 	double		pages;
 	int			tree_height;
+	bool		possible;		/* false: it can't be built, of values too
+								 * wide */
 } IndexSize;
 
-extern void perfopt_index_size(Relation relation, double tuples,
-							   const IndexSpec *spec, IndexSize *size);
+/* entries is NULL when there is no sample; otherwise they get sorted. */
+extern void perfopt_index_size(Relation relation, double table_rows, const IndexSpec *spec,
+							   IndexEntries *entries, IndexSize *size);
+
+/* index_facts.c */
+typedef struct IndexFacts
+{
+	Oid			id;				/* of no index that exists */
+	const IndexSpec *spec;
+	IndexSize	size;
+	HeapTuple  *statistics;		/* as in IndexEntries */
+} IndexFacts;
+
+/*
+ * The table is locked.  table_rows is negative when nobody knows it.  They keep
+ * until the end of the transaction.
+ */
+extern const IndexFacts *perfopt_index_facts(Relation relation, double table_rows,
+											 const IndexSpec *spec);
+extern const IndexFacts *perfopt_index_facts_by_id(Oid id);
 
 /* what_if.c */
 
 extern void perfopt_what_if_init(void);
 
 /*
- * Cost of a sampled statement with these indexes, IndexSpec *.  With candidates
- * not NULL, candidates found while planning are appended to it, as IndexSpec *
- * in the caller's memory context.  False when the sample could not be planned;
- * if it never will be, it has been discarded.
+ * Cost of a sampled statement if there were these indexes too, IndexSpec *, and
+ * if those of the list hidden, of OIDs, were not.  With candidates not NULL,
+ * candidates found while planning are appended to it, as IndexSpec * in the
+ * caller's memory context.  False when the sample could not be planned; if it
+ * never will be, it has been discarded.
  */
-extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes,
+extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden,
 								 Cost *cost, List **candidates);
+
+/* Become this user, as whom the session was begun, too. */
+extern void perfopt_set_identity(Oid session_user, Oid user, int sec_context);
+
+/* Do the timeouts of a what-if run, which end whatever a function does? */
+extern bool perfopt_what_if_guarded(void);
 
 /* Is the planner at work for a what-if, on this statement itself? */
 extern bool perfopt_what_if_planning(PlannerInfo *root);
@@ -120,13 +206,6 @@ extern bool perfopt_what_if_planning(PlannerInfo *root);
 extern void perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel,
 									   RangeTblEntry *rte, List **candidates,
 									   MemoryContext context);
-extern bool perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b);
-extern bool perfopt_index_spec_is_prefix(const IndexSpec *a, const IndexSpec *b);
-
-extern Relation perfopt_index_spec_open(const IndexSpec *spec);
-
-/* Does an index exist that serves as this one would? */
-extern bool perfopt_index_exists(Relation relation, const IndexSpec *spec);
 
 /* rounds.c */
 
@@ -134,14 +213,18 @@ extern void perfopt_rounds_init(void);
 
 /* advice.c */
 
+/* Columns of an index that is advised. */
+#define ADVICE_MAX_COLUMNS	2
+
 /* What a round found out about one index. */
 typedef struct AdviceFound
 {
 	IndexSpec	spec;
 	char	   *schema_name;
 	char	   *table_name;
-	char	   *columns[INDEX_MAX_COLUMNS];
+	char	   *columns[ADVICE_MAX_COLUMNS];
 	char	   *index_name;
+	char	   *ddl;
 	char	   *reason;
 	char	   *evidence;		/* JSON */
 	double		bytes;
@@ -153,22 +236,15 @@ extern bool perfopt_advice_name(AdviceFound *found);
 /* Store a round's result; priced_queryids: bigint[] of what was looked at. */
 extern void perfopt_advice_store(List *found, Datum priced_queryids);
 
-extern char *perfopt_advice_index_name(Relation relation, int num_columns,
-									   char **columns);
-extern char *perfopt_advice_ddl(const char *index_name, const char *schema_name,
-								const char *table_name, int num_columns,
-								char **columns);
-
 /*
- * The table an advice is for, unlocked, with the columns as they are now;
- * InvalidOid when it or one of its columns is gone.
+ * The index that an advice is for, with the table, unlocked, and its columns as
+ * they are now; NULL when one of them is gone.
  */
-extern Oid	perfopt_advice_resolve(const char *schema_name, const char *table_name,
-								   ArrayType *columns, IndexSpec *spec);
+extern IndexSpec *perfopt_advice_resolve(const char *schema_name, const char *table_name,
+										 ArrayType *columns);
 
 /* apply.c */
 #define ADVISOR_APPLY_DUTY	"apply"
-
 
 extern void perfopt_apply_init(void);
 

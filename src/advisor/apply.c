@@ -218,9 +218,9 @@ find_index(Oid relid, const char *index_name, bool *valid)
 static bool
 settle(Applying *row)
 {
-	IndexSpec	spec;
-	Oid			relid = perfopt_advice_resolve(row->schema_name, row->table_name,
-											   row->columns, &spec);
+	IndexSpec  *spec = perfopt_advice_resolve(row->schema_name, row->table_name,
+											  row->columns);
+	Oid			relid = spec ? spec->relid : InvalidOid;
 	Oid			index;
 	bool		valid = false;
 
@@ -272,34 +272,27 @@ settle(Applying *row)
 static bool
 start(Applying *row)
 {
-	IndexSpec	spec;
+	IndexSpec  *spec = perfopt_advice_resolve(row->schema_name, row->table_name,
+											  row->columns);
 	Relation	relation;
-	Datum	   *names;
-	int			num_names;
-	char	   *columns[INDEX_MAX_COLUMNS];
 
-	if (!OidIsValid(perfopt_advice_resolve(row->schema_name, row->table_name,
-										   row->columns, &spec)))
+	if (spec == NULL)
 	{
 		set_failed(row->id, "the table is gone");
 		return true;
 	}
-	relation = perfopt_index_spec_open(&spec);
+	relation = perfopt_index_spec_open(spec);
 	if (relation == NULL)
 		return false;
-	if (perfopt_index_exists(relation, &spec))
+	spec->any_direction = true;
+	if (perfopt_index_exists(relation, spec))
 	{
 		relation_close(relation, AccessShareLock);
 		set_applied(row->id);
 		return true;
 	}
-	deconstruct_array(row->columns, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL,
-					  &num_names);
-	for (int i = 0; i < num_names; i++)
-		columns[i] = TextDatumGetCString(names[i]);
-	row->index_name = perfopt_advice_index_name(relation, num_names, columns);
-	row->ddl = perfopt_advice_ddl(row->index_name, row->schema_name, row->table_name,
-								  num_names, columns);
+	row->index_name = perfopt_index_spec_name(spec, relation);
+	row->ddl = perfopt_index_spec_ddl(spec, relation, row->index_name);
 	relation_close(relation, AccessShareLock);
 
 	update_row("UPDATE perfopt.advice_item SET status = 'applying', index_name = $2,"

@@ -60,23 +60,6 @@ typedef struct RelationUses
 	ColumnUse	columns[MAX_USES];
 } RelationUses;
 
-bool
-perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b)
-{
-	return a->num_columns == b->num_columns && perfopt_index_spec_is_prefix(a, b);
-}
-
-bool
-perfopt_index_spec_is_prefix(const IndexSpec *a, const IndexSpec *b)
-{
-	if (a->relid != b->relid || a->num_columns > b->num_columns)
-		return false;
-	for (int i = 0; i < a->num_columns; i++)
-		if (a->attnums[i] != b->attnums[i])
-			return false;
-	return true;
-}
-
 /* The relation's column that an expression is, or NULL. */
 static Var *
 column_of(RelOptInfo *rel, Node *node)
@@ -254,14 +237,16 @@ static void
 add_candidate(List **candidates, Oid relid, AttrNumber first, AttrNumber second,
 			  bool order_only)
 {
-	IndexSpec  *spec = palloc0(sizeof(IndexSpec));
+	AttrNumber	attnums[] = {first, second};
+	IndexSpec  *spec = perfopt_index_spec_of_columns(relid, second ? 2 : 1, attnums);
 	ListCell   *lc;
 
-	spec->relid = relid;
-	spec->attnums[0] = first;
-	spec->attnums[1] = second;
-	spec->num_columns = second ? 2 : 1;
+	if (spec == NULL)
+		return;
 	spec->order_only = order_only;
+
+	/* a first column meets an equality, or is the only one */
+	spec->any_direction = true;
 	foreach(lc, *candidates)
 	{
 		if (perfopt_index_spec_equal(lfirst(lc), spec))
@@ -316,87 +301,4 @@ perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rt
 		}
 	}
 	MemoryContextSwitchTo(old_context);
-}
-
-/*
- * The table, locked for reading; to be closed with that lock.  NULL when the
- * lock can't be had at once, or when the table or one of the columns is gone.
- */
-Relation
-perfopt_index_spec_open(const IndexSpec *spec)
-{
-	Relation	relation;
-	bool		complete = true;
-
-	if (!ConditionalLockRelationOid(spec->relid, AccessShareLock))
-		return NULL;
-	relation = try_relation_open(spec->relid, NoLock);
-	if (relation == NULL)
-	{
-		UnlockRelationOid(spec->relid, AccessShareLock);
-		return NULL;
-	}
-	for (int i = 0; i < spec->num_columns; i++)
-		complete = complete &&
-			!TupleDescAttr(RelationGetDescr(relation), spec->attnums[i] - 1)->attisdropped;
-	if (!complete)
-	{
-		relation_close(relation, AccessShareLock);
-		return NULL;
-	}
-	return relation;
-}
-
-/* The collation of an index's first columns, from its row in pg_index. */
-static const Oid *
-index_collations(HeapTuple tuple)
-{
-	bool		isnull;
-	Datum		datum = SysCacheGetAttr(INDEXRELID, tuple, Anum_pg_index_indcollation,
-										&isnull);
-
-	return ((oidvector *) DatumGetPointer(datum))->values;
-}
-
-/*
- * Is there an index already that serves as this one would: valid, btree, not
- * partial, with these columns first, and the default operator classes and
- * collations?  The caller has the relation locked.  The indexes are looked at in
- * the catalogs, without a lock: a REINDEX keeps its one for long.
- */
-bool
-perfopt_index_exists(Relation relation, const IndexSpec *spec)
-{
-	List	   *indexes = RelationGetIndexList(relation);
-	ListCell   *lc;
-	bool		exists = false;
-
-	foreach(lc, indexes)
-	{
-		Oid			index = lfirst_oid(lc);
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-		Form_pg_index form;
-
-		if (!HeapTupleIsValid(tuple))
-			continue;			/* just dropped */
-		form = (Form_pg_index) GETSTRUCT(tuple);
-		exists = form->indisvalid && form->indnkeyatts >= spec->num_columns &&
-			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
-		for (int i = 0; exists && i < spec->num_columns; i++)
-		{
-			AttrNumber	attnum = spec->attnums[i];
-			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
-			Oid			opclass = get_index_column_opclass(index, i + 1);
-
-			/* a btree's, as the family is one */
-			exists = form->indkey.values[i] == attnum && OidIsValid(opclass) &&
-				get_opclass_family(opclass) == default_opfamily(att->atttypid) &&
-				index_collations(tuple)[i] == att->attcollation;
-		}
-		ReleaseSysCache(tuple);
-		if (exists)
-			break;
-	}
-	list_free(indexes);
-	return exists;
 }

@@ -4,12 +4,20 @@
  *		built.
  *
  * The estimate follows what CREATE INDEX does (nbtsort.c): leaf pages are
- * filled to 90 %, inner pages to 70 %, and rows with equal keys share a
- * "posting list" tuple of at most about a tenth of a page where the operator
- * classes allow deduplication.  Equal keys are counted from the table's
- * statistics: values among the most common ones have known numbers of rows;
- * the others are taken to be spread at random over the remaining distinct
- * values, so that the number of rows a value has is Poisson-distributed.
+ * filled to the fill factor, inner pages to 70 %, and rows with equal keys share
+ * "posting list" tuples of at most about a tenth of a page where the operator
+ * classes allow deduplication.  The entries come from a sample of the table.
+ * Keys that are frequent in it are taken to have their share of the rows.  The
+ * others are counted by how many of them the sample has once and twice.  The
+ * numbers of rows that they have in the table are taken to be of the family
+ * p(k) = (a + b / k) p(k - 1), which has keys that all have the same number of
+ * rows (binomial), those that share their rows at random (Poisson), and those
+ * with few rows beside others with many (negative binomial); a sample of such
+ * rows is of the same family.  Leaf pages are then filled with tuples drawn from
+ * these, by the rules of the build.
+ *
+ * Without a sample the tuples are taken to have the width that statistics tell,
+ * and no key to be there twice.
  */
 #include "postgres.h"
 
@@ -17,293 +25,619 @@
 
 #include <math.h>
 
-#include "access/htup_details.h"
 #include "access/itup.h"
 #include "access/nbtree.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_statistic.h"
-#include "commands/defrem.h"
-#include "fmgr.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "optimizer/optimizer.h"
+#include "storage/bufpage.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
 
+/* Of a page, without the line pointer that is kept for its high key. */
 #define PAGE_SPACE \
-	((double) (BLCKSZ - SizeOfPageHeaderData - MAXALIGN(sizeof(BTPageOpaqueData))))
-#define LEAF_SPARE		(BLCKSZ * (100 - BTREE_DEFAULT_FILLFACTOR) / 100)
+	((int) (BLCKSZ - SizeOfPageHeaderData - MAXALIGN(sizeof(BTPageOpaqueData)) - \
+			sizeof(ItemIdData)))
+#define LINE			((int) sizeof(ItemIdData))
 #define INNER_SPARE		(BLCKSZ * (100 - BTREE_NONLEAF_FILLFACTOR) / 100)
+#define HEAP_TID		((int) MAXALIGN(sizeof(ItemPointerData)))
 
-/* the build's limit of a posting list tuple */
-#define POSTING_MAX		((double) (MAXALIGN_DOWN(BLCKSZ * 10 / 100) - sizeof(ItemIdData)))
+/* The build's limits of posting list tuples, and of any. */
+#define POSTING_MAX \
+	((int) MAXALIGN_DOWN(MAXALIGN_DOWN(BLCKSZ * 10 / 100) - sizeof(ItemIdData)))
+#define TUPLE_MAX		((PAGE_SPACE + LINE - 3 * LINE) / 3 - HEAP_TID)
 
-/* What the statistics say of one column. */
-typedef struct ColumnStats
+/* A key that the sample has so often is frequent. */
+#define FREQUENT		8
+
+/* Keys drawn to fill pages with. */
+#define DRAWS			20000
+
+/* Full posting lists of a key that are put into pages one by one. */
+#define POSTINGS_FILLED	40
+
+/* As many keys must be twice in the sample to tell how they are distributed. */
+#define TWICE_ENOUGH	30
+
+/* Below this parameter all keys are taken to have as many rows; Poisson is 0. */
+#define NEARLY_EVEN		(-0.5)
+
+/* Numbers of rows that a rare key may have. */
+#define MOST_ROWS		256
+
+typedef struct FrequentKey
 {
-	double		width;			/* average, as stored, without nulls */
-	double		tuple_size;		/* average of a one-column tuple's size */
-	double		null_frac;
-	double		ndistinct;
-	int			num_mcv;
-	float4	   *mcv_freqs;
-	bool		deduplicates;
-} ColumnStats;
+	double		rows;
+	int			size;			/* of a tuple with this key alone */
+} FrequentKey;
 
-/* Does the column's default operator class have an image-equal "="? */
-static bool
-column_deduplicates(Oid type, Oid collation)
-{
-	Oid			opclass = GetDefaultOpClass(type, BTREE_AM_OID);
-	Oid			opfamily = get_opclass_family(opclass);
-	Oid			opcintype = get_opclass_input_type(opclass);
-	Oid			proc = get_opfamily_proc(opfamily, opcintype, opcintype,
-										 BTEQUALIMAGE_PROC);
-
-	return OidIsValid(proc) &&
-		DatumGetBool(OidFunctionCall1Coll(proc, collation,
-										  ObjectIdGetDatum(opcintype)));
-}
-
-/* Average size of an index tuple made of one of these values alone. */
-static void
-average_tuple_size(ColumnStats *stats, AttStatsSlot *slot, double *sum, double *weight,
-				   double slot_weight)
-{
-	double		size = 0;
-
-	if (slot->nvalues == 0 || slot_weight <= 0)
-		return;
-	for (int i = 0; i < slot->nvalues; i++)
-		size += MAXALIGN(sizeof(IndexTupleData) +
-						 VARSIZE_ANY_EXHDR(DatumGetPointer(slot->values[i])) +
-						 (VARSIZE_ANY_EXHDR(DatumGetPointer(slot->values[i])) <= 126 ? 1 : 4));
-	*sum += slot_weight * size / slot->nvalues;
-	*weight += slot_weight;
-}
-
-static void
-column_stats(Relation relation, AttrNumber attnum, double tuples, ColumnStats *stats)
-{
-	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
-	HeapTuple	tuple;
-	AttStatsSlot slot;
-
-	memset(stats, 0, sizeof(*stats));
-	stats->deduplicates = column_deduplicates(att->atttypid, att->attcollation);
-	stats->width = get_typavgwidth(att->atttypid, att->atttypmod);
-	stats->ndistinct = Min(tuples, 200);
-
-	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(RelationGetRelid(relation)),
-							Int16GetDatum(attnum), BoolGetDatum(false));
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_statistic form = (Form_pg_statistic) GETSTRUCT(tuple);
-		double		mcv_total = 0;
-		double		sum = 0;
-		double		weight = 0;
-
-		stats->null_frac = form->stanullfrac;
-		if (form->stawidth > 0)
-			stats->width = form->stawidth;
-		stats->ndistinct = form->stadistinct < 0 ? -form->stadistinct * tuples :
-			form->stadistinct;
-		if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_MCV, InvalidOid,
-							 ATTSTATSSLOT_NUMBERS | ATTSTATSSLOT_VALUES))
-		{
-			stats->num_mcv = slot.nnumbers;
-			stats->mcv_freqs = palloc(sizeof(float4) * Max(slot.nnumbers, 1));
-			for (int i = 0; i < slot.nnumbers; i++)
-			{
-				stats->mcv_freqs[i] = slot.numbers[i];
-				mcv_total += slot.numbers[i];
-			}
-			if (att->attlen == -1)
-				average_tuple_size(stats, &slot, &sum, &weight, mcv_total);
-			free_attstatsslot(&slot);
-		}
-		if (att->attlen == -1 &&
-			get_attstatsslot(&slot, tuple, STATISTIC_KIND_HISTOGRAM, InvalidOid,
-							 ATTSTATSSLOT_VALUES))
-		{
-			average_tuple_size(stats, &slot, &sum, &weight,
-							   1.0 - stats->null_frac - mcv_total);
-			free_attstatsslot(&slot);
-		}
-		if (weight > 0)
-			stats->tuple_size = sum / weight;
-		ReleaseSysCache(tuple);
-	}
-	stats->ndistinct = Max(1, Min(stats->ndistinct, tuples));
-	if (stats->tuple_size == 0)
-		stats->tuple_size = att->attlen == -1 ?
-			sizeof(IndexTupleData) + stats->width + MAXIMUM_ALIGNOF / 2.0 :
-			MAXALIGN(sizeof(IndexTupleData) + (Size) stats->width);
-}
-
-/*
- * Leaf bytes, line pointers included, of the rows of one key; adds the number
- * of tuples to *tuples.
- */
-static double
-key_bytes(double rows, double key_size, bool deduplicates, double *tuples)
-{
-	double		per_posting;
-	double		postings;
-
-	if (!deduplicates || rows <= 1)
-	{
-		*tuples += rows;
-		return rows * (key_size + sizeof(ItemIdData));
-	}
-	per_posting = Max(1, floor((POSTING_MAX - key_size) / sizeof(ItemPointerData)));
-	if (rows > per_posting)
-	{
-		/* full ones */
-		postings = rows / per_posting;
-		*tuples += postings;
-		return postings * (MAXALIGN((Size) (key_size + per_posting * sizeof(ItemPointerData))) +
-						   sizeof(ItemIdData));
-	}
-
-	/* on average, alignment adds half of what it can in even steps of 2 */
-	*tuples += 1;
-	return key_size + sizeof(ItemIdData) + 3 + rows * sizeof(ItemPointerData);
-}
-
-/* The same of num_keys keys that share the given rows at random. */
-static double
-random_keys_bytes(double rows, double num_keys, double key_size, bool deduplicates,
-				  double *tuples)
+/* Rows of a rare key: p(k) = (a + b / k) p(k - 1), without zero. */
+typedef struct RowsOfKey
 {
 	double		mean;
-	double		lambda;
-	double		p;
-	double		bytes = 0;
-	double		key_tuples = 0;
+	double		up_to[MOST_ROWS];	/* probability of at most so many */
+} RowsOfKey;
 
-	if (rows <= 0)
-		return 0;
-	num_keys = Max(1, Min(num_keys, rows));
-	mean = rows / num_keys;
-	if (!deduplicates || mean > 20)
-	{
-		bytes = num_keys * key_bytes(mean, key_size, deduplicates, &key_tuples);
-		*tuples += num_keys * key_tuples;
-		return bytes;
-	}
+/* The index's keys, as the sample tells. */
+typedef struct Keys
+{
+	int			num_frequent;
+	FrequentKey *frequent;
+	double		rare_rows;
+	double		rare_keys;
+	int			num_rare;		/* in the sample */
+	int		   *rare_sizes;
+	RowsOfKey	rows_of_rare;
+	double		together;		/* rows that a rare key has in a row */
+	double		first_distinct; /* values of the first column */
+} Keys;
 
-	/*
-	 * Poisson without zero: find lambda with lambda / (1 - exp(-lambda)) =
-	 * mean
-	 */
-	lambda = Max(mean - 1, 1e-6);
-	for (int i = 0; i < 50; i++)
-		lambda = Max(mean * (1 - exp(-lambda)), 1e-6);
-	p = exp(-lambda) / (1 - exp(-lambda));
-	for (int k = 1; k <= 80; k++)
-	{
-		p *= lambda / k;
-		bytes += p * key_bytes(k, key_size, true, &key_tuples) * num_keys;
-		if (k == 1)
-			key_tuples = 0;
-	}
-	*tuples += num_keys;		/* about: nearly every key is one tuple */
-	return bytes;
+/*
+ * Filling pages
+ */
+typedef struct PageFill
+{
+	int			spare;			/* a page is full with less than this free */
+	double		pages;			/* finished ones */
+	double		tuples;
+	int			free;
+	int			on_page;
+	int			last;			/* size of the last tuple */
+	int			last_posting;	/* ... of the posting list in it */
+} PageFill;
+
+static void
+fill_start(PageFill *fill, int spare)
+{
+	memset(fill, 0, sizeof(*fill));
+	fill->spare = spare;
+	fill->free = PAGE_SPACE;
 }
 
 /*
- * Pages that tuples of this average size fill: a page is closed when less than
- * its spare room is left, and its last tuple then moves to the next one.
- * truncated is what the high key loses of that tuple.
- *
- * Whatever the statistics say, an index never has tuples wider than a third of
- * a page: so a page holds two, each level has fewer pages than the one below,
- * and there are not more than a file can have.
+ * A finished page's last tuple becomes its high key, without the posting list,
+ * and the first tuple of the next page.
  */
-static double
-pages_filled(double tuples, double tuple_bytes, double spare, double truncated)
+static void
+fill_add(PageFill *fill, int size, int posting)
 {
-	double		fill = ceil((PAGE_SPACE - sizeof(ItemIdData) - spare + truncated) / tuple_bytes);
-	double		most = floor((PAGE_SPACE - MAXIMUM_ALIGNOF) / tuple_bytes);
-	double		per_page = Max(2, Min(fill, most) - 1);
+	int			space = fill->free - LINE;
 
-	return Min(ceil(tuples / per_page), MaxBlockNumber);	/* also of NaN */
+	if (fill->on_page >= 2 &&
+		(space < size + HEAP_TID || space + fill->last_posting < fill->spare))
+	{
+		fill->pages++;
+		fill->free = PAGE_SPACE - fill->last - LINE;
+		fill->on_page = 1;
+	}
+	fill->free -= size + LINE;
+	fill->on_page++;
+	fill->tuples++;
+	fill->last = size;
+	fill->last_posting = posting;
 }
 
-void
-perfopt_index_size(Relation relation, double tuples, const IndexSpec *spec,
-				   IndexSize *size)
+static double
+fill_pages(const PageFill *fill)
 {
-	ColumnStats stats[INDEX_MAX_COLUMNS];
-	double		key_size;
-	double		leaf_bytes;
-	double		leaf_tuples = 0;
-	double		level_pages;
-	bool		deduplicates = true;
+	return fill->pages + (fill->on_page == 0 ? 0 :
+						  Min(1, (double) (PAGE_SPACE - fill->free) / (PAGE_SPACE - fill->spare)));
+}
 
-	tuples = Max(tuples, 1);
-	for (int i = 0; i < spec->num_columns; i++)
+/* Pages a tuple takes when all are like this one. */
+static double
+pages_per_tuple(int size, int posting, int spare)
+{
+	PageFill	fill;
+
+	fill_start(&fill, spare);
+	for (int i = 0; i < 2000; i++)
+		fill_add(&fill, size, posting);
+	return fill_pages(&fill) / 2000;
+}
+
+/*
+ * Keys
+ */
+
+/* What the sample has: keys, and those of them it has once and twice. */
+typedef struct Counts
+{
+	double		rows;
+	double		keys;
+	double		once;
+	double		twice;
+} Counts;
+
+static void
+count_key(Counts *counts, int rows)
+{
+	counts->rows += rows;
+	counts->keys++;
+	counts->once += rows == 1;
+	counts->twice += rows == 2;
+}
+
+static void
+distribute_rows(RowsOfKey *rows, double mean, double a, double b)
+{
+	double		p = 1;
+	double		sum = 0;
+
+	rows->mean = mean;
+	for (int k = 1; k < MOST_ROWS; k++)
 	{
-		column_stats(relation, spec->attnums[i], tuples, &stats[i]);
-		deduplicates = deduplicates && stats[i].deduplicates;
+		if (k > 1)
+			p *= Max(a + b / k, 0);
+		sum += p;
+		rows->up_to[k] = sum;
+	}
+	for (int k = 1; k < MOST_ROWS; k++)
+		rows->up_to[k] /= sum;
+}
+
+/* All have as many, or, for a mean in between, one more. */
+static void
+distribute_evenly(RowsOfKey *rows, double mean)
+{
+	rows->mean = mean;
+	for (int k = 1; k < MOST_ROWS; k++)
+		rows->up_to[k] = k < floor(mean) ? 0 : k < mean ? 1 - (mean - floor(mean)) : 1;
+}
+
+/* The estimate of ANALYZE, by Haas and Stokes: right where all have as many. */
+static double
+estimate_even_keys(const Counts *counts, double total)
+{
+	double		keys = counts->rows * counts->keys /
+	(counts->rows - counts->once + counts->once * Min(counts->rows / Max(total, 1), 1));
+
+	return Max(counts->keys, Min(keys, total));
+}
+
+static void
+distribute_at_random(RowsOfKey *rows, double mean)
+{
+	double		lambda = Max(mean - 1, 1e-6);
+
+	for (int i = 0; i < 50; i++)
+		lambda = Max(mean * (1 - exp(-lambda)), 1e-6);
+	distribute_rows(rows, mean, 0, lambda);
+}
+
+/*
+ * The number of keys that total rows have, of which the sample has a part.  With
+ * x for the family's parameter in the sample, the keys found once are
+ * (1 + x) ^ -s of the rows, and twice their ratio to those found once is
+ * s * x / (1 + x); x is found between, as x / ((1 + x) ln(1 + x)) falls from
+ * above 1 for the binomial to below for the negative one.
+ */
+static double
+estimate_keys(const Counts *counts, double total, RowsOfKey *rows)
+{
+	double		part = Min(counts->rows / Max(total, 1), 1);
+	double		keys;
+	double		fewer;
+	double		wanted;
+	double		low = -part * 0.9999;
+	double		high = 1000;
+	double		x = 0;
+	double		beta;
+	double		r;
+
+	if (counts->rows <= 0)
+		return 0;
+	keys = estimate_even_keys(counts, total);
+	if (counts->twice < TWICE_ENOUGH || counts->once < TWICE_ENOUGH || part > 0.99)
+	{
+		if (rows)
+			distribute_at_random(rows, total / keys);
+		return keys;
 	}
 
-	if (spec->num_columns == 1)
+	fewer = Max(-log(counts->once / counts->rows), 1e-9);
+	wanted = 2 * counts->twice / counts->once / fewer;
+	for (int i = 0; i < 100; i++)
 	{
-		double		rest = tuples;
-		double		rest_distinct = stats[0].ndistinct - stats[0].num_mcv;
+		x = (low + high) / 2;
+		if ((fabs(x) < 1e-9 ? 1 : x / ((1 + x) * log1p(x))) > wanted)
+			low = x;
+		else
+			high = x;
+	}
+	if (fabs(x) < 1e-6)
+		x = 1e-6;
+	beta = x / part;
+	if (fabs(x) < 4 * sqrt(1 / counts->once + 1 / counts->twice))
+	{
+		/* x may well be 0, or what it is for even keys: between these two */
+		double		lambda = fewer / part;
 
-		key_size = stats[0].tuple_size;
-		leaf_bytes = stats[0].null_frac <= 0 ? 0 :
-			key_bytes(tuples * stats[0].null_frac, MAXALIGN(sizeof(IndexTupleData) + 1),
-					  deduplicates, &leaf_tuples);
-		rest -= tuples * stats[0].null_frac;
-		for (int i = 0; i < stats[0].num_mcv; i++)
+		keys = (keys + total / lambda * (1 - exp(-lambda))) / 2;
+		keys = Max(counts->keys, Min(keys, total));
+		if (rows)
+			distribute_at_random(rows, total / keys);
+		return keys;
+	}
+	if (beta < NEARLY_EVEN)
+	{
+		double		mean = total / keys;
+
+		/* a whole number is likelier than one close to it */
+		if (fabs(mean - rint(mean)) < 0.1 * mean)
+			keys = total / rint(mean);
+		if (rows)
+			distribute_evenly(rows, total / keys);
+		return keys;
+	}
+	r = fewer / log1p(x) - 1;
+	if (fabs(r) < 1e-6)
+		r = 1e-6;
+	keys = total / (r * beta) * (1 - pow(1 + beta, -r));
+	keys = Max(counts->keys, Min(keys, total));
+	if (rows)
+		distribute_rows(rows, total / keys, beta / (1 + beta), (r - 1) * beta / (1 + beta));
+	return keys;
+}
+
+static int
+by_hash(const void *a, const void *b)
+{
+	uint64		left = ((const IndexEntry *) a)->hash;
+	uint64		right = ((const IndexEntry *) b)->hash;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+static int
+by_first_hash(const void *a, const void *b)
+{
+	uint64		left = ((const IndexEntry *) a)->first_hash;
+	uint64		right = ((const IndexEntry *) b)->first_hash;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/* Entries equal to the one at start, in its order. */
+static int
+run_length(const IndexEntry *entries, int num, int start,
+		   int (*compare) (const void *, const void *))
+{
+	int			end = start + 1;
+
+	while (end < num && compare(&entries[start], &entries[end]) == 0)
+		end++;
+	return end - start;
+}
+
+static bool
+is_frequent(const IndexEntry *frequent, int num, const IndexEntry *entry)
+{
+	return bsearch(entry, frequent, num, sizeof(IndexEntry), by_hash) != NULL;
+}
+
+/*
+ * How many rows with the same rare key stand together in the table: blocks of
+ * which all rows are known tell.  A block's first and last ones may go on in
+ * the next one, so what counts is the number of changes.
+ */
+static double
+rows_together(IndexEntries *entries, const IndexEntry *frequent, int num_frequent)
+{
+	double		rows = 0;
+	double		keys = 0;
+	int			start = 0;
+
+	for (int i = 0; i < entries->num_whole; i++)
+	{
+		IndexEntry *block = &entries->whole[start];
+		int			num = i + 1 - start;
+		int			rare = 0;
+		int			distinct = 0;
+
+		if (i + 1 < entries->num_whole && entries->whole[i + 1].block == block->block)
+			continue;
+		start = i + 1;
+		qsort(block, num, sizeof(IndexEntry), by_hash);
+		for (int j = 0; j < num; j++)
 		{
-			double		rows = tuples * stats[0].mcv_freqs[i];
-
-			leaf_bytes += key_bytes(rows, key_size, deduplicates, &leaf_tuples);
-			rest -= rows;
+			if (is_frequent(frequent, num_frequent, &block[j]))
+				continue;
+			rare++;
+			distinct += j == 0 || block[j].hash != block[j - 1].hash;
 		}
-		leaf_bytes += random_keys_bytes(rest, rest_distinct, key_size, deduplicates,
-										&leaf_tuples);
+		rows += Max(rare - 1, 0);
+		keys += Max(distinct - 1, 0);
 	}
-	else
-	{
-		double		distinct = 1;
-		double		width = 0;
+	return rows <= 0 ? 1 : rows / Max(keys, 1);
+}
 
-		for (int i = 0; i < spec->num_columns; i++)
+static double
+first_distinct(IndexEntries *entries, double tuples)
+{
+	Counts		counts = {0};
+	int			run;
+
+	qsort(entries->entries, entries->num, sizeof(IndexEntry), by_first_hash);
+	for (int i = 0; i < entries->num; i += run)
+	{
+		run = run_length(entries->entries, entries->num, i, by_first_hash);
+		count_key(&counts, run);
+	}
+	return estimate_keys(&counts, tuples, NULL);
+}
+
+static void
+analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
+{
+	double		scale = Max(tuples / Max(entries->num, 1), 1);
+	int			frequent = scale < 1.001 ? 1 : FREQUENT;
+	Counts		counts = {0};
+	IndexEntry *frequent_entries = palloc(sizeof(IndexEntry) * Max(entries->num, 1));
+	int			run;
+
+	memset(keys, 0, sizeof(*keys));
+	keys->first_distinct = first_distinct(entries, tuples);
+	keys->frequent = palloc(sizeof(FrequentKey) * Max(entries->num, 1));
+	keys->rare_sizes = palloc(sizeof(int) * Max(entries->num, 1));
+	qsort(entries->entries, entries->num, sizeof(IndexEntry), by_hash);
+	for (int i = 0; i < entries->num; i += run)
+	{
+		run = run_length(entries->entries, entries->num, i, by_hash);
+		if (run >= frequent)
 		{
-			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation),
-												  spec->attnums[i] - 1);
+			FrequentKey *key = &keys->frequent[keys->num_frequent];
 
-			distinct *= stats[i].ndistinct;
-			if (att->attlen == -1)
-				width += stats[i].width;
-			else
-				width = att_align_nominal((Size) ceil(width), att->attalign) + att->attlen;
+			frequent_entries[keys->num_frequent++] = entries->entries[i];
+
+			key->rows = run * scale;
+			key->size = entries->entries[i].size;
+			continue;
 		}
-		key_size = MAXALIGN(sizeof(IndexTupleData) + (Size) ceil(width));
-		leaf_bytes = random_keys_bytes(tuples, distinct, key_size, deduplicates,
-									   &leaf_tuples);
+		count_key(&counts, run);
+		keys->rare_sizes[keys->num_rare++] = entries->entries[i].size;
 	}
+	keys->rare_rows = counts.rows * scale;
+	keys->together = rows_together(entries, frequent_entries, keys->num_frequent);
+	keys->rare_keys = estimate_keys(&counts, keys->rare_rows / keys->together,
+									&keys->rows_of_rare);
+	pfree(frequent_entries);
+}
 
+/*
+ * Leaf pages
+ */
+typedef struct Leaves
+{
+	double		tuples;
+	double		pages;
+} Leaves;
+
+static int
+rows_per_posting(int key_size)
+{
+	return Max((POSTING_MAX - key_size) / (int) sizeof(ItemPointerData), 1);
+}
+
+static int
+posting_size(int key_size, double rows)
+{
+	return rows < 1.5 ? key_size :
+		(int) MAXALIGN(key_size + (int) (rows + 0.5) * sizeof(ItemPointerData));
+}
+
+static double
+draw_rows(const RowsOfKey *rows, pg_prng_state * random)
+{
+	double		p = pg_prng_double(random);
+	int			low = 1;
+	int			high = MOST_ROWS - 1;
+
+	if (rows->mean > MOST_ROWS / 2)
+		return rows->mean;
+	while (low < high)
 	{
-		double		tuple_bytes = leaf_bytes / leaf_tuples;
+		int			middle = (low + high) / 2;
 
-		level_pages = pages_filled(leaf_tuples, tuple_bytes, LEAF_SPARE,
-								   Max(0, tuple_bytes - key_size - sizeof(ItemIdData)));
+		if (rows->up_to[middle] < p)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	size->pages = level_pages;
+	return low;
+}
+
+/* All tuples of a key; pages of those that are too many are counted apart. */
+static void
+fill_key(PageFill *fill, int key_size, double rows, Leaves *apart)
+{
+	int			most = rows_per_posting(key_size);
+	int			full_size = posting_size(key_size, most);
+	double		full = floor(rows / most);
+	double		rest = rows - full * most;
+
+	if (full > POSTINGS_FILLED)
+	{
+		apart->pages += (full - POSTINGS_FILLED) *
+			pages_per_tuple(full_size, full_size - key_size, fill->spare);
+		apart->tuples += full - POSTINGS_FILLED;
+		full = POSTINGS_FILLED;
+	}
+	for (int i = 0; i < full; i++)
+		fill_add(fill, full_size, full_size - key_size);
+	if (rest >= 0.5)
+		fill_add(fill, posting_size(key_size, rest), posting_size(key_size, rest) - key_size);
+}
+
+/*
+ * Tuples with posting lists.  Frequent and rare keys stand mixed in the index;
+ * when there are many rare ones, only a part of these is drawn, without the
+ * others.
+ */
+static void
+deduplicated_leaves(const Keys *keys, int spare, Leaves *leaves)
+{
+	int			rare = (int) ceil(Min(keys->rare_keys, DRAWS));
+	bool		mixed = keys->rare_keys <= DRAWS;
+	int			frequent = 0;
+	PageFill	fill;
+	pg_prng_state random;
+
+	memset(leaves, 0, sizeof(*leaves));
+	pg_prng_seed(&random, 1);
+	fill_start(&fill, spare);
+	for (int i = 0; i < rare; i++)
+	{
+		while (mixed && frequent < (double) (i + 1) / rare * keys->num_frequent)
+		{
+			fill_key(&fill, keys->frequent[frequent].size, keys->frequent[frequent].rows, leaves);
+			frequent++;
+		}
+		fill_key(&fill, keys->rare_sizes[(int) (pg_prng_double(&random) * keys->num_rare)],
+				 draw_rows(&keys->rows_of_rare, &random) * keys->together, leaves);
+	}
+	if (!mixed)
+	{
+		leaves->pages += fill_pages(&fill) * keys->rare_keys / rare;
+		leaves->tuples += fill.tuples * keys->rare_keys / rare;
+		fill_start(&fill, spare);
+	}
+	for (; frequent < keys->num_frequent; frequent++)
+		fill_key(&fill, keys->frequent[frequent].size, keys->frequent[frequent].rows, leaves);
+	leaves->pages += fill_pages(&fill);
+	leaves->tuples += fill.tuples;
+}
+
+static void
+plain_leaves(const IndexEntries *entries, double tuples, int spare, Leaves *leaves)
+{
+	int			draws = (int) Max(Min(tuples, DRAWS), 1);
+	PageFill	fill;
+	pg_prng_state random;
+
+	pg_prng_seed(&random, 1);
+	fill_start(&fill, spare);
+	for (int i = 0; i < draws && entries->num > 0; i++)
+		fill_add(&fill, entries->entries[(int) (pg_prng_double(&random) * entries->num)].size, 0);
+	leaves->tuples = tuples;
+	leaves->pages = fill_pages(&fill) * tuples / draws;
+}
+
+/*
+ * The tree
+ */
+static void
+stack_levels(double leaf_pages, int pivot, IndexSize *size)
+{
+	double		level = Max(1, Min(ceil(leaf_pages), MaxBlockNumber));	/* also of NaN */
+	double		per_tuple = pages_per_tuple(Min(pivot, TUPLE_MAX), 0, INNER_SPARE);
+
+	size->pages = level;
 	size->tree_height = 0;
-	while (level_pages > 1)
+	while (level > 1)
 	{
-		level_pages = pages_filled(level_pages, key_size + sizeof(ItemIdData),
-								   INNER_SPARE, 0);
-		size->pages += level_pages;
+		/* whatever the pivot, an inner page has two of them at least */
+		level = Min(ceil(level * per_tuple), ceil(level / 2));
+		size->pages += level;
 		size->tree_height++;
 	}
 	size->pages += 1;			/* the meta page */
+}
+
+/*
+ * The average pivot: of the first tuple of a page, as many columns as tell it
+ * from the one before; if none do, all keys and a heap TID.
+ */
+static int
+pivot_size(const IndexEntries *entries, const Keys *keys, const Leaves *leaves)
+{
+	double		leaf_tuples = Max(leaves->tuples, 1);
+	double		first = Min(keys->first_distinct / leaf_tuples, 1);
+	double		all = Min((keys->num_frequent + keys->rare_keys) / leaf_tuples, 1);
+
+	return (int) (first * entries->first_size +
+				  (1 - first) * (entries->key_size + (1 - all) * HEAP_TID));
+}
+
+static void
+size_of_sample(const IndexSpec *spec, IndexEntries *entries, double tuples, IndexSize *size)
+{
+	int			spare = BLCKSZ *
+	(100 - (spec->fillfactor ? spec->fillfactor : BTREE_DEFAULT_FILLFACTOR)) / 100;
+	Keys		keys;
+	Leaves		leaves;
+
+	for (int i = 0; i < entries->num; i++)
+		if (entries->entries[i].size > TUPLE_MAX)
+			size->possible = false;
+	analyze_keys(entries, tuples, &keys);
+	if (entries->deduplicated)
+		deduplicated_leaves(&keys, spare, &leaves);
+	else
+		plain_leaves(entries, tuples, spare, &leaves);
+	stack_levels(leaves.pages, pivot_size(entries, &keys, &leaves), size);
+	pfree(keys.frequent);
+	pfree(keys.rare_sizes);
+}
+
+static void
+size_of_statistics(Relation relation, const IndexSpec *spec, double tuples, IndexSize *size)
+{
+	int			spare = BLCKSZ *
+	(100 - (spec->fillfactor ? spec->fillfactor : BTREE_DEFAULT_FILLFACTOR)) / 100;
+	double		width = sizeof(IndexTupleData);
+	int			tuple_size;
+
+	for (int i = 0; i < spec->num_columns; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+		int32		known = column->attnum == 0 ? 0 :
+		get_attavgwidth(RelationGetRelid(relation), column->attnum);
+
+		width += known > 0 ? known : get_typavgwidth(column->type, column->typmod);
+	}
+	tuple_size = Min(MAXALIGN((int) width), TUPLE_MAX);
+	stack_levels(tuples * pages_per_tuple(tuple_size, 0, spare), tuple_size, size);
+}
+
+void
+perfopt_index_size(Relation relation, double table_rows, const IndexSpec *spec,
+				   IndexEntries *entries, IndexSize *size)
+{
+	memset(size, 0, sizeof(*size));
+	size->possible = entries == NULL || !entries->too_wide;
+	if (entries)
+	{
+		/* none found means that there are few */
+		double		fraction = entries->num > 0 ? entries->fraction :
+		0.5 / Max(entries->rows_looked_at, 1);
+
+		size->tuples = Max(1, table_rows * fraction);
+		size_of_sample(spec, entries, size->tuples, size);
+	}
+	else
+	{
+		size->tuples = Max(1, spec->predicate ? table_rows * 0.1 : table_rows);
+		size_of_statistics(relation, spec, size->tuples, size);
+	}
 }

@@ -54,8 +54,8 @@
 #define HALF_LIFE_MS		(3600.0 * 1000)
 
 /*
- * A round prices statements as they are for this long at most, and so long
- * what they would be with candidates.
+ * A round prices statements as they are for this long at most, looks so long
+ * at candidates, and prices so long what statements would be with them.
  */
 #define ROUND_BUDGET_MS		2500
 
@@ -286,7 +286,7 @@ price(Statement *statement, List *specs)
 		Cost		cost;
 
 		if (statement->base[i] > 0 &&
-			perfopt_what_if_cost(statement->samples[i], specs, &cost, NULL))
+			perfopt_what_if_cost(statement->samples[i], specs, NIL, &cost, NULL))
 		{
 			with += cost;
 			without += statement->base[i];
@@ -304,7 +304,7 @@ price_base(Statement *statement)
 
 	for (int i = 0; i < statement->num_samples; i++)
 	{
-		if (perfopt_what_if_cost(statement->samples[i], NIL, &statement->base[i],
+		if (perfopt_what_if_cost(statement->samples[i], NIL, NIL, &statement->base[i],
 								 &statement->candidates))
 		{
 			sum += statement->base[i];
@@ -410,7 +410,7 @@ static bool
 assess(Candidate *candidate, double decay)
 {
 	Relation	relation = perfopt_index_spec_open(&candidate->spec);
-	IndexSize	size;
+	const IndexSize *size;
 	double		live_rows;
 	bool		good;
 
@@ -420,10 +420,11 @@ assess(Candidate *candidate, double decay)
 	if (good)
 	{
 		live_rows = relation->rd_rel->reltuples;
-		perfopt_index_size(relation, live_rows, &candidate->spec, &size);
-		candidate->bytes = size.pages * BLCKSZ;
+		size = &perfopt_index_facts(relation, live_rows, &candidate->spec)->size;
+		good = size->possible;
+		candidate->bytes = size->pages * BLCKSZ;
 		candidate->writes_ms = recent_writes(candidate->spec.relid, live_rows, decay) *
-			(size.pages > NBuffers / 2 ? WRITE_UNCACHED_MS : WRITE_MS);
+			(size->pages > NBuffers / 2 ? WRITE_UNCACHED_MS : WRITE_MS);
 	}
 	relation_close(relation, AccessShareLock);
 	return good;
@@ -463,15 +464,24 @@ gather_candidates(Round *round, double decay)
 			candidate->saved_ms += statement->history->recent_ms;
 		}
 	}
+
+	/*
+	 * Sampling a table takes time; what there is none for comes in a later
+	 * round, as what has been learnt is kept.
+	 */
+	set_deadline(round);
 	for (int c = 0; c < round->num_candidates; c++)
 	{
 		Candidate  *candidate = &round->candidates[c];
 
-		CHECK_FOR_INTERRUPTS();
-		candidate->dead =
-			candidate->saved_ms < round->database_ms * perfopt_advice_min_share ||
-			!assess(candidate, decay) ||
-			candidate->saved_ms <= candidate->writes_ms;
+		candidate->dead = true;
+		if (candidate->saved_ms < round->database_ms * perfopt_advice_min_share)
+			continue;
+		if (out_of_time(round))
+			round->cut_short = true;
+		else
+			candidate->dead = !assess(candidate, decay) ||
+				candidate->saved_ms <= candidate->writes_ms;
 	}
 }
 
@@ -487,7 +497,7 @@ chosen_specs(Round *round, Candidate *candidate)
 		Candidate  *chosen = lfirst(lc);
 
 		if (candidate == NULL ||
-			!perfopt_index_spec_is_prefix(&chosen->spec, &candidate->spec))
+			!perfopt_index_spec_serves(&candidate->spec, &chosen->spec))
 			specs = lappend(specs, &chosen->spec);
 	}
 	return specs;
@@ -503,7 +513,7 @@ chosen_prefix(Round *round, Candidate *candidate)
 	{
 		Candidate  *chosen = lfirst(lc);
 
-		if (perfopt_index_spec_is_prefix(&chosen->spec, &candidate->spec))
+		if (perfopt_index_spec_serves(&candidate->spec, &chosen->spec))
 			return chosen;
 	}
 	return NULL;
@@ -543,7 +553,7 @@ score(const Candidate *candidate)
 {
 	return candidate->saved_ms /
 		(candidate->spec.order_only ? ORDER_HANDICAP :
-		 candidate->spec.num_columns > 1 ? PAIR_HANDICAP : 1);
+		 candidate->spec.num_keys > 1 ? PAIR_HANDICAP : 1);
 }
 
 /* The best candidate that is worth it, or NULL. */
@@ -751,6 +761,7 @@ advise(void)
 
 	set_deadline(&round);
 	load_workload(&round, decay);
+	PERFOPT_STOP_POINT("advise-priced");
 	gather_candidates(&round, decay);
 	choose(&round);
 	purge_history();

@@ -9,9 +9,11 @@
 
 #ifdef PERFOPT_STOP_POINTS
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
@@ -19,39 +21,67 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-PG_FUNCTION_INFO_V1(perfopt_test_index_bytes);
+PG_FUNCTION_INFO_V1(perfopt_test_index_facts);
+PG_FUNCTION_INFO_V1(perfopt_test_index_ddl);
+PG_FUNCTION_INFO_V1(perfopt_test_index_serves);
+PG_FUNCTION_INFO_V1(perfopt_test_index_exists);
 PG_FUNCTION_INFO_V1(perfopt_test_what_if_cost);
 
-static void
-make_spec(IndexSpec *spec, Oid relid, ArrayType *columns)
+/* index_facts(ddl text): of the index of a CREATE INDEX, as estimated. */
+Datum
+perfopt_test_index_facts(PG_FUNCTION_ARGS)
 {
-	Datum	   *names;
-	int			num_names;
+	IndexSpec  *spec = perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	const IndexFacts *facts = perfopt_index_facts(relation, relation->rd_rel->reltuples, spec);
+	TupleDesc	desc;
+	Datum		values[4];
+	bool		nulls[4] = {0};
 
-	memset(spec, 0, sizeof(*spec));
-	spec->relid = relid;
-	deconstruct_array(columns, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &num_names);
-	spec->num_columns = Min(num_names, INDEX_MAX_COLUMNS);
-	for (int i = 0; i < spec->num_columns; i++)
-		spec->attnums[i] = get_attnum(relid, TextDatumGetCString(names[i]));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum((int64) (facts->size.pages * BLCKSZ));
+	values[1] = Float8GetDatum(facts->size.tuples);
+	values[2] = Int32GetDatum(facts->size.tree_height);
+	values[3] = BoolGetDatum(facts->size.possible);
+	relation_close(relation, AccessShareLock);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* index_bytes(relation regclass, columns text[]): as estimated. */
+/* index_ddl(ddl text): as written by perfopt. */
 Datum
-perfopt_test_index_bytes(PG_FUNCTION_ARGS)
+perfopt_test_index_ddl(PG_FUNCTION_ARGS)
 {
-	IndexSpec	spec;
-	IndexSize	size;
-	Relation	relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	IndexSpec  *spec = perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	char	   *name = perfopt_index_spec_name(spec, relation);
+	char	   *ddl = perfopt_index_spec_ddl(spec, relation, name);
 
-	make_spec(&spec, PG_GETARG_OID(0), PG_GETARG_ARRAYTYPE_P(1));
-	perfopt_index_size(relation, relation->rd_rel->reltuples, &spec, &size);
 	relation_close(relation, AccessShareLock);
-	PG_RETURN_INT64((int64) (size.pages * BLCKSZ));
+	PG_RETURN_TEXT_P(cstring_to_text(ddl));
+}
+
+/* index_serves(ddl text, wanted text); index_exists(ddl text) */
+Datum
+perfopt_test_index_serves(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(perfopt_index_spec_serves(perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0))),
+											 perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)))));
+}
+
+Datum
+perfopt_test_index_exists(PG_FUNCTION_ARGS)
+{
+	IndexSpec  *spec = perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	bool		exists = perfopt_index_exists(relation, spec);
+
+	relation_close(relation, AccessShareLock);
+	PG_RETURN_BOOL(exists);
 }
 
 /*
- * what_if_cost(query text, role regrole, relation regclass, columns text[]):
+ * what_if_cost(query text, role regrole, indexes text[], hidden regclass[]):
  * NULL when it can't be priced.
  */
 Datum
@@ -59,20 +89,23 @@ perfopt_test_what_if_cost(PG_FUNCTION_ARGS)
 {
 	char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PerfoptQueryKey key = {.database = MyDatabaseId,.role = PG_GETARG_OID(1)};
-	IndexSpec	spec;
 	List	   *specs = NIL;
+	List	   *hidden = NIL;
+	Datum	   *items;
+	int			num;
 	PlanSample *sample = palloc(sizeof(PlanSample));
 	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(query));
 	List	   *queries = pg_analyze_and_rewrite_fixedparams(raw, query, NULL, 0, NULL);
 	Cost		cost;
 
-	if (!PG_ARGISNULL(2))
-	{
-		make_spec(&spec, PG_GETARG_OID(2), PG_GETARG_ARRAYTYPE_P(3));
-		specs = list_make1(&spec);
-	}
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &items, NULL, &num);
+	for (int i = 0; i < num; i++)
+		specs = lappend(specs, perfopt_index_spec_parse(TextDatumGetCString(items[i])));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT, &items, NULL, &num);
+	for (int i = 0; i < num; i++)
+		hidden = lappend_oid(hidden, DatumGetObjectId(items[i]));
 	if (!perfopt_plan_sample_make(&key, linitial_node(Query, queries), NULL, sample) ||
-		!perfopt_what_if_cost(sample, specs, &cost, NULL))
+		!perfopt_what_if_cost(sample, specs, hidden, &cost, NULL))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(cost);
 }

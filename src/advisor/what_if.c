@@ -37,13 +37,13 @@
 #include "advisor/advisor_internal.h"
 
 #include "access/amapi.h"
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "common/compat.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -51,6 +51,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/paths.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -59,6 +60,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/selfuncs.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "worker/worker.h"
@@ -76,6 +78,7 @@ typedef struct WhatIf
 {
 	ParamListInfo params;		/* identifies our planner calls */
 	List	   *indexes;		/* IndexSpec *, to be added */
+	List	   *hidden;			/* OIDs of indexes, to be left out */
 	List	  **candidates;		/* where to add candidates, or NULL */
 	MemoryContext context;		/* ... made in here */
 } WhatIf;
@@ -91,6 +94,7 @@ static TimeoutId deadline = MAX_TIMEOUTS;	/* not registered yet */
 
 static perfopt_relation_hook_type prev_relation_hook = NULL;
 static set_rel_pathlist_hook_type prev_set_rel_pathlist_hook = NULL;
+static get_index_stats_hook_type prev_index_stats_hook = NULL;
 
 bool
 perfopt_what_if_planning(PlannerInfo *root)
@@ -98,50 +102,87 @@ perfopt_what_if_planning(PlannerInfo *root)
 	return current != NULL && root->glob->boundParams == current->params;
 }
 
+bool
+perfopt_what_if_guarded(void)
+{
+	return pricing;
+}
+
+/* A copy over another relation of the range table. */
+static List *
+over_relation(List *trees, Index relid)
+{
+	trees = copyObject(trees);
+	if (relid != 1)
+		ChangeVarNodes((Node *) trees, 1, relid, 0);
+	return trees;
+}
+
+static void
+add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *column)
+{
+	Expr	   *expr;
+
+	info->indexkeys[i] = column->attnum;
+	info->canreturn[i] = true;
+	if (column->attnum != 0)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1);
+
+		expr = (Expr *) makeVar(info->rel->relid, column->attnum, att->atttypid,
+								att->atttypmod, att->attcollation, 0);
+	}
+	else
+	{
+		expr = linitial(over_relation(list_make1(column->expr), info->rel->relid));
+		info->indexprs = lappend(info->indexprs, expr);
+	}
+	info->indextlist = lappend(info->indextlist, makeTargetEntry(expr, i + 1, NULL, false));
+
+	if (i >= info->nkeycolumns)
+		return;
+	info->indexcollations[i] = column->collation;
+	info->opfamily[i] = column->opfamily;
+	info->opcintype[i] = column->opcintype;
+	info->reverse_sort[i] = (column->options & INDOPTION_DESC) != 0;
+	info->nulls_first[i] = (column->options & INDOPTION_NULLS_FIRST) != 0;
+}
+
+/* NULL when the index could not be built. */
 static IndexOptInfo *
 make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
 {
 	IndexOptInfo *info = makeNode(IndexOptInfo);
 	int			n = spec->num_columns;
-	const IndexAmRoutine *am = GetIndexAmRoutineByAmId(BTREE_AM_OID, false);
-	IndexSize	size;
+	const IndexAmRoutine *am = GetIndexAmRoutineByAmId(spec->am, false);
+	const IndexFacts *facts = perfopt_index_facts(relation, rel->tuples, spec);
 
-	perfopt_index_size(relation, rel->tuples, spec, &size);
-
-	info->indexoid = InvalidOid;
+	if (!facts->size.possible)
+		return NULL;
+	info->indexoid = facts->id;
 	info->reltablespace = rel->reltablespace;
 	info->rel = rel;
-	info->pages = (BlockNumber) Min(size.pages, MaxBlockNumber);
-	info->tuples = rel->tuples;
-	info->tree_height = size.tree_height;
+	info->pages = (BlockNumber) Min(facts->size.pages, MaxBlockNumber);
 
-	info->ncolumns = info->nkeycolumns = n;
+	/* as the server has it: all rows of the table, as estimated this time */
+	info->tuples = spec->predicate ? Min(facts->size.tuples, rel->tuples) : rel->tuples;
+	info->tree_height = facts->size.tree_height;
+
+	info->ncolumns = n;
+	info->nkeycolumns = spec->num_keys;
 	info->indexkeys = palloc(sizeof(int) * n);
+	info->canreturn = palloc(sizeof(bool) * n);
 	info->indexcollations = palloc(sizeof(Oid) * n);
 	info->opfamily = palloc(sizeof(Oid) * n);
 	info->opcintype = palloc(sizeof(Oid) * n);
 	info->reverse_sort = palloc0(sizeof(bool) * n);
 	info->nulls_first = palloc0(sizeof(bool) * n);
 	info->opclassoptions = palloc0(sizeof(bytea *) * n);
-	info->canreturn = palloc(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
-	{
-		AttrNumber	attnum = spec->attnums[i];
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
-		Oid			opclass = GetDefaultOpClass(att->atttypid, BTREE_AM_OID);
-		Var		   *var = makeVar(rel->relid, attnum, att->atttypid,
-								  att->atttypmod, att->attcollation, 0);
-
-		info->indexkeys[i] = attnum;
-		info->indexcollations[i] = att->attcollation;
-		info->opfamily[i] = get_opclass_family(opclass);
-		info->opcintype[i] = get_opclass_input_type(opclass);
-		info->canreturn[i] = true;
-		info->indextlist = lappend(info->indextlist,
-								   makeTargetEntry((Expr *) var, i + 1, NULL, false));
-	}
+		add_column(info, relation, i, &spec->columns[i]);
+	info->indpred = over_relation(spec->predicate, rel->relid);
 	info->sortopfamily = info->opfamily;
-	info->relam = BTREE_AM_OID;
+	info->relam = spec->am;
 	info->immediate = true;
 	info->hypothetical = true;
 
@@ -155,6 +196,16 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
 	info->amcanmarkpos = am->ammarkpos != NULL && am->amrestrpos != NULL;
 	info->amcostestimate = am->amcostestimate;
 	return info;
+}
+
+static void
+hide_indexes(RelOptInfo *rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, rel->indexlist)
+		if (list_member_oid(current->hidden, ((IndexOptInfo *) lfirst(lc))->indexoid))
+		rel->indexlist = foreach_delete_current(rel->indexlist, lc);
 }
 
 static void
@@ -180,15 +231,56 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 	if (rte->inh)
 		return;
 
+	hide_indexes(rel);
 	relation = table_open(rte->relid, NoLock);
 	foreach(lc, current->indexes)
 	{
 		IndexSpec  *spec = lfirst(lc);
+		IndexOptInfo *info = spec->relid == rte->relid && perfopt_index_spec_fits(spec, relation) ?
+		make_index(rel, relation, spec) : NULL;
 
-		if (spec->relid == rte->relid)
-			rel->indexlist = lcons(make_index(rel, relation, spec), rel->indexlist);
+		if (info)
+			rel->indexlist = lcons(info, rel->indexlist);
 	}
 	table_close(relation, NoLock);
+}
+
+/* Statistics belong to the facts. */
+static void
+keep_statistics(HeapTuple tuple)
+{
+}
+
+/*
+ * Statistics of an expression that a hypothetical index has.  The server asks
+ * for them by the number of the column, once to price a scan of the index, and
+ * whenever it estimates a clause with the expression; for that, it does not take
+ * those of a partial index.
+ */
+static bool
+what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableStatData * vardata)
+{
+	const IndexFacts *facts;
+	const IndexColumn *column;
+
+	if (!perfopt_what_if_planning(root) ||
+		(facts = perfopt_index_facts_by_id(index)) == NULL)
+		return prev_index_stats_hook ?
+			prev_index_stats_hook(root, index, attnum, vardata) : false;
+
+	column = &facts->spec->columns[attnum - 1];
+	if (column->expr == NULL || (facts->spec->predicate && vardata->var))
+		return false;
+	if (facts->statistics == NULL || facts->statistics[attnum - 1] == NULL)
+		return false;
+	vardata->statsTuple = facts->statistics[attnum - 1];
+	vardata->freefunc = keep_statistics;
+
+	/* as for a real one: may the role read all rows of the table? */
+	vardata->acl_ok = vardata->rel == NULL ||
+		(planner_rt_fetch(vardata->rel->relid, root)->securityQuals == NIL &&
+		 pg_class_aclcheck(facts->spec->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
+	return true;
 }
 
 static void
@@ -208,6 +300,8 @@ perfopt_what_if_init(void)
 	perfopt_relation_hook = what_if_relation;
 	prev_set_rel_pathlist_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = what_if_pathlist;
+	prev_index_stats_hook = get_index_stats_hook;
+	get_index_stats_hook = what_if_index_stats;
 }
 
 static Cost
@@ -354,9 +448,9 @@ stop_timeouts(TimestampTz callers_timeout)
 		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
 }
 
-/* Change the session's user too; the transaction's abort does not restore that. */
-static void
-set_identity(Oid session_user, Oid user, int sec_context)
+/* The transaction's abort does not restore the session's user. */
+void
+perfopt_set_identity(Oid session_user, Oid user, int sec_context)
 {
 	SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
 	SetSessionAuthorization(session_user, superuser_arg(session_user));
@@ -371,7 +465,7 @@ set_locally(const char *name, const char *value)
 }
 
 bool
-perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
+perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost *cost,
 					 List **candidates)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
@@ -392,6 +486,7 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
 	}
 
 	what_if.indexes = indexes;
+	what_if.hidden = hidden;
 	what_if.candidates = candidates;
 	what_if.context = caller_context;
 
@@ -400,9 +495,9 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
 	nest_level = NewGUCNestLevel();
 	PG_TRY();
 	{
-		set_identity(sample->key.role, sample->key.role,
-					 sec_context | SECURITY_LOCAL_USERID_CHANGE |
-					 SECURITY_RESTRICTED_OPERATION);
+		perfopt_set_identity(sample->key.role, sample->key.role,
+							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
+							 SECURITY_RESTRICTED_OPERATION);
 		set_locally("search_path", "pg_catalog, pg_temp");
 		set_locally("lock_timeout", SAMPLE_LOCK_TIMEOUT);
 		start_timeouts(sample);
@@ -431,7 +526,7 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, Cost *cost,
 	stop_timeouts(callers_timeout);
 	AtEOXact_GUC(false, nest_level);
 	RollbackAndReleaseCurrentSubTransaction();
-	set_identity(session_user, role, sec_context);
+	perfopt_set_identity(session_user, role, sec_context);
 	MemoryContextSwitchTo(caller_context);
 	CurrentResourceOwner = caller_owner;
 

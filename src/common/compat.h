@@ -574,4 +574,18 @@ perfopt_trigger_read(ResultRelInfo *relation, int i, double *ms, double *calls)
 #endif
 }
 
+/* 17 gave the statistics target a field of its own. */
+#include "commands/vacuum.h"
+static inline void
+perfopt_use_default_statistics_target(VacAttrStats * stats)
+{
+#if PG_VERSION_NUM >= 170000
+	stats->attstattarget = -1;
+#else
+	stats->attr = palloc0(sizeof(FormData_pg_attribute));
+	stats->attr->attstattarget = -1;
+	stats->attr->attnum = 1;
+#endif
+}
+
 #endif							/* PERFOPT_COMPAT_H */

@@ -288,16 +288,33 @@ $node->safe_psql('postgres', q{
 	SET ROLE owner;
 	CREATE TABLE doomed AS SELECT i AS a, repeat('x', 100) AS filler FROM generate_series(1, 20000) i;
 	CREATE TABLE narrowed AS TABLE doomed;
-	ANALYZE doomed, narrowed} . ';SELECT filler FROM doomed WHERE a = 1; SELECT filler FROM narrowed WHERE a = 1' x 3);
-$node->safe_psql('postgres', q{SELECT stop_point_set('advise-chosen', 'wait')});
+	CREATE TABLE retyped AS SELECT a::text, filler FROM doomed;
+	ANALYZE doomed, narrowed, retyped} . q{;SELECT filler FROM doomed WHERE a = 1; SELECT filler FROM narrowed WHERE a = 1; SELECT filler FROM retyped WHERE a = '1'} x 3);
+$node->safe_psql('postgres', q{SELECT stop_point_set('advise-priced', 'wait'), stop_point_set('advise-chosen', 'wait')});
 my $round = $node->background_psql('postgres');
 $round->query_until(qr/begun/, "\\echo begun\nSELECT perfopt.analyze_now();\n");
+$node->poll_query_until('postgres', q{SELECT stop_point_waiters('advise-priced') = 1}) or die 'no round';
+$node->safe_psql('postgres', q{ALTER TABLE retyped ALTER a TYPE int USING a::int; SELECT stop_point_clear('advise-priced')});
 $node->poll_query_until('postgres', q{SELECT stop_point_waiters('advise-chosen') = 1}) or die 'no round';
 $node->safe_psql('postgres', q{DROP TABLE doomed; ALTER TABLE narrowed DROP COLUMN a; SELECT stop_point_clear('advise-chosen')});
-is($round->query_safe(q{SELECT 'lives'}) =~ /lives/, 1, 'a round survives it when a table is dropped meanwhile');
+is($round->query_safe(q{SELECT 'lives'}) =~ /lives/, 1, 'a round survives it when tables are dropped and altered meanwhile');
 $round->quit;
-is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed')}), '0',
+is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed', 'public.retyped')}), '0',
 	'and gives no advice for what is gone');
+
+# Constants of an existing index's predicate are not computed
+$node->safe_psql('postgres', q{
+	SET ROLE owner;
+	CREATE TABLE folded AS SELECT i AS a, repeat('x', 100) AS filler FROM generate_series(1, 20000) i;
+	CREATE TEXT SEARCH CONFIGURATION passing (COPY = simple);
+	DO $$ BEGIN EXECUTE format('CREATE INDEX ON folded (filler) WHERE to_tsvector(%s::oid::regconfig, ''x'') IS NOT NULL', 'passing'::regconfig::oid); END $$;
+	ANALYZE folded});
+$node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
+$node->safe_psql('postgres', 'SELECT filler FROM folded WHERE a = 1;' x 3);
+analyze_now();
+$node->safe_psql('postgres', 'DROP TEXT SEARCH CONFIGURATION passing');
+analyze_now();
+is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation = 'public.folded'}), '1', 'nor fail when that would fail');
 
 is($node->safe_psql('postgres', qq{UPDATE perfopt.advice_item SET last_seen = now() - interval '31 days' WHERE id = $orders;
 	SELECT perfopt.analyze_now(); SELECT count(*) FROM perfopt.advice WHERE id = $orders}) =~ s/.*\n//sr, '0',

@@ -1,6 +1,12 @@
 -- Functions of a build with STOP_POINTS=1, for tests of src/advisor only.
-CREATE FUNCTION index_bytes(relation regclass, columns text[]) RETURNS bigint
-    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_bytes';
+CREATE FUNCTION index_facts(ddl text, OUT bytes bigint, OUT tuples float8, OUT tree_height integer, OUT possible boolean)
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_facts';
+CREATE FUNCTION index_ddl(ddl text) RETURNS text
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_ddl';
+CREATE FUNCTION index_serves(ddl text, wanted text) RETURNS boolean
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_serves';
+CREATE FUNCTION index_exists(ddl text) RETURNS boolean
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_exists';
 CREATE FUNCTION what_if_cost(query text, role regrole DEFAULT current_user::regrole,
-                             relation regclass DEFAULT NULL, columns text[] DEFAULT NULL) RETURNS float8
-    LANGUAGE c AS '$libdir/perfopt', 'perfopt_test_what_if_cost';
+                             indexes text[] DEFAULT '{}', hidden regclass[] DEFAULT '{}') RETURNS float8
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_what_if_cost';

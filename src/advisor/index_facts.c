@@ -1,0 +1,169 @@
+/*
+ * index_facts.c
+ *		What is known of an index that does not exist: its size, and the
+ *		statistics of its expressions.
+ *
+ * Facts are kept for some minutes in this process's memory, as sampling a table
+ * takes longer than planning a statement.  They are looked up by table and
+ * definition, and counted as old when the table has changed its shape or a tenth
+ * of its rows.  What is too old or too much is given up all at once, and only
+ * when a transaction first asks, as a plan in the making refers to facts.
+ */
+#include "postgres.h"
+
+#include "advisor/advisor_internal.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "common/compat.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#define FACTS_LIFE_MS		(10 * 60 * 1000)
+#define FACTS_KEPT			2000
+
+/* No table has more rows. */
+#define MOST_ROWS			((double) MaxBlockNumber * MaxHeapTuplesPerPage)
+
+typedef struct KeptFacts
+{
+	IndexFacts	facts;			/* what is handed out; must be first */
+	IndexSpec	spec;
+	uint32		fingerprint;
+	Oid			relfilenode;
+	double		table_rows;
+} KeptFacts;
+
+static MemoryContext facts_context = NULL;
+static List *kept = NIL;		/* KeptFacts * */
+static TimestampTz kept_since = 0;
+static LocalTransactionId kept_asked = 0;
+static Oid	last_id = 0;
+
+static void
+open_facts(void)
+{
+	LocalTransactionId now = perfopt_my_local_xid();
+
+	if (facts_context && now != kept_asked &&
+		(list_length(kept) >= FACTS_KEPT ||
+		 TimestampDifferenceExceeds(kept_since, GetCurrentTimestamp(), FACTS_LIFE_MS)))
+	{
+		MemoryContextDelete(facts_context);
+		facts_context = NULL;
+		kept = NIL;
+	}
+	kept_asked = now;
+	if (facts_context == NULL)
+	{
+		facts_context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
+											  ALLOCSET_DEFAULT_SIZES);
+		kept_since = GetCurrentTimestamp();
+	}
+}
+
+static void
+copy_spec(IndexSpec *to, const IndexSpec *from)
+{
+	*to = *from;
+	to->columns = palloc(sizeof(IndexColumn) * Max(from->num_columns, 1));
+	memcpy(to->columns, from->columns, sizeof(IndexColumn) * from->num_columns);
+	for (int i = 0; i < to->num_columns; i++)
+		to->columns[i].expr = copyObject(to->columns[i].expr);
+	to->predicate = copyObject(to->predicate);
+}
+
+static bool
+still_holds(const KeptFacts *facts, Relation relation, double table_rows)
+{
+	return facts->fingerprint == perfopt_relation_fingerprint(relation) &&
+		facts->relfilenode == relation->rd_rel->relfilenode &&
+		fabs(facts->table_rows - table_rows) <= 0.1 * Max(facts->table_rows, 100);
+}
+
+/* Facts of a partial index, or with expressions, depend on who may ask. */
+static bool
+final(const IndexSpec *spec)
+{
+	if (perfopt_what_if_guarded())
+		return true;
+	for (int i = 0; i < spec->num_columns; i++)
+		if (spec->columns[i].expr)
+			return false;
+	return spec->predicate == NIL;
+}
+
+const IndexFacts *
+perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
+{
+	IndexEntries entries;
+	IndexSize	size;
+	KeptFacts  *facts;
+	bool		sampled;
+	ListCell   *lc;
+	MemoryContext old_context;
+	MemoryContext work;
+
+	/* an owner may have set the table's statistics to infinity, or NaN */
+	table_rows = Min(table_rows, MOST_ROWS);
+
+	open_facts();
+	foreach(lc, kept)
+	{
+		facts = lfirst(lc);
+		if (!perfopt_index_spec_equal(&facts->spec, spec))
+			continue;
+		if (table_rows < 0)
+			table_rows = facts->table_rows;
+		if (still_holds(facts, relation, table_rows))
+			return &facts->facts;
+	}
+
+	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt index facts in the making",
+								 ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(work);
+	sampled = perfopt_index_entries(relation, spec, &table_rows, &entries);
+	table_rows = Max(table_rows, 0);
+	perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
+
+	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);
+	facts = palloc0(sizeof(KeptFacts));
+	copy_spec(&facts->spec, spec);
+	facts->fingerprint = perfopt_relation_fingerprint(relation);
+	facts->relfilenode = relation->rd_rel->relfilenode;
+	facts->table_rows = table_rows;
+	facts->facts.id = --last_id;
+	facts->facts.spec = &facts->spec;
+	facts->facts.size = size;
+	if (sampled && entries.statistics)
+	{
+		facts->facts.statistics = palloc0(sizeof(HeapTuple) * spec->num_columns);
+		for (int i = 0; i < spec->num_columns; i++)
+			if (entries.statistics[i])
+				facts->facts.statistics[i] = heap_copytuple(entries.statistics[i]);
+	}
+	if (sampled || final(spec))
+		kept = lappend(kept, facts);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(work);
+	return &facts->facts;
+}
+
+/* The facts behind an index of the plan in the making, or NULL. */
+const IndexFacts *
+perfopt_index_facts_by_id(Oid id)
+{
+	ListCell   *lc;
+
+	foreach(lc, kept)
+	{
+		KeptFacts  *facts = lfirst(lc);
+
+		if (facts->facts.id == id)
+			return &facts->facts;
+	}
+	return NULL;
+}
