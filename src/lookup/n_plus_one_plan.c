@@ -55,13 +55,26 @@ calls_function(Node *node, void *context)
 	return expression_tree_walker(node, calls_function, context);
 }
 
+/* Is there an OFFSET, at the top or in a subquery? */
+static bool
+has_offset(Plan *plan)
+{
+	if (plan == NULL)
+		return false;
+	if (IsA(plan, Limit) && ((Limit *) plan)->limitOffset)
+		return true;
+	if (IsA(plan, SubqueryScan) && has_offset(((SubqueryScan *) plan)->subplan))
+		return true;
+	return has_offset(outerPlan(plan)) || has_offset(innerPlan(plan));
+}
+
 void
 perfopt_loop_relations(PlannedStmt *plan, PlanRelations *relations)
 {
 	ListCell   *lc;
 
 	memset(relations, 0, sizeof(*relations));
-	relations->pages = IsA(plan->planTree, Limit) && ((Limit *) plan->planTree)->limitOffset;
+	relations->pages = has_offset(plan->planTree);
 	relations->calls = calls_function((Node *) plan->planTree->targetlist, NULL) ||
 		(IsA(plan->planTree, FunctionScan) &&
 		 calls_function((Node *) ((FunctionScan *) plan->planTree)->functions, NULL));

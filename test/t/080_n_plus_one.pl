@@ -99,6 +99,8 @@ finds([ users(20), map { "UPDATE users SET name = 'x' WHERE id = $_" } 1 .. 20 ]
 finds([ users(25), orders_of(1 .. 25), map { (users("25 OFFSET " . 25 * $_), orders_of(25 * $_ + 1 .. 25 * $_ + 25)) } 1 .. 2 ],
 	'n_plus_one orders 25/25, n_plus_one orders 50/50 in 2', 'a page, and further pages by another statement');
 finds([ users(12), map { users("12 OFFSET " . 12 * $_) } 1 .. 12 ], '', 'reading on page by page');
+finds([ 'SELECT id, user_id FROM orders LIMIT 20',
+		map { my $page = users('10 OFFSET ' . 10 * $_); ($page, "SELECT o.id FROM ($page) u JOIN orders o ON o.user_id = u.id") } 1 .. 15 ], '', '... with what belongs to each page');
 finds([ users(200), orders_of(1 .. 200) ], 'n_plus_one orders 200/200', 'a longer one');
 
 # Figures
