@@ -13,6 +13,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "common/query_params.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -100,13 +101,7 @@ bench_params(FunctionCallInfo fcinfo, int arg)
 	if (PG_ARGISNULL(arg))
 		return NULL;
 	header = PG_GETARG_HEAPTUPLEHEADER(arg);
-	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-								  HeapTupleHeaderGetTypMod(header));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
-
+	desc = perfopt_params_open(header, &tuple);
 	values = palloc((desc->natts + 1) * sizeof(Datum));
 	nulls = palloc((desc->natts + 1) * sizeof(bool));
 	heap_deform_tuple(&tuple, desc, values, nulls);
@@ -118,18 +113,9 @@ bench_params(FunctionCallInfo fcinfo, int arg)
 
 		if (attr->attisdropped)
 			continue;
-		param->value = values[i];
+		param->value = perfopt_param_of_field(attr, values[i], nulls[i], &param->ptype);
 		param->isnull = nulls[i];
 		param->pflags = PARAM_FLAG_CONST;
-		param->ptype = attr->atttypid;
-		if (attr->atttypid == UNKNOWNOID)
-		{
-			param->ptype = TEXTOID;
-			if (!nulls[i])
-				param->value = CStringGetTextDatum(DatumGetCString(values[i]));
-		}
-		else if (attr->attlen == -1 && !nulls[i])
-			param->value = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
 		num++;
 	}
 	list->numParams = num;

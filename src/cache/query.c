@@ -27,6 +27,7 @@
 #include "catalog/pg_type.h"
 #include "common/compat.h"
 #include "common/hashfn.h"
+#include "common/query_params.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -76,12 +77,7 @@ cache_params_from_record(CacheParams *params, Datum record, bool isnull)
 		return;
 
 	header = DatumGetHeapTupleHeader(record);
-	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-								  HeapTupleHeaderGetTypMod(header));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
+	desc = perfopt_params_open(header, &tuple);
 
 	params->types = palloc((desc->natts + 1) * (sizeof(Oid) + sizeof(Datum) + 2 * sizeof(char)));
 	/* the Datums first, for their alignment */
@@ -93,16 +89,11 @@ cache_params_from_record(CacheParams *params, Datum record, bool isnull)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(desc, i);
-		Datum		value = params->values[i];
 
 		if (attr->attisdropped)
 			continue;
-		if (attr->atttypid == UNKNOWNOID && !is_null[i])
-			value = CStringGetTextDatum(DatumGetCString(value));
-		else if (attr->attlen == -1 && !is_null[i])
-			value = PointerGetDatum(PG_DETOAST_DATUM(value));
-		params->types[num] = attr->atttypid == UNKNOWNOID ? TEXTOID : attr->atttypid;
-		params->values[num] = value;
+		params->values[num] = perfopt_param_of_field(attr, params->values[i], is_null[i],
+													 &params->types[num]);
 		params->nulls[num] = is_null[i] ? 'n' : ' ';
 		num++;
 	}
@@ -374,20 +365,6 @@ free_query(CacheQuery *query)
 	MemoryContextDelete(query->context);
 }
 
-/* Where an error stands in the query, not in the statement that calls us. */
-static void
-error_in_query(void *text)
-{
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(text);
-	}
-}
-
 static CacheQuery *
 make_query(const StringInfoData *key, const char *text_in, int len,
 		   const CacheParams *params, CacheFace face)
@@ -420,7 +397,7 @@ make_query(const StringInfoData *key, const char *text_in, int len,
 	MemoryContextSwitchTo(scratch);
 	text = pnstrdup(text_in, len);
 
-	error_context.callback = error_in_query;
+	error_context.callback = perfopt_error_in_text;
 	error_context.arg = text;
 
 	error_context.previous = error_context_stack;

@@ -22,6 +22,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
+#include "common/query_params.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
@@ -38,20 +39,6 @@
  * Parsing
  */
 
-/* Where an error stands in the argument, not in the statement that calls us. */
-static void
-error_in_argument(void *text)
-{
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(text);
-	}
-}
-
 /*
  * Text that is the tail of a SELECT: its target list, and perhaps clauses.
  * Parsing only; nothing is looked up.
@@ -62,7 +49,7 @@ parse_select(const char *text)
 	ErrorContextCallback callback;
 	List	   *list;
 
-	callback.callback = error_in_argument;
+	callback.callback = perfopt_error_in_text;
 	callback.arg = unconstify(char *, text);
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
@@ -490,12 +477,7 @@ lookup_read_params(FunctionCallInfo fcinfo, int n, LookupParams *params)
 	if (PG_ARGISNULL(n))
 		return;
 	header = PG_GETARG_HEAPTUPLEHEADER(n);
-	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-								  HeapTupleHeaderGetTypMod(header));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
+	desc = perfopt_params_open(header, &tuple);
 	params->types = palloc0((desc->natts + 1) * sizeof(Oid));
 	params->values = palloc0((desc->natts + 1) * sizeof(Datum));
 	params->nulls = palloc0((desc->natts + 1) * sizeof(bool));
@@ -507,11 +489,9 @@ lookup_read_params(FunctionCallInfo fcinfo, int n, LookupParams *params)
 
 		if (attr->attisdropped)
 			continue;
-		params->types[num] = attr->atttypid == UNKNOWNOID ? TEXTOID : attr->atttypid;
 		params->nulls[num] = params->nulls[i];
-		params->values[num] = params->values[i];
-		if (attr->atttypid == UNKNOWNOID && !params->nulls[num])
-			params->values[num] = CStringGetTextDatum(DatumGetCString(params->values[i]));
+		params->values[num] = perfopt_param_of_field(attr, params->values[i], params->nulls[i],
+													 &params->types[num]);
 		params->num++;
 	}
 	ReleaseTupleDesc(desc);
