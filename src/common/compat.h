@@ -108,6 +108,13 @@ typedef get_relation_info_hook_type perfopt_relation_hook_type;
 #define PERFOPT_RELATION_HOOK_PASS	root, relid_arg, inhparent_arg, rel
 #endif
 
+/* 16 knows when an index was last scanned, while it has the statistics. */
+#if PG_VERSION_NUM >= 160000
+#define PERFOPT_LAST_SCAN_SQL(index)	"pg_stat_get_lastscan(" index ")"
+#else
+#define PERFOPT_LAST_SCAN_SQL(index)	"NULL::timestamptz"
+#endif
+
 /* 16 replaced the ownership checks of each kind of object by one. */
 static inline bool
 perfopt_table_ownercheck(Oid relid, Oid role)

@@ -30,6 +30,8 @@ int			perfopt_advice_interval = 60 * 1000;
 int			perfopt_max_plan_samples = 1000;
 double		perfopt_advice_min_share = 0.01;
 double		perfopt_advice_min_speedup = 2.0;
+int			perfopt_survey_interval = 3600 * 1000;
+int			perfopt_unused_index_time = 32 * 24 * 3600;
 
 bool		perfopt_cache_enabled = true;
 int			perfopt_cache_size = 64 * 1024;
@@ -162,6 +164,16 @@ define_advisor_settings(void)
 							 NULL,
 							 &perfopt_advice_min_speedup, 2.0, 1.0, 1e6,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.survey_interval",
+							"Time between two looks through catalogs and statistics for advice.",
+							"Zero turns them off; perfopt.survey_now() still does one.",
+							&perfopt_survey_interval, 3600 * 1000, 0, 24 * 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.unused_index_time",
+							"Time that an index must not have been used before dropping it is advised.",
+							"Longer than a month by default, so that what runs once a month is seen.",
+							&perfopt_unused_index_time, 32 * 24 * 3600, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 static void

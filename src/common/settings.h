@@ -35,6 +35,8 @@ extern int	perfopt_advice_interval;	/* ms */
 extern int	perfopt_max_plan_samples;
 extern double perfopt_advice_min_share;
 extern double perfopt_advice_min_speedup;
+extern int	perfopt_survey_interval;
+extern int	perfopt_unused_index_time;
 
 /* cache */
 extern bool perfopt_cache_enabled;
