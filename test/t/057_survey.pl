@@ -1,0 +1,84 @@
+# Advice from the catalogs and statistics: indexes that are not needed, not
+# valid or bloated, and foreign keys without one; each with what must not be
+# advised beside it.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('survey');
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf',
+	"perfopt.advice_interval = 0\nperfopt.survey_interval = 0\nautovacuum = off\nrestart_after_crash = on\nwal_level = replica\n");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+sub worker_is_there
+{
+	$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL}) or die 'no worker';
+}
+# Counters of a session reach the server's when it ends.
+sub flushed
+{
+	$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
+}
+sub survey { flushed(); worker_is_there(); return sql('SELECT perfopt.survey_now()'); }
+sub advice
+{
+	my ($kind) = @_;
+	return sql("SELECT coalesce(string_agg(definition, ', ' ORDER BY definition COLLATE \"C\"), '') FROM perfopt.advice_item WHERE kind = '$kind' AND status = 'open'");
+}
+sub days_pass { sql("UPDATE perfopt.index_usage SET unused_since = unused_since - interval '$_[0] days'"); }
+
+sql(q{
+	CREATE TABLE items (id int PRIMARY KEY, a int, b int, c int, d text, e int, f int, g int UNIQUE, h int);
+	INSERT INTO items SELECT i, i, i, i, 'd' || i, i, i, i, i FROM generate_series(1, 5000) i;
+	CREATE INDEX items_a ON items (a);
+	CREATE INDEX items_a_again ON items (a);
+	CREATE INDEX items_a_b ON items (a, b);
+	CREATE INDEX items_b_down ON items (b DESC);
+	CREATE INDEX items_b ON items (b);
+	CREATE INDEX items_id ON items (id);
+	CREATE UNIQUE INDEX items_c_unique ON items (c);
+	CREATE INDEX items_c_e ON items (c, e);
+	CREATE INDEX items_c_with ON items (c) INCLUDE (e);
+	CREATE INDEX items_d ON items (d text_pattern_ops);
+	CREATE INDEX items_d_plain ON items (d);
+	CREATE INDEX items_e_some ON items (e) WHERE a > 0;
+	CREATE INDEX items_e ON items (e);
+	CREATE INDEX items_lower ON items (lower(d));
+	CREATE INDEX items_lower_again ON items (lower(d));
+	CREATE INDEX items_f_wide ON items (f, (repeat(d, 40)));
+	CREATE INDEX items_f ON items (f);
+	CREATE INDEX items_h_some ON items (h) WHERE h IS NOT NULL;
+	CREATE INDEX items_h_fewer ON items (h) WHERE h > 10;
+	CREATE TABLE kept (id int NOT NULL, a int);
+	INSERT INTO kept SELECT i, i FROM generate_series(1, 5000) i;
+	CREATE UNIQUE INDEX kept_id ON kept (id);
+	ALTER TABLE kept REPLICA IDENTITY USING INDEX kept_id;
+	CREATE INDEX kept_a ON kept (a);
+	CREATE INDEX kept_a_again ON kept (a);
+	CLUSTER kept USING kept_a_again;
+	CREATE TABLE parted (a int, b int) PARTITION BY LIST (a);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+	CREATE INDEX parted_b ON parted (b);
+	CREATE INDEX parted_b_again ON parted (b);
+	VACUUM ANALYZE});
+
+# Duplicates: the first one made stays, and what a constraint needs always does.
+survey();
+is(advice('drop_index'),
+	'items_a, items_a_again, items_b, items_c_with, items_e_some, items_h_fewer, items_id, items_lower_again, kept_a',
+	'duplicates, and what another index begins with or has, and nothing else');
+is(sql(q{SELECT reason FROM perfopt.advice_item WHERE index_name = 'items_b'}),
+	'Index public.items_b (128 kB) is not needed: public.items_b_down is the same; each row written to the table keeps both up.',
+	'the reason in a sentence');
+is(sql(q{SELECT ddl || '; ' || undo FROM perfopt.advice_item WHERE index_name = 'items_e_some'}),
+	'DROP INDEX CONCURRENTLY public.items_e_some; CREATE INDEX CONCURRENTLY items_e_some ON public.items USING btree (e) WHERE (a > 0)',
+	'what to run, and what takes it back');
+is(sql(q{SELECT string_agg(evidence ->> 'covered_by', ', ' ORDER BY definition) FROM perfopt.advice_item WHERE definition IN ('items_a', 'items_a_again')}),
+	'public.items_a_b, public.items_a_b', 'the one that stays is named, not one that goes too');
+done_testing();
