@@ -194,6 +194,13 @@ extern void perfopt_what_if_init(void);
 extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden,
 								 Cost *cost, List **candidates);
 
+/*
+ * Is told of each base relation of what is planned for a what-if, once its rows
+ * are estimated.  Set for a while by who calls perfopt_what_if_cost(); an error
+ * that it raises is the sample's.
+ */
+extern void (*perfopt_what_if_observer) (PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte);
+
 /* Become this user, as whom the session was begun, too. */
 extern void perfopt_set_identity(Oid session_user, Oid user, int sec_context);
 

@@ -256,8 +256,8 @@ judge(Survey *survey, SurveyRows *rows, int i, Relation relation)
 	AttrNumber	attnums[MAX_COLUMNS];
 	int			num = survey_columns(survey_text(rows, i, "columns"), attnums);
 	double		deleted = survey_number(rows, i, "deleted");
-	double		write_ms = survey_number(rows, i, "writes") * SURVEY_WRITE_MS;
 	double		table_rows = Max(relation->rd_rel->reltuples, 0);
+	double		write_ms = Max(survey_number(rows, i, "writes") - table_rows, 0) * SURVEY_WRITE_MS;
 	double		pages = RelationGetNumberOfBlocks(relation);
 	double		read_ms = pages * PAGE_MS + table_rows * ROW_MS;
 	double		lost_ms = deleted * read_ms;

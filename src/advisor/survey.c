@@ -302,6 +302,7 @@ run_survey(void)
 	static const char *const drop_kinds[] = {"drop_index", NULL};
 	static const char *const reindex_kinds[] = {"reindex", NULL};
 	static const char *const foreign_key_kinds[] = {"index_foreign_key", NULL};
+	static const char *const estimate_kinds[] = {"analyze", "create_statistics", NULL};
 	Survey		survey = {0};
 	List	   *drop = NIL;
 	List	   *reindex = NIL;
@@ -326,6 +327,12 @@ run_survey(void)
 	start_finder(&survey);
 	complete = survey_foreign_keys(&survey, &found);
 	store(foreign_key_kinds, found, complete);
+	perfopt_duty_next_transaction();
+
+	start_finder(&survey);
+	found = NIL;
+	complete = survey_misestimates(&survey, &found);
+	store(estimate_kinds, found, complete);
 }
 
 void

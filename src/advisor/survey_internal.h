@@ -133,4 +133,48 @@ extern int	survey_columns(char *text, AttrNumber *attnums);
 /* Do a foreign key's checks find their rows by the index? */
 extern bool survey_index_leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums);
 
+/* misestimates.c */
+
+/* What the planner expects of a relation of a statement. */
+typedef struct Estimate
+{
+	SurveyStatement *statement;
+	Oid			relid;
+	double		rows;			/* that meet all of the clauses */
+	double		table_rows;
+	List	   *clauses;		/* over varno 1; such as can be evaluated */
+	double	   *selectivity;	/* of each, as estimated */
+} Estimate;
+
+/* False: there was no time for all. */
+extern bool survey_misestimates(Survey *survey, List **found);
+
+/* row_counts.c */
+
+/* Rows of the table's sample that meet conditions. */
+typedef struct RowCounts
+{
+	double		table_rows;
+	int			looked_at;
+	bool		all;			/* these are all rows of the table */
+	int			meet_all;
+	int		   *meet;			/* each of them */
+} RowCounts;
+
+/* False: they can't be evaluated.  The table is locked. */
+extern bool survey_count_rows(Relation relation, List *clauses, RowCounts *counts);
+
+/* So many rows in the table at least, and at most, when so many of the sample do. */
+extern double survey_rows_at_least(const RowCounts *counts, int meet);
+extern double survey_rows_at_most(const RowCounts *counts, int meet);
+
+/* estimate_remedies.c */
+
+/*
+ * What would mend the estimate, with a reason and evidence to be completed; NULL:
+ * nothing that is known, or the server will do it by itself.
+ */
+extern AdviceFound *survey_remedy(const Estimate *estimate, const RowCounts *counts,
+								  Relation relation);
+
 #endif							/* PERFOPT_SURVEY_INTERNAL_H */

@@ -83,6 +83,8 @@ typedef struct WhatIf
 	MemoryContext context;		/* ... made in here */
 } WhatIf;
 
+void		(*perfopt_what_if_observer) (PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte) = NULL;
+
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
 static WhatIf *current = NULL;
 
@@ -288,6 +290,8 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 {
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
+	if (perfopt_what_if_planning(root) && perfopt_what_if_observer)
+		perfopt_what_if_observer(root, rel, rte);
 	if (perfopt_what_if_planning(root) && current->candidates)
 		perfopt_candidates_collect(root, rel, rte, current->candidates,
 								   current->context);

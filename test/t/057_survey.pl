@@ -81,4 +81,76 @@ is(sql(q{SELECT ddl || '; ' || undo FROM perfopt.advice_item WHERE index_name = 
 	'what to run, and what takes it back');
 is(sql(q{SELECT string_agg(evidence ->> 'covered_by', ', ' ORDER BY definition) FROM perfopt.advice_item WHERE definition IN ('items_a', 'items_a_again')}),
 	'public.items_a_b, public.items_a_b', 'the one that stays is named, not one that goes too');
+
+# Not used: needs time, and use of the table
+sql(q{
+	CREATE SCHEMA u;
+	CREATE TABLE u.parent (id int PRIMARY KEY);
+	INSERT INTO u.parent SELECT generate_series(1, 100);
+	CREATE TABLE u.t (id int PRIMARY KEY, a int, b int, d text, p int REFERENCES u.parent, k int UNIQUE);
+	INSERT INTO u.t SELECT i, i, i, 'd' || i, 1 + i % 100, i FROM generate_series(1, 5000) i;
+	CREATE INDEX t_a ON u.t (a);
+	CREATE INDEX t_b ON u.t (b);
+	CREATE INDEX t_lower ON u.t (lower(d));
+	CREATE INDEX t_p ON u.t (p);
+	CREATE INDEX t_none ON u.t (a) WHERE a < 0;
+	CREATE INDEX t_hash ON u.t USING hash (d);
+	VACUUM ANALYZE u.t});
+sub unused { survey(); return sql(q{SELECT coalesce(string_agg(definition, ', ' ORDER BY definition), '') FROM perfopt.advice_item
+	WHERE kind = 'drop_index' AND status = 'open' AND schema_name = 'u'}); }
+sub use_table { sql('UPDATE u.t SET id = id WHERE ctid = (SELECT ctid FROM u.t LIMIT 1)'); }
+sub watch_anew
+{
+	use_table(); unused(); days_pass(40); use_table();
+	is(unused(), 't_a, t_b, t_hash', "$_[0]: and found again in time");
+}
+is(unused(), '', 'none is unused at first sight');
+days_pass(40);
+is(unused(), '', 'nor while its table is not used either');
+use_table();
+is(unused(), 't_a, t_b, t_hash',
+	'but when the table is; not the one with an expression, nor a constraint\'s, nor a foreign key\'s, nor a tiny one');
+like(sql(q{SELECT reason FROM perfopt.advice_item WHERE index_name = 't_a'}),
+	qr/^Index u\.t_a \(128 kB\) has not been used since \d{4}-\d\d-\d\d, for 40 days, while table u\.t was\.$/, 'the reason');
+sql(q{SELECT pg_create_physical_replication_slot('standby')});
+survey();
+like(sql(q{SELECT reason FROM perfopt.advice_item WHERE index_name = 't_a'}), qr/while table u\.t was\. Look at pg_stat_user_indexes on the standbys first/,
+	'with a warning where there may be standbys');
+sql(q{SELECT pg_drop_replication_slot('standby')});
+sql('SET enable_seqscan = off; SELECT * FROM u.t WHERE b = 7');
+is(unused(), 't_a, t_hash', 'one use is enough');
+days_pass(40);
+is(unused(), 't_a, t_hash', 'and counts for as long, whatever a row of long ago says');
+watch_anew('used');
+
+# What the server forgets
+$node->restart;
+is(unused(), 't_a, t_b, t_hash', 'a restart forgets nothing');
+sql('SELECT pg_stat_reset()');
+is(unused(), 't_a, t_b, t_hash', 'a reset right after a look hides nothing');
+sql(q{UPDATE perfopt.index_usage_state SET looked_at = looked_at - interval '2 days'});
+sql('SELECT pg_stat_reset()');
+is(unused(), '', 'a reset may hide what was two days before');
+watch_anew('reset');
+sql(q{UPDATE perfopt.index_usage_state SET looked_at = looked_at - interval '2 days'});
+sql('SELECT pg_switch_wal()');
+$node->stop('immediate');
+$node->start;
+is(unused(), '', 'and so may a crash');
+watch_anew('crash');
+sql('DROP INDEX u.t_hash; CREATE INDEX t_hash ON u.t USING hash (d)');
+is(unused(), '', 'another index of the same name, and others that may have to do the work of one that is gone');
+watch_anew('made anew');
+
+# Dump and restore
+my $dump = "$PostgreSQL::Test::Utils::tmp_check/survey_$$.sql";
+$node->command_ok([ 'pg_dump', '-n', 'u', '-e', '*', '-d', $node->connstr('postgres'), '-f', $dump ], 'pg_dump');
+sql('CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'restore');
+$node->poll_query_until('restored', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'restored' AND pid IS NOT NULL});
+$node->safe_psql('restored', 'VACUUM ANALYZE u.t; SELECT perfopt.survey_now()');
+is($node->safe_psql('restored', q{SELECT string_agg(index_name, ', ' ORDER BY index_name) FROM perfopt.index_usage
+	WHERE index_oid = format('u.%I', index_name)::regclass AND unused_since < now() - interval '39 days'}),
+	't_a, t_b, t_hash, t_none, t_p', 'what is restored goes on where it was dumped');
+$node->safe_psql('postgres', 'DROP DATABASE restored WITH (FORCE)');
 done_testing();
