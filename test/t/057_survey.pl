@@ -93,7 +93,7 @@ sql(q{
 	CREATE INDEX t_b ON u.t (b);
 	CREATE INDEX t_lower ON u.t (lower(d));
 	CREATE INDEX t_p ON u.t (p);
-	CREATE INDEX t_none ON u.t (a) WHERE a < 0;
+	CREATE INDEX t_none ON u.t (k, a) WHERE a < 0;
 	CREATE INDEX t_hash ON u.t USING hash (d);
 	VACUUM ANALYZE u.t});
 sub unused { survey(); return sql(q{SELECT coalesce(string_agg(definition, ', ' ORDER BY definition), '') FROM perfopt.advice_item
@@ -139,18 +139,70 @@ $node->start;
 is(unused(), '', 'and so may a crash');
 watch_anew('crash');
 sql('DROP INDEX u.t_hash; CREATE INDEX t_hash ON u.t USING hash (d)');
-is(unused(), '', 'another index of the same name, and others that may have to do the work of one that is gone');
-watch_anew('made anew');
+is(unused(), 't_a, t_b', 'another index of the same name is watched anew');
+sql('DROP INDEX u.t_lower');
+is(unused(), '', 'and so are all that may have to do the work of one that is gone');
+watch_anew('one is gone');
 
 # Dump and restore
 my $dump = "$PostgreSQL::Test::Utils::tmp_check/survey_$$.sql";
-$node->command_ok([ 'pg_dump', '-n', 'u', '-e', '*', '-d', $node->connstr('postgres'), '-f', $dump ], 'pg_dump');
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'pg_dump');
 sql('CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'restore');
-$node->poll_query_until('restored', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'restored' AND pid IS NOT NULL});
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'restored' AND pid IS NOT NULL});
 $node->safe_psql('restored', 'VACUUM ANALYZE u.t; SELECT perfopt.survey_now()');
 is($node->safe_psql('restored', q{SELECT string_agg(index_name, ', ' ORDER BY index_name) FROM perfopt.index_usage
 	WHERE index_oid = format('u.%I', index_name)::regclass AND unused_since < now() - interval '39 days'}),
 	't_a, t_b, t_hash, t_none, t_p', 'what is restored goes on where it was dumped');
-$node->safe_psql('postgres', 'DROP DATABASE restored WITH (FORCE)');
+sql('DROP DATABASE restored WITH (FORCE)');
+sql('DROP TABLE items, kept, parted; DROP SCHEMA u CASCADE');
+
+# Not valid
+sql(q{
+	CREATE SCHEMA v;
+	CREATE TABLE v.t (a int, b int, c int);
+	INSERT INTO v.t SELECT i / 2, i, i FROM generate_series(1, 1000) i;
+	CREATE INDEX t_b ON v.t (b);
+	CREATE INDEX t_c ON v.t (c);
+	CREATE INDEX t_c_ccnew ON v.t (c);
+	UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'v.t_c_ccnew'::regclass});
+$node->psql('postgres', 'CREATE UNIQUE INDEX CONCURRENTLY t_a ON v.t (a)');
+survey();
+is(advice('reindex') . '; ' . advice('drop_index'), 't_a; t_c_ccnew', 'an index that failed to be built, and one that a REINDEX has left');
+is(sql(q{SELECT ddl || ' -- ' || reason FROM perfopt.advice_item WHERE index_name = 't_a'}),
+	'REINDEX INDEX CONCURRENTLY v.t_a -- Index v.t_a is not valid: building it was interrupted or failed, perhaps because of rows with the same key, so no statement can use it, though each row written keeps it up.',
+	'the reason');
+sql('DROP INDEX v.t_a, v.t_c_ccnew');
+for my $work ('CREATE INDEX CONCURRENTLY t_made ON v.t (a)', 'DROP INDEX CONCURRENTLY v.t_b')
+{
+	my $writer = $node->background_psql('postgres');
+	$writer->query_safe('BEGIN; INSERT INTO v.t VALUES (0, 0, 0)');
+	my $builder = $node->background_psql('postgres');
+	$builder->query_until(qr/begun/, "\\echo begun\n$work;\n");
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_index WHERE NOT indisvalid AND indrelid = 'v.t'::regclass});
+	sql('SELECT perfopt.survey_now()');
+	is(advice('reindex') . advice('drop_index'), '', "nothing to do about what is under way: $work");
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	$builder->query_safe('SELECT 1');
+	$builder->quit;
+}
+
+# Bloated
+sql(q{
+	CREATE TABLE v.big (a text);
+	INSERT INTO v.big SELECT md5(i::text) || md5(i::text) FROM generate_series(1, 200000) i;
+	CREATE INDEX big_a ON v.big (a);
+	CREATE INDEX big_plain ON v.big (a) WITH (fillfactor = 30);
+	VACUUM ANALYZE v.big});
+survey();
+is(advice('reindex'), '', 'fresh indexes are not bloated, whatever their fill factor is');
+sql(q{DELETE FROM v.big WHERE ctid < '(2000,1)'; VACUUM v.big});
+survey();
+is(advice('reindex'), 'big_a, big_plain', 'but are when most rows have gone');
+like(sql(q{SELECT reason FROM perfopt.advice_item WHERE index_name = 'big_a'}),
+	qr/^Index v\.big_a takes 1\d MB, and about \d+ kB when it is built anew\.$/, 'the reason');
+sql('REINDEX INDEX v.big_a');
+survey();
+is(advice('reindex'), 'big_plain', 'until it is built anew');
 done_testing();
