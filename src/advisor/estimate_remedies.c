@@ -109,6 +109,88 @@ analyze(Relation relation, char *reason, char *evidence)
 }
 
 /*
+ * Conditions
+ */
+static Node *
+plain(Node *node)
+{
+	while (node && IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	return node;
+}
+
+/* The expression that the clause compares with a constant, or NULL. */
+static Node *
+compared_expression(Node *clause)
+{
+	List	   *args;
+	Node	   *left;
+	Node	   *right;
+
+	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
+		args = ((OpExpr *) clause)->args;
+	else if (IsA(clause, ScalarArrayOpExpr))
+		args = ((ScalarArrayOpExpr *) clause)->args;
+	else
+		return NULL;
+	left = plain(linitial(args));
+	right = plain(lsecond(args));
+	if (IsA(right, Const))
+		return left;
+	return IsA(left, Const) ? right : NULL;
+}
+
+static bool
+is_wrong(const Estimate *estimate, const RowCounts *counts, int i, double by)
+{
+	double		rows = estimate->selectivity[i] * estimate->table_rows;
+
+	return survey_rows_at_least(counts, counts->meet[i]) > Max(rows, 1) * by ||
+		rows > Max(survey_rows_at_most(counts, counts->meet[i]), 1) * by;
+}
+
+/* The column that the clause is about, if extended statistics are used for it. */
+static Var *
+simple_column(Node *clause, bool *equality)
+{
+	Node	   *node = NULL;
+	Oid			estimator = InvalidOid;
+
+	*equality = false;
+	if (IsA(clause, NullTest))
+		node = plain((Node *) ((NullTest *) clause)->arg);
+	else if (IsA(clause, Var))
+		node = clause;
+	else if ((node = compared_expression(clause)) != NULL)
+	{
+		estimator = get_oprrest(IsA(clause, OpExpr) ? ((OpExpr *) clause)->opno :
+								((ScalarArrayOpExpr *) clause)->opno);
+		*equality = estimator == F_EQSEL && IsA(clause, OpExpr);
+		if (estimator != F_EQSEL && estimator != F_NEQSEL && estimator != F_SCALARLTSEL &&
+			estimator != F_SCALARLESEL && estimator != F_SCALARGTSEL && estimator != F_SCALARGESEL)
+			node = NULL;
+	}
+	return node && IsA(node, Var) ? (Var *) node : NULL;
+}
+
+static bool
+expression_has_statistics(Relation relation, Node *expr)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(relation))};
+	SurveyRows *rows = survey_query("SELECT stxexprs::text AS exprs FROM pg_statistic_ext"
+									" WHERE stxrelid = $1 AND stxexprs IS NOT NULL"
+									" UNION ALL SELECT indexprs::text FROM pg_index"
+									" WHERE indrelid = $1 AND indexprs IS NOT NULL",
+									1, types, values, NULL);
+
+	for (int i = 0; i < rows->num; i++)
+		if (list_member(stringToNode(survey_text(rows, i, "exprs")), expr))
+			return true;
+	return false;
+}
+
+/*
  * Old statistics
  */
 static const char *const how_old =
@@ -140,7 +222,32 @@ columns_of(Node *tree)
 	return construct_array(datums, list_length(vars), INT2OID, 2, true, TYPALIGN_SHORT);
 }
 
-/* *unwanted: somebody has said that a column shall have no statistics. */
+/*
+ * Is a condition by itself estimated wrongly that new statistics of its column, or
+ * of its expression, would help?
+ */
+static bool
+may_be_stale(const Estimate *estimate, const RowCounts *counts, Relation relation)
+{
+	ListCell   *lc;
+
+	foreach(lc, estimate->clauses)
+	{
+		bool		equality;
+		Node	   *expr;
+
+		if (!is_wrong(estimate, counts, foreach_current_index(lc), ABOUT_RIGHT))
+			continue;
+		if (simple_column(lfirst(lc), &equality))
+			return true;
+		expr = compared_expression(lfirst(lc));
+		if (expr && !IsA(expr, Var) && expression_has_statistics(relation, expr))
+			return true;
+	}
+	return false;
+}
+
+/* *settled: nothing else is to be tried. */
 static AdviceFound *
 stale(const Estimate *estimate, const RowCounts *counts, Relation relation, bool *settled)
 {
@@ -153,6 +260,9 @@ stale(const Estimate *estimate, const RowCounts *counts, Relation relation, bool
 	bool		missing;
 	char	   *reason;
 
+	*settled = false;
+	if (!may_be_stale(estimate, counts, relation))
+		return NULL;
 	values[0] = ObjectIdGetDatum(estimate->relid);
 	values[1] = PointerGetDatum(columns_of((Node *) estimate->clauses));
 	rows = survey_query(how_old, 2, types, values, NULL);
@@ -223,61 +333,6 @@ has_statistics(Oid relid, ArrayType *columns, bool *built)
 	return survey_bool(rows, 0, "found");
 }
 
-static bool
-expression_has_statistics(Relation relation, Node *expr)
-{
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(relation))};
-	SurveyRows *rows = survey_query("SELECT stxexprs::text AS exprs FROM pg_statistic_ext"
-									" WHERE stxrelid = $1 AND stxexprs IS NOT NULL"
-									" UNION ALL SELECT indexprs::text FROM pg_index"
-									" WHERE indrelid = $1 AND indexprs IS NOT NULL",
-									1, types, values, NULL);
-
-	for (int i = 0; i < rows->num; i++)
-		if (list_member(stringToNode(survey_text(rows, i, "exprs")), expr))
-			return true;
-	return false;
-}
-
-static Node *
-plain(Node *node)
-{
-	while (node && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
-
-/* The expression that the clause compares with a constant, or NULL. */
-static Node *
-compared_expression(Node *clause)
-{
-	List	   *args;
-	Node	   *left;
-	Node	   *right;
-
-	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
-		args = ((OpExpr *) clause)->args;
-	else if (IsA(clause, ScalarArrayOpExpr))
-		args = ((ScalarArrayOpExpr *) clause)->args;
-	else
-		return NULL;
-	left = plain(linitial(args));
-	right = plain(lsecond(args));
-	if (IsA(right, Const))
-		return left;
-	return IsA(left, Const) ? right : NULL;
-}
-
-static bool
-is_wrong(const Estimate *estimate, const RowCounts *counts, int i, double by)
-{
-	double		rows = estimate->selectivity[i] * estimate->table_rows;
-
-	return survey_rows_at_least(counts, counts->meet[i]) > Max(rows, 1) * by ||
-		rows > Max(survey_rows_at_most(counts, counts->meet[i]), 1) * by;
-}
-
 static AdviceFound *
 statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Relation relation)
 {
@@ -301,30 +356,6 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 								 "\"cause\": \"expression\"");
 	}
 	return NULL;
-}
-
-/* The column that the clause is about, if extended statistics are used for it. */
-static Var *
-simple_column(Node *clause, bool *equality)
-{
-	Node	   *node = NULL;
-	Oid			estimator = InvalidOid;
-
-	*equality = false;
-	if (IsA(clause, NullTest))
-		node = plain((Node *) ((NullTest *) clause)->arg);
-	else if (IsA(clause, Var))
-		node = clause;
-	else if ((node = compared_expression(clause)) != NULL)
-	{
-		estimator = get_oprrest(IsA(clause, OpExpr) ? ((OpExpr *) clause)->opno :
-								((ScalarArrayOpExpr *) clause)->opno);
-		*equality = estimator == F_EQSEL && IsA(clause, OpExpr);
-		if (estimator != F_EQSEL && estimator != F_NEQSEL && estimator != F_SCALARLTSEL &&
-			estimator != F_SCALARLESEL && estimator != F_SCALARGTSEL && estimator != F_SCALARGESEL)
-			node = NULL;
-	}
-	return node && IsA(node, Var) ? (Var *) node : NULL;
 }
 
 static int

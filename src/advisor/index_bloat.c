@@ -6,7 +6,7 @@
  * by a sample of the table's rows; without a sample nothing is said.  A tree that
  * is filled at random is a third larger than a fresh one and stays so: only twice
  * the size counts.  What has been found out of an index is remembered in this
- * process, until it or its table has become another by a tenth.
+ * process, until it or its table's number of rows is another by a tenth.
  */
 #include "postgres.h"
 
@@ -36,15 +36,16 @@ typedef struct KnownIndex
 {
 	Oid			oid;
 	double		pages;
-	double		table_pages;
+	double		table_rows;
 	double		fresh_pages;	/* negative: not known */
 } KnownIndex;
 
 static HTAB *known = NULL;
 
 static const char *const find_large =
-"SELECT i.indrelid AS relid, c.oid AS oid, n.nspname::text AS schema_name, t.relname::text AS table_name,"
-"  c.relname::text AS name, coalesce(o.fillfactor, 0)::float8 AS fillfactor"
+"SELECT c.oid AS oid, n.nspname::text AS schema_name, t.relname::text AS table_name,"
+"  c.relname::text AS name, coalesce(o.fillfactor, 0)::float8 AS fillfactor,"
+"  t.reltuples::float8 AS table_rows"
 " FROM" INDEX_TABLES
 " CROSS JOIN LATERAL (SELECT max(option_value::float8) FILTER (WHERE option_name = 'fillfactor') AS fillfactor,"
 "   coalesce(bool_or(option_name = 'deduplicate_items'), false) AS odd"
@@ -106,7 +107,7 @@ fresh_pages(Oid index, int fillfactor)
 }
 
 static KnownIndex *
-lookup(Oid index, double pages, double table_pages)
+lookup(Oid index, double pages, double table_rows)
 {
 	KnownIndex *entry;
 	bool		found;
@@ -123,10 +124,10 @@ lookup(Oid index, double pages, double table_pages)
 		known = hash_create("perfopt sizes of indexes", 128, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	entry = hash_search(known, &index, HASH_ENTER, &found);
-	if (!found || !nearly(pages, entry->pages) || !nearly(table_pages, entry->table_pages))
+	if (!found || !nearly(pages, entry->pages) || !nearly(table_rows, entry->table_rows))
 	{
 		/* pages of -1 fit nothing, should what follows fail */
-		entry->pages = entry->table_pages = -1;
+		entry->pages = entry->table_rows = -1;
 		entry->fresh_pages = -1;
 	}
 	return entry;
@@ -146,19 +147,19 @@ survey_bloated_indexes(Survey *survey, List **reindex)
 	{
 		Oid			oid = survey_oid(rows, i, "oid");
 		double		pages = pages_of(oid);
-		double		table_pages = pages_of(survey_oid(rows, i, "relid"));
+		double		table_rows = survey_number(rows, i, "table_rows");
 		char	   *schema_name = survey_text(rows, i, "schema_name");
 		char	   *name = survey_text(rows, i, "name");
 		KnownIndex *entry;
 		double		wasted;
 		AdviceFound *found;
 
-		if (pages < 0 || table_pages < 0)
+		if (pages < 0)
 		{
 			complete = false;
 			continue;
 		}
-		entry = lookup(oid, pages, table_pages);
+		entry = lookup(oid, pages, table_rows);
 		if (entry->pages < 0)
 		{
 			MemoryContext old_context;
@@ -175,7 +176,7 @@ survey_bloated_indexes(Survey *survey, List **reindex)
 			MemoryContextReset(work);
 			entry->fresh_pages = fresh;
 			entry->pages = pages;
-			entry->table_pages = table_pages;
+			entry->table_rows = table_rows;
 		}
 		wasted = (pages - entry->fresh_pages) * BLCKSZ;
 		if (entry->fresh_pages < 0 || wasted < MIN_WASTED || pages < entry->fresh_pages * BLOATED)
