@@ -130,9 +130,12 @@ covers(const ExistingIndex *by, const ExistingIndex *index)
 		by->bytes <= MOST_LARGER * Max(index->bytes, MIN_PAGES * BLCKSZ);
 }
 
-/* Does a statement cost more when the index is gone?  Counts those priced. */
+/*
+ * Does a statement cost more when the index is gone?  Counts those priced.  When
+ * there is no time for all, it is taken to, and *complete is cleared.
+ */
 static bool
-is_missed(Survey *survey, Oid relid, ExistingIndex *index)
+is_missed(Survey *survey, Oid relid, ExistingIndex *index, bool *complete)
 {
 	List	   *hidden = list_make1_oid(index->oid);
 
@@ -144,7 +147,10 @@ is_missed(Survey *survey, Oid relid, ExistingIndex *index)
 		if (!survey_statement_reads(statement, relid))
 			continue;
 		if (survey_out_of_time(survey))
+		{
+			*complete = false;
 			return true;
+		}
 		ratio = survey_cost_without(statement, hidden);
 		if (ratio > COSTS_MORE)
 			return true;
@@ -154,12 +160,18 @@ is_missed(Survey *survey, Oid relid, ExistingIndex *index)
 	return false;
 }
 
+/* With its tablespace; NULL: it has just been dropped. */
 static char *
 undo_of(Oid index)
 {
-	char	   *definition = pg_get_indexdef_string(index);
-	char	   *space = strstr(definition, " INDEX ");
+	char	   *definition;
+	char	   *space;
 
+	AcceptInvalidationMessages();
+	if (!SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(index)))
+		return NULL;
+	definition = pg_get_indexdef_string(index);
+	space = strstr(definition, " INDEX ");
 	if (space == NULL)
 		return NULL;
 	return psprintf("%.*s INDEX CONCURRENTLY %s", (int) (space - definition), definition,
@@ -229,7 +241,7 @@ describe(Survey *survey, ExistingIndex *index)
 /* The indexes of one table. */
 static void
 look_at_table(Survey *survey, ExistingIndex *indexes, int num, ForeignKeyColumns *keys,
-			  int num_keys, List **drop)
+			  int num_keys, List **drop, bool *complete)
 {
 	for (int i = 0; i < num; i++)
 		if (indexes[i].unused &&
@@ -254,16 +266,17 @@ look_at_table(Survey *survey, ExistingIndex *indexes, int num, ForeignKeyColumns
 		AdviceFound *found;
 
 		if (index->covered_by &&
-			(index->covered_by->covered_by || is_missed(survey, index->spec->relid, index)))
+			(index->covered_by->covered_by || is_missed(survey, index->spec->relid, index, complete)))
 			index->covered_by = NULL;
 		if ((index->covered_by || index->unused) && (found = describe(survey, index)) != NULL)
 			*drop = lappend(*drop, found);
 	}
 }
 
-static void
+static bool
 find_superfluous(Survey *survey, List **drop)
 {
+	bool		complete = true;
 	Oid			types[] = {FLOAT8OID};
 	Datum		values[] = {Float8GetDatum(perfopt_unused_index_time)};
 	SurveyRows *rows = survey_query(find_indexes, 1, types, values, NULL);
@@ -304,8 +317,9 @@ find_superfluous(Survey *survey, List **drop)
 			index->since = survey_text(rows, first + i, "since");
 			index->unused_days = survey_number(rows, first + i, "days");
 		}
-		look_at_table(survey, indexes, next - first, keys, key_rows->num, drop);
+		look_at_table(survey, indexes, next - first, keys, key_rows->num, drop, &complete);
 	}
+	return complete;
 }
 
 /*
@@ -406,9 +420,11 @@ find_broken(Survey *survey, List **drop, List **reindex)
 	}
 }
 
-void
+bool
 survey_existing_indexes(Survey *survey, List **drop, List **reindex)
 {
-	find_superfluous(survey, drop);
+	bool		complete = find_superfluous(survey, drop);
+
 	find_broken(survey, drop, reindex);
+	return complete;
 }

@@ -317,10 +317,10 @@ run_survey(void)
 	look_at_server(&survey);
 	load_workload(&survey);
 	start_finder(&survey);
-	survey_existing_indexes(&survey, &drop, &reindex);
+	complete = survey_existing_indexes(&survey, &drop, &reindex);
+	store(drop_kinds, drop, complete);
 	start_finder(&survey);
 	complete = survey_bloated_indexes(&survey, &reindex);
-	store(drop_kinds, drop, true);
 	store(reindex_kinds, reindex, complete);
 	perfopt_duty_next_transaction();
 

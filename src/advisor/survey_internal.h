@@ -116,7 +116,8 @@ extern void survey_watch_indexes(void);
 
 /* existing_indexes.c */
 
-extern void survey_existing_indexes(Survey *survey, List **drop, List **reindex);
+/* False: there was no time for all that is to be dropped. */
+extern bool survey_existing_indexes(Survey *survey, List **drop, List **reindex);
 
 /* index_bloat.c */
 
