@@ -365,7 +365,7 @@ perfopt_survey_now(PG_FUNCTION_ARGS)
 	if (SPI_execute("SELECT pg_catalog.count(*) FROM perfopt.advice_item"
 					" WHERE status OPERATOR(pg_catalog.=) 'open' AND kind OPERATOR(pg_catalog.=) ANY"
 					" (ARRAY['drop_index', 'reindex', 'index_foreign_key', 'analyze', 'create_statistics'])",
-					true, 1) != SPI_OK_SELECT)
+					false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not count advice");
 	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 										&isnull));

@@ -240,6 +240,7 @@ survey();
 is(advice('index_foreign_key'), '', 'no row of the referenced tables was deleted yet');
 sql(q{
 	DELETE FROM f.parent WHERE id = (SELECT count(*) FROM f.child);
+	DELETE FROM f.parent WHERE id = (SELECT count(*) FROM f.child);
 	SET session_replication_role = replica;
 	DELETE FROM f.parent WHERE id <= 500;
 	DELETE FROM f.few WHERE id <= 100;
