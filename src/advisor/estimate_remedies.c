@@ -350,6 +350,7 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 			continue;
 		text = deparse_expression(expr, deparse_context_for(RelationGetRelationName(relation), estimate->relid),
 								  false, false);
+
 		return create_statistics(relation, "", psprintf("(%s)", text),
 								 IsA(expr, FuncExpr) ? get_func_name(((FuncExpr *) expr)->funcid) : "expr",
 								 psprintf("It has no statistics of the expression %s; these would be there with the next ANALYZE.", text),

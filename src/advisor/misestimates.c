@@ -111,7 +111,7 @@ observe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte)
 	MemoryContextSwitchTo(old_context);
 	foreach(lc, used)
 		estimate->selectivity[foreach_current_index(lc)] =
-			clause_selectivity(root, lfirst(lc), 0, JOIN_INNER, NULL);
+		clause_selectivity(root, lfirst(lc), 0, JOIN_INNER, NULL);
 	estimate->rows = Max(rel->tuples, 0) *
 		clauselist_selectivity(root, used, 0, JOIN_INNER, NULL);
 	old_context = MemoryContextSwitchTo(observed_context);

@@ -48,7 +48,8 @@ typedef struct SurveyStatement
 	double		share;			/* of the database's statement time, 0 to 1 */
 	int			num_samples;
 	PlanSample *samples[SAMPLE_SETS];
-	double		base[SAMPLE_SETS];	/* plan cost: 0 not known yet, negative none */
+	double		base[SAMPLE_SETS];	/* plan cost: 0 not known yet, negative
+									 * none */
 } SurveyStatement;
 
 typedef struct Survey

@@ -25,8 +25,8 @@ SELECT results_eq($$
      WHERE d.grantee NOT IN (0, d.owner) AND d.grantee = 'pg_read_all_stats'::regrole ORDER BY 1, 2 $$,
     $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('advice_item', 'SELECT'), ('advice_log', 'SELECT'),
               ('advise_n_plus_one_now()', 'EXECUTE'), ('analyze_now()', 'EXECUTE'),
-              ('latency_history', 'SELECT'), ('plan_sample_counts()', 'EXECUTE'),
-              ('plan_samples', 'SELECT'), ('plan_samples_all()', 'EXECUTE') $$,
+              ('index_usage', 'SELECT'), ('index_usage_state', 'SELECT'), ('latency_history', 'SELECT'), ('plan_sample_counts()', 'EXECUTE'),
+              ('plan_samples', 'SELECT'), ('plan_samples_all()', 'EXECUTE'), ('survey_now()', 'EXECUTE') $$,
     'what pg_read_all_stats is granted');
 SELECT is_empty($$
     SELECT d.oid::regclass::text, a.grantee::regrole, a.privilege_type FROM pg_class d, aclexplode(d.relacl) a

@@ -22,6 +22,9 @@ my %config_row = (
 	'perfopt.batch_chunk' => q{(job, lower_bound, upper_bound, keys) VALUES (1, '{1}', '{2}', 1)},
 	'perfopt.cache_writes' => q{(key, statement, parameter_types, parameters, settings, failed_at)
 		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())},
+	'perfopt.index_usage' => q{(schema_name, index_name, table_name, index_oid, scans, unused_since, table_uses, other_indexes)
+		VALUES ('public', 'i "quoted"', 't', 16384, 7, '2026-01-01', 8, '{a,"b c"}')},
+	'perfopt.index_usage_state' => q{(looked_at, database_reset, system_identifier, database) VALUES ('2026-01-01', '2025-01-01', 7, 5)},
 	'perfopt.insert_spool' => q{(role, target, payload, next_attempt_at)
 		VALUES (current_user::regrole, 'pg_class', '{"a": 1}', 'infinity')},
 	'perfopt.rejected_rows' => q{(batch, target, ordinal, sqlstate, message, payload)
