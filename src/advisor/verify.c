@@ -13,8 +13,9 @@
  * Once it is applied, the counters of the same statements are marked, and when a
  * window has passed, what has come since is compared with before (measure.c
  * states the test).  The time that named statements save, less what writes lose,
- * as a share of the time that all statements would have taken without it, is the
- * measured gain: above zero the advice is confirmed, below it has regressed.
+ * is the measured gain, as a share of the time that all statements would have
+ * taken without it.  Above zero the advice is confirmed.  Below it has regressed,
+ * and the gain is a share of the time that they do take.
  * When no statement has changed for sure, it stays applied, and the verdict says
  * so; when there were not enough calls, it is looked at again window by window,
  * for a week at most.
@@ -428,18 +429,18 @@ conclude(int64 id, Statement *statements, int num, double database_ms)
 	if ((named.faster || write.faster || named.slower || write.slower) && net != 0)
 	{
 		status = net > 0 ? "confirmed" : "regressed";
-		gain = net / Max(database_ms + net, 1e-6);
+		gain = net / Max(Max(database_ms + Max(net, 0), fabs(net)), 1e-6);
 	}
 
 	initStringInfo(&verdict);
 	tell_part(&verdict, &named, "named");
-	tell_part(&verdict, &write, "that write the table");
+	tell_part(&verdict, &write, write.num == 1 ? "that writes the table" : "that write the table");
 	if (shift != 0)
 		appendStringInfo(&verdict, "The server as a whole has become %s by %.0f %% meanwhile, which is taken out. ",
 						 shift > 0 ? "slower" : "faster", fabs(exp2(shift / 8.0) - 1) * 100);
 	if (strcmp(status, "applied") != 0)
-		appendStringInfo(&verdict, "It %s %.2g %% of the statement time.",
-						 net > 0 ? "saves" : "costs", Min(fabs(gain), 99) * 100);
+		appendStringInfo(&verdict, "It %s %.3g %% of the statement time.",
+						 net > 0 ? "saves" : "costs", fabs(gain) * 100);
 	else if (named.compared || write.compared)
 		appendStringInfoString(&verdict, "No difference can be told.");
 	else
