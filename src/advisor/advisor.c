@@ -17,4 +17,5 @@ perfopt_advisor_init(void)
 	perfopt_rounds_init();
 	perfopt_survey_init();
 	perfopt_apply_init();
+	perfopt_verify_init();
 }

@@ -10,3 +10,7 @@ CREATE FUNCTION index_exists(ddl text) RETURNS boolean
 CREATE FUNCTION what_if_cost(query text, role regrole DEFAULT current_user::regrole,
                              indexes text[] DEFAULT '{}', hidden regclass[] DEFAULT '{}') RETURNS float8
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_what_if_cost';
+CREATE FUNCTION measure_compare(before bigint[], after bigint[], shift integer, OUT faster float8, OUT z float8, OUT change integer) RETURNS record
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_compare';
+CREATE FUNCTION measure_shift(ratios float8[]) RETURNS integer
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_shift';
