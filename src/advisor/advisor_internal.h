@@ -10,7 +10,11 @@
  *		index_facts.c	keeps what these have found out
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.c	which indexes could help a statement being planned
- *		rounds.c		duty "advise": the choice over the whole workload
+ *		choose.c		which of these, together, save the most of a workload
+ *		writes.c		what an index would cost those who write
+ *		describe.c		what is told of an index that was chosen
+ *		advise.c		perfopt.advise(): the same for statements handed in
+ *		rounds.c		duty "advise": for what the monitor has counted
  *		advice.c		the table of advice: writing it, applying by hand
  *		apply.c			duty "apply": builds what was asked for, and cleans up
  */
@@ -182,6 +186,13 @@ extern const IndexFacts *perfopt_index_facts_by_id(Oid id);
 
 extern void perfopt_what_if_init(void);
 
+typedef struct WhatIfPrice
+{
+	Cost		cost;
+	double		rows;			/* that it returns, or writes */
+	Bitmapset  *used;			/* positions in the list of indexes */
+} WhatIfPrice;
+
 /*
  * Cost of a sampled statement if there were these indexes too, IndexSpec *, and
  * if those of the list hidden, of OIDs, were not.  With candidates not NULL,
@@ -189,8 +200,24 @@ extern void perfopt_what_if_init(void);
  * caller's memory context.  False when the sample could not be planned; if it
  * never will be, it has been discarded.
  */
+extern bool perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
+								   WhatIfPrice *price, List **candidates);
 extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden,
 								 Cost *cost, List **candidates);
+
+/*
+ * The same of a statement of this session, planned as EXPLAIN would; with
+ * candidates, the rights to run it are checked.  What fails is an error.
+ */
+extern void perfopt_what_if_query(Query *query, List *indexes, List *hidden,
+								  WhatIfPrice *price, List **candidates);
+
+/*
+ * What action does is for the session that asks, which must learn nothing that
+ * it may not, and stays that session whoever else's functions are called.
+ */
+extern void perfopt_what_if_for_caller(void (*action) (void *arg), void *arg);
+extern bool perfopt_what_if_as_caller(void);
 
 /* Become this user, as whom the session was begun, too. */
 extern void perfopt_set_identity(Oid session_user, Oid user, int sec_context);
@@ -200,6 +227,35 @@ extern bool perfopt_what_if_guarded(void);
 
 /* Is the planner at work for a what-if, on this statement itself? */
 extern bool perfopt_what_if_planning(PlannerInfo *root);
+
+/* writes.c */
+
+/* Rows written to a table, in some time. */
+typedef struct TableWrites
+{
+	double		inserted;
+	double		updated;		/* with new entries in all indexes */
+	double		hot_updated;	/* with none */
+	double		deleted;
+	Bitmapset  *columns;		/* that updates set, over
+								 * FirstLowInvalidHeapAttributeNumber */
+	double		column_updates; /* rows that such updates have changed */
+} TableWrites;
+
+/*
+ * Entries that an index would get for these, the loss of HOT updates reckoned
+ * in; other_indexes are on the table besides.
+ */
+extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
+									  double fraction, int other_indexes);
+
+/* describe.c */
+
+/* A list of names that are free, as those of earlier calls with it are not. */
+extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
+
+/* Indexes that one like this makes superfluous: names, as char *. */
+extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation);
 
 /* candidates.c */
 

@@ -14,7 +14,8 @@
  * commands do it.  Those of expressions and predicates are called
  * only if they belong to a superuser, or to that owner and the statement is
  * being priced under the timeouts of a what-if; with others the index is
- * estimated without a sample.  All of it is done in a subtransaction that is
+ * estimated without a sample, as it is for a session that asks about a table
+ * which it may not read all rows of.  All of it is done in a subtransaction that is
  * rolled back; what fails there ends nothing else.
  */
 #include "postgres.h"
@@ -38,6 +39,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -46,6 +48,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -440,6 +443,17 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 	FreeExecutorState(estate);
 }
 
+/* What the rows tell would be told to the session. */
+static bool
+may_read(Relation relation)
+{
+	Oid			relid = RelationGetRelid(relation);
+
+	return !perfopt_what_if_as_caller() ||
+		(pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		 check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED);
+}
+
 static bool
 may_evaluate(Relation relation, const IndexSpec *spec)
 {
@@ -467,6 +481,8 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	volatile bool done = false;
 
 	memset(entries, 0, sizeof(*entries));
+	if (!may_read(relation))
+		return false;
 	work = AllocSetContextCreate(result, "perfopt index sample", ALLOCSET_DEFAULT_SIZES);
 	GetUserIdAndSecContext(&user, &sec_context);
 	BeginInternalSubTransaction(NULL);
@@ -475,7 +491,9 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	{
 		const TableSample *sample;
 
-		perfopt_set_identity(relation->rd_rel->relowner, relation->rd_rel->relowner,
+		/* a session of its own stays that session, as with ANALYZE */
+		perfopt_set_identity(perfopt_what_if_as_caller() ? session_user :
+							 relation->rd_rel->relowner, relation->rd_rel->relowner,
 							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
 							 SECURITY_RESTRICTED_OPERATION);
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,

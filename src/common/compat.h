@@ -588,4 +588,15 @@ perfopt_use_default_statistics_target(VacAttrStats * stats)
 #endif
 }
 
+/* Raises an error unless the current user may run the plan. */
+static inline void
+perfopt_check_permissions(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecCheckPermissions(plan->rtable, plan->permInfos, true);
+#else
+	(void) ExecCheckRTPerms(plan->rtable, true);
+#endif
+}
+
 #endif							/* PERFOPT_COMPAT_H */
