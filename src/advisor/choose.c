@@ -125,10 +125,20 @@ enter_index(Choice *choice, const IndexSpec *spec)
 	}
 	index = palloc0(sizeof(ChoiceIndex));
 	index->spec = spec;
-	index->barred = true;		/* until it is assessed */
 	entry->indexes = lappend(entry->indexes, index);
 	choice->indexes = lappend(choice->indexes, index);
 	return index;
+}
+
+static void
+grow_saved(ChoiceStatement *statement)
+{
+	Size		size;
+
+	statement->max_indexes = Max(16, statement->max_indexes * 2);
+	size = sizeof(double) * statement->max_indexes;
+	statement->last_saved = statement->last_saved ? repalloc(statement->last_saved, size) : palloc(size);
+	statement->most_saved = statement->most_saved ? repalloc(statement->most_saved, size) : palloc(size);
 }
 
 /* Have the index count for all statements that want one that begins so. */
@@ -153,6 +163,9 @@ connect_index(Choice *choice, ChoiceIndex *index)
 		effect->statement = lfirst_int(lc);
 		effect->number = list_length(statement->indexes);
 		statement->indexes = lappend(statement->indexes, index);
+		if (effect->number == statement->max_indexes)
+			grow_saved(statement);
+		statement->last_saved[effect->number] = statement->most_saved[effect->number] = 2;
 	}
 }
 
@@ -164,6 +177,14 @@ out_of_time(Choice *choice)
 		return false;
 	choice->cut_short = true;
 	return true;
+}
+
+static void
+assess_index(Choice *choice, ChoiceIndex *index)
+{
+	index->assessed = true;
+	index->barred = !choice->assess(choice->arg, index) ||
+		(choice->budget >= 0 && index->bytes > choice->budget);
 }
 
 static void
@@ -191,11 +212,12 @@ gather_indexes(Choice *choice)
 
 		if (out_of_time(choice))
 			break;
-		index->barred = !choice->assess(choice->arg, index) ||
-			(choice->budget >= 0 && index->bytes > choice->budget);
+		assess_index(choice, index);
 		if (!index->barred)
 			connect_index(choice, index);
 	}
+	for_each_cell(lc, choice->indexes, lc)
+		((ChoiceIndex *) lfirst(lc))->barred = true;
 }
 
 /* ---------------------------------------------------------------------
@@ -324,38 +346,70 @@ touch(Choice *choice, int number, List **touched)
 }
 
 /*
- * What the move would save, or, as soon as that is known to be less than the
- * cutoff, a bound of it.  Without planning it is a bound in any case.
+ * What an index has saved for a statement it hardly saves more of when others
+ * are there too, so that is a bound as well, unless we are to be thorough.
  */
 static double
-gain_of(Choice *choice, Move *move, bool planning, double cutoff)
+least_in_trial(Choice *choice, ChoiceStatement *statement, int added)
+{
+	double		least = least_cost(statement, statement->trial);
+
+	if (added >= 0 && !choice->thorough)
+		least = Max(least, statement->ratio - statement->last_saved[added]);
+	return least;
+}
+
+static void
+remember_saved(ChoiceStatement *statement, int added, double ratio)
+{
+	double		saved = Max(statement->ratio - ratio, 0);
+
+	statement->last_saved[added] = saved;
+	if (statement->most_saved[added] > 1 || saved > statement->most_saved[added])
+		statement->most_saved[added] = saved;
+}
+
+/* The number that the statement has for the only index added; or -1. */
+static int
+number_of(const Move *move, int statement)
+{
+	ChoiceIndex *index;
+
+	if (list_length(move->added) != 1 || move->removed != NIL)
+		return -1;
+	index = linitial(move->added);
+	for (int i = 0; i < index->num_effects; i++)
+		if (index->effects[i].statement == statement)
+			return index->effects[i].number;
+	return -1;
+}
+
+/* Give the statements the move is about their trial; returns their numbers. */
+static List *
+begin_trial(Choice *choice, Move *move)
 {
 	List	   *touched = NIL;
-	List	   *open = NIL;
-	double		gain = 0;
 	ListCell   *lc;
 
 	choice->trials++;
-	move->speedup = 1;
 	foreach(lc, move->removed)
 	{
 		ChoiceIndex *index = lfirst(lc);
 
-		gain += index->writes;
 		for (int i = 0; i < index->num_effects; i++)
 		{
 			ChoiceStatement *statement = &choice->statements[index->effects[i].statement];
 
-			if (bms_is_member(index->effects[i].number, statement->current))
-				bms_del_member(touch(choice, index->effects[i].statement, &touched)->trial,
-							   index->effects[i].number);
+			if (!bms_is_member(index->effects[i].number, statement->current))
+				continue;
+			statement = touch(choice, index->effects[i].statement, &touched);
+			statement->trial = bms_del_member(statement->trial, index->effects[i].number);
 		}
 	}
 	foreach(lc, move->added)
 	{
 		ChoiceIndex *index = lfirst(lc);
 
-		gain -= index->writes;
 		for (int i = 0; i < index->num_effects; i++)
 		{
 			ChoiceStatement *statement = &choice->statements[index->effects[i].statement];
@@ -369,46 +423,64 @@ gain_of(Choice *choice, Move *move, bool planning, double cutoff)
 			statement->trial = bms_add_member(statement->trial, index->effects[i].number);
 		}
 	}
+	return touched;
+}
 
+/*
+ * What the move would save, or, as soon as that is known to be less than the
+ * cutoff, a bound of it.  Without planning it is a bound in any case.
+ */
+static double
+gain_of(Choice *choice, Move *move, bool planning, double cutoff)
+{
+	List	   *touched = begin_trial(choice, move);
+	List	   *open = NIL;
+	double		gain = 0;
+	ListCell   *lc;
+
+	foreach(lc, move->removed)
+		gain += ((ChoiceIndex *) lfirst(lc))->writes;
+	foreach(lc, move->added)
+		gain -= ((ChoiceIndex *) lfirst(lc))->writes;
 	foreach(lc, touched)
 	{
 		ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
 		KnownCost  *known = known_cost(statement, statement->trial);
+		int			added = number_of(move, lfirst_int(lc));
 
-		statement->trial_least = known ? known->ratio : least_cost(statement, statement->trial);
+		statement->trial_least = known ? known->ratio :
+			least_in_trial(choice, statement, added);
 		gain += statement->weight * (statement->ratio - statement->trial_least);
-		if (known == NULL)
+		if (known == NULL && statement->trial_least < statement->ratio * (1 - NOTHING))
 			open = lappend_int(open, lfirst_int(lc));
-		if (statement->trial_least > 0)
-			move->speedup = Max(move->speedup, statement->ratio / statement->trial_least);
+		else if (known && added >= 0)
+			remember_saved(statement, added, known->ratio);
 	}
-	if (planning && open != NIL && gain >= cutoff)
+	if (planning && gain >= cutoff)
 	{
 		foreach(lc, open)
 		{
 			ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
 			KnownCost  *known = cost_with(choice, lfirst_int(lc), statement->trial);
+			int			added = number_of(move, lfirst_int(lc));
 			double		ratio = known ? known->ratio :
 			move->removed ? 1 : statement->ratio;
 
+			if (known && added >= 0)
+				remember_saved(statement, added, ratio);
 			gain -= statement->weight * (ratio - statement->trial_least);
 			statement->trial_least = ratio;
 			if (gain < cutoff)
 				break;
 		}
-		move->speedup = 1;
-		foreach(lc, touched)
-		{
-			ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
-
-			if (statement->trial_least > 0)
-				move->speedup = Max(move->speedup, statement->ratio / statement->trial_least);
-		}
 	}
+	move->speedup = 1;
 	foreach(lc, touched)
 	{
 		ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
 
+		if (statement->trial_least > 0)
+			move->speedup = Max(move->speedup, statement->ratio / statement->trial_least);
 		bms_free(statement->trial);
 		statement->trial = NULL;
 	}
@@ -432,6 +504,11 @@ set_current(Choice *choice, ChoiceIndex *index, bool chosen)
 			bms_add_member(statement->current, index->effects[i].number) :
 			bms_del_member(statement->current, index->effects[i].number);
 		statement->trial_number = 0;
+
+		/* without it others may save more again */
+		if (!chosen && bms_is_member(index->effects[i].number, statement->used))
+			memcpy(statement->last_saved, statement->most_saved,
+				   sizeof(double) * list_length(statement->indexes));
 	}
 }
 
@@ -599,11 +676,10 @@ add_wider(Choice *choice, const IndexSpec *spec, ChoiceIndex *narrow)
 	index = enter_index(choice, spec);
 	if (list_length(choice->indexes) == known)
 		return false;
-	index->barred = !choice->assess(choice->arg, index) ||
-		(choice->budget >= 0 && index->bytes > choice->budget);
-	if (!index->barred)
-		connect_index(choice, index);
-	return !index->barred;
+	index->bytes = narrow->bytes;
+	index->writes = narrow->writes;
+	connect_index(choice, index);
+	return true;
 }
 
 /* Candidates made of a chosen one and others that its statements want. */
@@ -732,13 +808,16 @@ used_together(Choice *choice, ChoiceStatement *statement)
 	return indexes;
 }
 
-static int
-higher_score_first(const ListCell *a, const ListCell *b)
+/* Only one that was made wider may not be. */
+static bool
+is_assessed(Choice *choice, Move *move)
 {
-	double		left = ((Move *) lfirst(a))->score;
-	double		right = ((Move *) lfirst(b))->score;
+	ChoiceIndex *index = linitial(move->added);
 
-	return left < right ? 1 : left > right ? -1 : 0;
+	if (index->assessed)
+		return true;
+	assess_index(choice, index);
+	return false;
 }
 
 static bool
@@ -775,15 +854,24 @@ best_move(Choice *choice, double exponent)
 		if (list_length(together) > 1)
 			moves = consider(choice, moves, together, exponent);
 	}
-	list_sort(moves, higher_score_first);
-	foreach(lc, moves)
+	while (moves != NIL && !out_of_time(choice))
 	{
-		Move	   *move = lfirst(lc);
+		Move	   *move = linitial(moves);
 
+		foreach(lc, moves)
+			if (((Move *) lfirst(lc))->score > move->score)
+			move = lfirst(lc);
 		if (best && move->score <= best->score)
 			break;
-		if (out_of_time(choice))
-			break;
+		if (!is_assessed(choice, move))
+		{
+			/* it may be larger than it seemed */
+			moves = list_delete_ptr(moves, move);
+			if (!((ChoiceIndex *) linitial(move->added))->barred)
+				moves = consider(choice, moves, move->added, exponent);
+			continue;
+		}
+		moves = list_delete_ptr(moves, move);
 		move->gain = gain_of(choice, move, true,
 							 best ? best->score * pow(Max(move->bytes, BLCKSZ), exponent) : choice->least);
 		score_move(choice, move, exponent);
@@ -804,6 +892,7 @@ fill(Choice *choice, double exponent)
 	{
 		double		inherited = 0;
 
+		elog(DEBUG2, "plans %d: + %d - %d, %.0f, gain %.4f of %.4f", choice->plans, list_length(move->added), list_length(move->removed), move->bytes / 1048576, move->gain / choice->least * 0.003, total_of(choice));
 		foreach(lc, move->removed)
 			inherited += ((ChoiceIndex *) lfirst(lc))->saved;
 		make_move(choice, move);
@@ -900,14 +989,17 @@ perfopt_choose(Choice *choice)
 	ListCell   *lc;
 
 	gather_indexes(choice);
+	elog(DEBUG1, "gathered %d", list_length(choice->indexes));
 	for (int i = 0; i < choice->num_statements; i++)
 		peel_statement(choice, i);
+	elog(DEBUG1, "peeled %d", choice->plans);
 
 	/* without a budget the cheapest indexes lead to the same end */
 	for (int i = 0; i < (choice->budget < 0 ? 1 : lengthof(exponents)); i++)
 	{
 		restore(choice, NIL);
 		fill(choice, exponents[i]);
+		elog(DEBUG1, "filled %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 		if (total_of(choice) < best_total)
 		{
 			best_total = total_of(choice);
@@ -917,6 +1009,10 @@ perfopt_choose(Choice *choice)
 	restore(choice, best);
 	if (choice->budget >= 0)
 		improve(choice);
+	elog(DEBUG1, "improved %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
+	choice->thorough = true;
+	fill(choice, 1);
+	elog(DEBUG1, "thorough %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 	drop_useless(choice);
 
 	choice->total = total_of(choice);

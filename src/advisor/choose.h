@@ -32,6 +32,9 @@ typedef struct ChoiceStatement
 	Bitmapset  *current;		/* those of them that are chosen */
 	List	   *known;			/* KnownCost * */
 	double		floor;			/* no choice makes it cheaper, as far as known */
+	int			max_indexes;
+	double	   *last_saved;		/* by each, when it was last looked at */
+	double	   *most_saved;		/* ... and the most so far; 2: not known */
 	Bitmapset  *trial;
 	int			trial_number;
 	double		trial_least;	/* ratio that it has at least in the trial */
@@ -58,6 +61,7 @@ typedef struct ChoiceIndex
 	ChoiceEffect *effects;
 	bool		chosen;
 	bool		barred;
+	bool		assessed;		/* or bytes are those of a narrower one */
 	bool		widened;		/* wider ones have been made of it */
 } ChoiceIndex;
 
@@ -89,6 +93,7 @@ typedef struct Choice
 	List	   *indexes;
 	struct HTAB *by_key;
 	int			trials;
+	bool		thorough;		/* look again at what did not help before */
 } Choice;
 
 /* Everything is made in the current memory context. */
