@@ -39,7 +39,7 @@
 typedef struct SampledRel
 {
 	Oid			relid;
-	uint32		fingerprint;
+	uint64		fingerprint;
 } SampledRel;
 
 /* One planning of a statement. */
@@ -82,7 +82,7 @@ extern Query *perfopt_plan_sample_query(const PlanSample *sample);
 /* Never NULL. */
 extern ParamListInfo perfopt_plan_sample_params(const PlanSample *sample);
 
-extern uint32 perfopt_relation_fingerprint(Relation relation);
+extern uint64 perfopt_relation_fingerprint(Relation relation);
 
 /* table_sample.c */
 
@@ -91,7 +91,7 @@ typedef struct TableSample
 {
 	MemoryContext context;
 	Oid			relid;
-	uint32		fingerprint;
+	uint64		fingerprint;
 	Oid			relfilenode;
 	BlockNumber blocks_read;
 	double		rows_seen;		/* in these */

@@ -359,7 +359,7 @@ sample_is_current(const PlanSample *sample)
 	for (int i = 0; i < sample->num_rels; i++)
 	{
 		Relation	relation = try_relation_open(sample->rels[i].relid, NoLock);
-		uint32		fingerprint;
+		uint64		fingerprint;
 
 		if (relation == NULL)
 			return false;
