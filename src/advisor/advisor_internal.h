@@ -11,7 +11,9 @@
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.c	which indexes could help a statement being planned
  *		rounds.c		duty "advise": the choice over the whole workload
- *		advice.c		the table of advice: writing it, applying by hand
+ *		advice_index.c	from an advice to its table and index, and back
+ *		advice.c		the table of advice: what was found is written there
+ *		requests.c		what the owner of a table may ask for
  *		apply.c			duty "apply": builds what was asked for, and cleans up
  */
 #ifndef PERFOPT_ADVISOR_INTERNAL_H
@@ -213,35 +215,50 @@ extern void perfopt_rounds_init(void);
 
 /* advice.c */
 
-/* Columns of an index that is advised. */
-#define ADVICE_MAX_COLUMNS	2
-
-/* What a round found out about one index. */
+/* What was found out: one row of perfopt.advice_item. */
 typedef struct AdviceFound
 {
-	IndexSpec	spec;
+	const char *kind;
 	char	   *schema_name;
 	char	   *table_name;
-	char	   *columns[ADVICE_MAX_COLUMNS];
-	char	   *index_name;
+	char	   *definition;		/* known by this beside kind and table */
+	char	   *index_name;		/* or NULL */
 	char	   *ddl;
-	char	   *reason;
-	char	   *evidence;		/* JSON */
-	double		bytes;
+	char	   *undo;			/* or NULL: known only when applied, or none */
+	char	   *reason;			/* sentences */
+	char	   *evidence;		/* a JSON object */
+	double		bytes;			/* that it takes, or frees */
+	double		predicted_gain; /* share of the statement time, 0 to 1 */
 } AdviceFound;
 
-/* Fill in the names; false when perfopt_index_spec_open() does not open it. */
-extern bool perfopt_advice_name(AdviceFound *found);
+/* What one that looks for advice has found. */
+typedef struct AdviceFinding
+{
+	const char *const *kinds;	/* that it looks for; the last one is NULL */
+	List	   *found;			/* AdviceFound * */
+	bool		complete;		/* what it has not found again is obsolete */
+	Datum		priced_queryids;	/* else only what names one of these,
+									 * bigint[] */
+} AdviceFinding;
 
-/* Store a round's result; priced_queryids: bigint[] of what was looked at. */
-extern void perfopt_advice_store(List *found, Datum priced_queryids);
+/* In a duty that writes. */
+extern void perfopt_advice_store(const AdviceFinding *finding);
 
 /*
- * The index that an advice is for, with the table, unlocked, and its columns as
- * they are now; NULL when one of them is gone.
+ * Fills in schema, table, definition, index name, ddl and undo; false when
+ * perfopt_index_spec_open() does not open it.
  */
-extern IndexSpec *perfopt_advice_resolve(const char *schema_name, const char *table_name,
-										 ArrayType *columns);
+extern bool perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec);
+
+/* By name, without a lock; InvalidOid when it is gone, or is no table. */
+extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name);
+
+/*
+ * The index that a definition is for.  NULL: the table does not have what it
+ * needs, *gone tells; otherwise it can't be looked into without trusting others.
+ */
+extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *definition,
+											bool *gone);
 
 /* apply.c */
 #define ADVISOR_APPLY_DUTY	"apply"

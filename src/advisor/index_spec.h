@@ -94,9 +94,17 @@ extern bool perfopt_index_exists(Relation relation, const IndexSpec *spec);
 /* A free name, as CREATE INDEX would choose it. */
 extern char *perfopt_index_spec_name(const IndexSpec *spec, Relation relation);
 
+/*
+ * What follows the table's name in CREATE INDEX, with the access method; the
+ * same text for the same index, whatever the search_path.
+ */
+extern char *perfopt_index_spec_definition(const IndexSpec *spec, Relation relation);
+
 /* CREATE INDEX CONCURRENTLY, to be run with any search_path. */
 extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,
 									const char *index_name);
+extern char *perfopt_index_ddl(const char *index_name, const char *schema_name,
+							   const char *table_name, const char *definition);
 
 /*
  * May these functions and operators be called as this role?  They are immutable,
