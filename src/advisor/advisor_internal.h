@@ -9,7 +9,7 @@
  *		index_size.c	how large an index that does not exist would be
  *		index_facts.c	keeps what these have found out
  *		what_if.c		what a sampled statement would cost with such indexes
- *		candidates.c	which indexes could help a statement being planned
+ *		candidates.h	which indexes could help a statement being planned
  *		rounds.c		duty "advise": the choice over the whole workload
  *		advice_index.c	from an advice to its table and index, and back
  *		advice.c		the table of advice: what was found is written there
@@ -202,12 +202,6 @@ extern bool perfopt_what_if_guarded(void);
 
 /* Is the planner at work for a what-if, on this statement itself? */
 extern bool perfopt_what_if_planning(PlannerInfo *root);
-
-/* candidates.c */
-
-extern void perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel,
-									   RangeTblEntry *rte, List **candidates,
-									   MemoryContext context);
 
 /* rounds.c */
 

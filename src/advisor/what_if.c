@@ -35,6 +35,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 
 #include "access/amapi.h"
 #include "access/genam.h"
@@ -79,8 +80,7 @@ typedef struct WhatIf
 	ParamListInfo params;		/* identifies our planner calls */
 	List	   *indexes;		/* IndexSpec *, to be added */
 	List	   *hidden;			/* OIDs of indexes, to be left out */
-	List	  **candidates;		/* where to add candidates, or NULL */
-	MemoryContext context;		/* ... made in here */
+	CandidateList *candidates;	/* where to add candidates, or NULL */
 } WhatIf;
 
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
@@ -289,8 +289,7 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
 	if (perfopt_what_if_planning(root) && current->candidates)
-		perfopt_candidates_collect(root, rel, rte, current->candidates,
-								   current->context);
+		perfopt_candidates_collect(root, rel, rte, current->candidates);
 }
 
 void
@@ -394,6 +393,8 @@ price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
 		return SAMPLE_BUSY;
 
 	what_if->params = perfopt_plan_sample_params(sample);
+	if (what_if->candidates)
+		what_if->candidates->constants = perfopt_statement_constants(query);
 	*cost = what_if_plan(query, what_if);
 	return SAMPLE_PRICED;
 }
@@ -472,6 +473,8 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 	ResourceOwner caller_owner = CurrentResourceOwner;
 	volatile SampleOutcome outcome = SAMPLE_USELESS;
 	WhatIf		what_if = {0};
+	CandidateList list = {0};
+	static uint32 plannings = 0;
 	Oid			session_user = GetSessionUserId();
 	Oid			role;
 	int			sec_context;
@@ -487,8 +490,13 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 
 	what_if.indexes = indexes;
 	what_if.hidden = hidden;
-	what_if.candidates = candidates;
-	what_if.context = caller_context;
+	if (candidates)
+	{
+		list.specs = candidates;
+		list.context = caller_context;
+		list.planning = ++plannings;
+		what_if.candidates = &list;
+	}
 
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);
