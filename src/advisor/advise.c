@@ -11,13 +11,14 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
+#include "advisor/choose.h"
 
 #include <math.h>
 
 #include "access/relation.h"
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
-#include "advisor/choose.h"
 #include "common/shmem.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -163,6 +164,8 @@ load_statements(Advise *advise, Choice *choice)
 							  &choice->statements[i].candidates);
 		error_context_stack = callback.previous;
 
+		choice->statements[i].candidates =
+			perfopt_candidates_settle(choice->statements[i].candidates, 1);
 		statement->cost = price.cost;
 		statement->rows = price.rows;
 		choice->statements[i].weight = price.cost;

@@ -9,7 +9,7 @@
  *		index_size.c	how large an index that does not exist would be
  *		index_facts.c	keeps what these have found out
  *		what_if.c		what a sampled statement would cost with such indexes
- *		candidates.c	which indexes could help a statement being planned
+ *		candidates.h	which indexes could help a statement being planned
  *		choose.c		which of these, together, save the most of a workload
  *		writes.c		what an index would cost those who write
  *		describe.c		what is told of an index that was chosen
@@ -45,7 +45,7 @@
 typedef struct SampledRel
 {
 	Oid			relid;
-	uint32		fingerprint;
+	uint64		fingerprint;
 } SampledRel;
 
 /* One planning of a statement. */
@@ -88,7 +88,7 @@ extern Query *perfopt_plan_sample_query(const PlanSample *sample);
 /* Never NULL. */
 extern ParamListInfo perfopt_plan_sample_params(const PlanSample *sample);
 
-extern uint32 perfopt_relation_fingerprint(Relation relation);
+extern uint64 perfopt_relation_fingerprint(Relation relation);
 
 /* table_sample.c */
 
@@ -97,7 +97,7 @@ typedef struct TableSample
 {
 	MemoryContext context;
 	Oid			relid;
-	uint32		fingerprint;
+	uint64		fingerprint;
 	Oid			relfilenode;
 	BlockNumber blocks_read;
 	double		rows_seen;		/* in these */
@@ -258,12 +258,6 @@ extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **
 
 /* Indexes that one like this makes superfluous: names, as char *. */
 extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation);
-
-/* candidates.c */
-
-extern void perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel,
-									   RangeTblEntry *rte, List **candidates,
-									   MemoryContext context);
 
 /* rounds.c */
 

@@ -32,7 +32,7 @@ typedef struct KeptFacts
 {
 	IndexFacts	facts;			/* what is handed out; must be first */
 	IndexSpec	spec;
-	uint32		fingerprint;
+	uint64		fingerprint;
 	Oid			relfilenode;
 	double		table_rows;
 } KeptFacts;

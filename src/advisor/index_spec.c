@@ -556,6 +556,28 @@ append_key(StringInfo ddl, const IndexSpec *spec, Relation relation,
 }
 
 char *
+perfopt_index_spec_words(const IndexSpec *spec, Relation relation)
+{
+	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
+	StringInfoData words;
+
+	initStringInfo(&words);
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+
+		appendStringInfo(&words, "%s%s", i == 0 ? "" : i < spec->num_keys - 1 ? ", " : " and ",
+						 column->attnum != 0 ? column_name(relation, column) :
+						 deparse_expression(column->expr, context, false, false));
+	}
+	if (spec->predicate)
+		appendStringInfo(&words, " where %s",
+						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
+											context, false, false));
+	return words.data;
+}
+
+char *
 perfopt_index_spec_definition(const IndexSpec *spec, Relation relation)
 {
 	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);

@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 
 #include <math.h>
 
@@ -62,7 +63,7 @@
 /* The heaviest statements that a round looks at. */
 #define MAX_STATEMENTS		500
 
-/* A pair of columns must save so much more than a single one. */
+/* With each further column an index must save so much more. */
 #define PAIR_HANDICAP		1.1
 
 /*
@@ -313,6 +314,7 @@ price_base(Statement *statement)
 		else
 			statement->base[i] = -1;
 	}
+	statement->candidates = perfopt_candidates_settle(statement->candidates, priced);
 	statement->base_cost = priced > 0 ? sum / priced : 0;
 	statement->ratio = 1;
 }
@@ -553,7 +555,8 @@ score(const Candidate *candidate)
 {
 	return candidate->saved_ms /
 		(candidate->spec.order_only ? ORDER_HANDICAP :
-		 candidate->spec.num_keys > 1 ? PAIR_HANDICAP : 1);
+		 pow(PAIR_HANDICAP, candidate->spec.num_columns - 1 +
+			 list_length(candidate->spec.predicate)));
 }
 
 /* The best candidate that is worth it, or NULL. */

@@ -35,6 +35,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 
 #include "access/amapi.h"
 #include "access/genam.h"
@@ -79,8 +80,8 @@ typedef struct WhatIf
 	ParamListInfo params;		/* identifies our planner calls */
 	List	   *indexes;		/* IndexSpec *, to be added */
 	List	   *hidden;			/* OIDs of indexes, to be left out */
-	List	  **candidates;		/* where to add candidates, or NULL */
-	MemoryContext context;		/* ... made in here */
+	CandidateList *candidates;	/* where to add candidates, or NULL */
+	MemoryContext context;		/* the caller's */
 	List	   *offered;		/* Offered *, what the planner was shown */
 } WhatIf;
 
@@ -320,8 +321,7 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
 	if (perfopt_what_if_planning(root) && current->candidates)
-		perfopt_candidates_collect(root, rel, rte, current->candidates,
-								   current->context);
+		perfopt_candidates_collect(root, rel, rte, current->candidates);
 }
 
 void
@@ -473,7 +473,7 @@ sample_is_current(const PlanSample *sample)
 	for (int i = 0; i < sample->num_rels; i++)
 	{
 		Relation	relation = try_relation_open(sample->rels[i].relid, NoLock);
-		uint32		fingerprint;
+		uint64		fingerprint;
 
 		if (relation == NULL)
 			return false;
@@ -509,6 +509,8 @@ price_sample(const PlanSample *sample, WhatIf *what_if, WhatIfPrice *price)
 		return SAMPLE_BUSY;
 
 	what_if->params = perfopt_plan_sample_params(sample);
+	if (what_if->candidates)
+		what_if->candidates->constants = perfopt_statement_constants(query);
 	plan = what_if_plan(query, what_if);
 	tell_price(what_if, plan, price);
 	return SAMPLE_PRICED;
@@ -583,6 +585,20 @@ set_locally(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+static void
+want_candidates(WhatIf *what_if, CandidateList *list, List **specs)
+{
+	static uint32 plannings = 0;
+
+	if (specs == NULL)
+		return;
+	memset(list, 0, sizeof(*list));
+	list->specs = specs;
+	list->context = what_if->context;
+	list->planning = ++plannings;
+	what_if->candidates = list;
+}
+
 bool
 perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
 					   WhatIfPrice *price, List **candidates)
@@ -591,6 +607,7 @@ perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
 	ResourceOwner caller_owner = CurrentResourceOwner;
 	volatile SampleOutcome outcome = SAMPLE_USELESS;
 	WhatIf		what_if = {0};
+	CandidateList list;
 	Oid			session_user = GetSessionUserId();
 	Oid			role;
 	int			sec_context;
@@ -606,8 +623,8 @@ perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
 
 	what_if.indexes = indexes;
 	what_if.hidden = hidden;
-	what_if.candidates = candidates;
 	what_if.context = caller_context;
+	want_candidates(&what_if, &list, candidates);
 
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);
@@ -681,13 +698,16 @@ perfopt_what_if_query(Query *query, List *indexes, List *hidden, WhatIfPrice *pr
 	WhatIf		what_if = {
 		.indexes = indexes,
 		.hidden = hidden,
-		.candidates = candidates,
 		.context = caller_context
 	};
+	CandidateList list;
 	PlannedStmt *plan;
 
+	want_candidates(&what_if, &list, candidates);
 	MemoryContextSwitchTo(work);
 	what_if.params = makeParamList(0);
+	if (candidates)
+		list.constants = perfopt_statement_constants(query);
 	plan = what_if_plan(copyObject(query), &what_if);
 	if (candidates)
 		perfopt_check_permissions(plan);
