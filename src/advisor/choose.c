@@ -375,7 +375,7 @@ number_of(const Move *move, int statement)
 {
 	ChoiceIndex *index;
 
-	if (list_length(move->added) != 1 || move->removed != NIL)
+	if (list_length(move->added) != 1)
 		return -1;
 	index = linitial(move->added);
 	for (int i = 0; i < index->num_effects; i++)
@@ -665,8 +665,22 @@ wider(const IndexSpec *spec, const IndexSpec *other, bool one_key, bool include)
 	return made;
 }
 
+/* What the index has saved for the statement; 0: it is of no use for that. */
+static double
+saved_by(Choice *choice, const ChoiceIndex *index, int statement)
+{
+	for (int i = 0; i < index->num_effects; i++)
+		if (index->effects[i].statement == statement)
+			return choice->statements[statement].last_saved[index->effects[i].number];
+	return 0;
+}
+
+/*
+ * Wider than one by columns of another.  What those can save is what they save
+ * in that one.
+ */
 static bool
-add_wider(Choice *choice, const IndexSpec *spec, ChoiceIndex *narrow)
+add_wider(Choice *choice, const IndexSpec *spec, ChoiceIndex *narrow, ChoiceIndex *other)
 {
 	int			known = list_length(choice->indexes);
 	ChoiceIndex *index;
@@ -679,6 +693,14 @@ add_wider(Choice *choice, const IndexSpec *spec, ChoiceIndex *narrow)
 	index->bytes = narrow->bytes;
 	index->writes = narrow->writes;
 	connect_index(choice, index);
+	for (int i = 0; i < index->num_effects; i++)
+	{
+		ChoiceStatement *statement = &choice->statements[index->effects[i].statement];
+		double		saved = saved_by(choice, other, index->effects[i].statement);
+
+		statement->last_saved[index->effects[i].number] =
+			statement->most_saved[index->effects[i].number] = saved;
+	}
 	return true;
 }
 
@@ -718,8 +740,8 @@ widen(Choice *choice, ChoiceIndex *chosen)
 			perfopt_index_spec_serves(other->spec, chosen->spec) ||
 			gain_of(choice, &move, false, 0) < choice->least)
 			continue;
-		made += add_wider(choice, wider(chosen->spec, other->spec, true, false), chosen);
-		made += add_wider(choice, wider(chosen->spec, other->spec, false, true), chosen);
+		made += add_wider(choice, wider(chosen->spec, other->spec, true, false), chosen, other);
+		made += add_wider(choice, wider(chosen->spec, other->spec, false, true), chosen, other);
 	}
 	list_free(others);
 }
@@ -983,7 +1005,7 @@ improve(Choice *choice)
 void
 perfopt_choose(Choice *choice)
 {
-	static const double exponents[] = {1, 0.5, 0};
+	static const double exponents[] = {0.5, 1};
 	List	   *best = NIL;
 	double		best_total = HUGE_VAL;
 	ListCell   *lc;
@@ -1007,6 +1029,10 @@ perfopt_choose(Choice *choice)
 		}
 	}
 	restore(choice, best);
+	choice->thorough = true;
+	fill(choice, 1);
+	choice->thorough = false;
+	elog(DEBUG1, "thorough %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 	if (choice->budget >= 0)
 		improve(choice);
 	elog(DEBUG1, "improved %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);

@@ -58,6 +58,15 @@
 /* Widths of parts of the key are averaged over every so many rows. */
 #define PART_EVERY			8
 
+/* Of the time one looks at the clock every so many rows. */
+#define CLOCK_EVERY			64
+
+/*
+ * Where equal keys are not kept together all that counts is how wide entries
+ * are, which every so many rows tell.
+ */
+#define WIDTH_EVERY			6
+
 /* Forming entries may take so long, of values that are stored out of line, say. */
 #define ENTRIES_MS			1000
 
@@ -234,7 +243,9 @@ typedef struct Former
 	TupleDesc	desc;
 	TupleDesc	key_desc;
 	TupleDesc	first_desc;
+	int16	   *lengths;		/* of the columns' types */
 	TimestampTz deadline;
+	int			rows;			/* so far */
 
 	/* of the row formed last */
 	Datum		values[INDEX_MAX_KEYS];
@@ -254,6 +265,9 @@ prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState 
 	for (int i = 0; i < spec->num_columns; i++)
 		if (spec->columns[i].expr)
 			former->exprs[i] = ExecPrepareExpr((Expr *) spec->columns[i].expr, estate);
+	former->lengths = palloc(sizeof(int16) * spec->num_columns);
+	for (int i = 0; i < spec->num_columns; i++)
+		former->lengths[i] = get_typlen(spec->columns[i].type);
 	former->desc = entry_desc(spec, spec->num_columns);
 	former->key_desc = entry_desc(spec, spec->num_keys);
 	former->first_desc = entry_desc(spec, 1);
@@ -264,7 +278,7 @@ static void
 next_row(Former *former)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (GetCurrentTimestamp() > former->deadline)
+	if (former->rows++ % CLOCK_EVERY == 0 && GetCurrentTimestamp() > former->deadline)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("its entries take too long to form")));
@@ -309,7 +323,7 @@ form_entry(Former *former, HeapTuple row, IndexEntry *entry)
 			former->values[i] = slot_getattr(former->slot, column->attnum, &former->nulls[i]);
 		else
 			former->values[i] = ExecEvalExpr(former->exprs[i], econtext, &former->nulls[i]);
-		if (!former->nulls[i] && get_typlen(column->type) == -1 &&
+		if (!former->nulls[i] && former->lengths[i] == -1 &&
 			toast_datum_size(former->values[i]) > TOO_WIDE)
 			former->too_wide = true;
 	}
@@ -333,8 +347,13 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 			 IndexEntries *entries)
 {
 	double		parts = 0;
+	int			step = entries->deduplicated || former->predicate || sample->num_rows < ENTRIES_ENOUGH ?
+	1 : WIDTH_EVERY;
 
-	for (int row = 0; row < sample->num_rows; row++)
+	for (int i = 0; i < former->spec->num_columns; i++)
+		if (expr_values[i].values)
+			step = 1;
+	for (int row = 0; row < sample->num_rows; row += step)
 	{
 		if (!form_entry(former, sample->rows[row], &entries->entries[entries->num]))
 			continue;
@@ -349,7 +368,7 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 				datumCopy(former->values[i], get_typbyval(former->spec->columns[i].type),
 						  get_typlen(former->spec->columns[i].type));
 		}
-		if (row % PART_EVERY == 0)
+		if (row / step % PART_EVERY == 0)
 		{
 			entries->key_size += part_size(former->key_desc, former->values, former->nulls);
 			entries->first_size += part_size(former->first_desc, former->values, former->nulls);
@@ -362,7 +381,7 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 		entries->key_size /= parts;
 		entries->first_size /= parts;
 	}
-	for (int row = 0; row < sample->num_whole; row++)
+	for (int row = 0; step == 1 && row < sample->num_whole; row++)
 		if (form_entry(former, sample->whole[row], &entries->whole[entries->num_whole]))
 			entries->num_whole++;
 	entries->too_wide = former->too_wide;
@@ -414,6 +433,7 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 	}
 	entries->entries = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_rows + 1));
 	entries->whole = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_whole + 1));
+	entries->deduplicated = deduplicates(spec);
 	form_entries(&former, sample, expr_values, entries);
 
 	entries->rows_looked_at = sample->rows_seen;
@@ -438,7 +458,6 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 		entries->statistics[i] = tuple ? heap_copytuple(tuple) : NULL;
 		MemoryContextSwitchTo(old_context);
 	}
-	entries->deduplicated = deduplicates(spec);
 	ExecDropSingleTupleTableSlot(former.slot);
 	FreeExecutorState(estate);
 }
