@@ -41,6 +41,9 @@
 /* A choice must save so much of the whole. */
 #define LEAST_SAVED			0.003
 
+/* ... and some statement's cost must fall by so much. */
+#define LEAST_SPEEDUP		1.1
+
 /* One entry in an index whose pages are in memory, in units of a page read. */
 #define ENTRY_COST			0.25
 
@@ -182,6 +185,7 @@ add_writes(Advise *advise, Oid relid, TableWrites *writes)
 	{
 		Statement  *statement = &advise->statements[i];
 		Query	   *query = statement->query;
+		ColumnUpdates *updates;
 		ListCell   *lc;
 
 		if (query->resultRelation == 0 ||
@@ -196,16 +200,18 @@ add_writes(Advise *advise, Oid relid, TableWrites *writes)
 				writes->deleted += statement->rows;
 				break;
 			case CMD_UPDATE:
+				updates = palloc0(sizeof(ColumnUpdates));
 				foreach(lc, query->targetList)
 				{
 					TargetEntry *target = lfirst_node(TargetEntry, lc);
 
 					if (!target->resjunk)
-						writes->columns = bms_add_member(writes->columns, target->resno -
-														 FirstLowInvalidHeapAttributeNumber);
+						updates->columns = bms_add_member(updates->columns, target->resno -
+														  FirstLowInvalidHeapAttributeNumber);
 				}
+				updates->rows = statement->rows;
+				writes->column_updates = lappend(writes->column_updates, updates);
 				writes->hot_updated += statement->rows;
-				writes->column_updates += statement->rows;
 				break;
 			default:
 				break;
@@ -379,7 +385,7 @@ run(void *arg)
 	Advise	   *advise = arg;
 	Choice		choice = {
 		.budget = advise->budget,
-		.least_speedup = 1,
+		.least_speedup = LEAST_SPEEDUP,
 		.price = price,
 		.assess = assess,
 		.out_of_time = out_of_time,
@@ -390,7 +396,9 @@ run(void *arg)
 	for (int i = 0; i < advise->num; i++)
 		choice.least += choice.statements[i].weight * LEAST_SAVED;
 	perfopt_choose(&choice);
-	elog(DEBUG1, "perfopt: %d plans for %d indexes", choice.plans, list_length(choice.indexes));
+	ereport(DEBUG1,
+			(errmsg_internal("perfopt: %d plans for %d indexes", choice.plans,
+							 list_length(choice.indexes))));
 	put_result(advise, &choice);
 }
 

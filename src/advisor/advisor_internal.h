@@ -14,6 +14,7 @@
  *		writes.c		what an index would cost those who write
  *		describe.c		what is told of an index that was chosen
  *		advise.c		perfopt.advise(): the same for statements handed in
+ *		workload.h		statements that were run, and their weight
  *		rounds.c		duty "advise": for what the monitor has counted
  *		advice_index.c	from an advice to its table and index, and back
  *		advice.c		the table of advice: what was found is written there
@@ -39,7 +40,7 @@
 
 #define SAMPLE_SETS			3	/* plannings kept of one statement */
 #define SAMPLE_MAX_RELS		16
-#define SAMPLE_DATA_SIZE	(8192 - 256)
+#define SAMPLE_DATA_SIZE	(8192 - 320)
 
 /* A relation of a sampled statement, and what it looked like. */
 typedef struct SampledRel
@@ -47,6 +48,9 @@ typedef struct SampledRel
 	Oid			relid;
 	uint64		fingerprint;
 } SampledRel;
+
+/* Columns kept of those that an UPDATE sets. */
+#define SAMPLE_MAX_SET		16
 
 /* One planning of a statement. */
 typedef struct PlanSample
@@ -58,6 +62,9 @@ typedef struct PlanSample
 	int32		params_size;	/* serialized, behind the tree; 0: none known */
 	int32		num_rels;
 	SampledRel	rels[SAMPLE_MAX_RELS];
+	Oid			updated;		/* table of an UPDATE, or InvalidOid */
+	int16		num_set;		/* columns it sets; negative: too many */
+	int16		set[SAMPLE_MAX_SET];
 	char		data[SAMPLE_DATA_SIZE];
 } PlanSample;
 
@@ -232,6 +239,13 @@ extern bool perfopt_what_if_planning(PlannerInfo *root);
 
 /* writes.c */
 
+/* Rows that updates of some columns have changed. */
+typedef struct ColumnUpdates
+{
+	Bitmapset  *columns;		/* over FirstLowInvalidHeapAttributeNumber */
+	double		rows;
+} ColumnUpdates;
+
 /* Rows written to a table, in some time. */
 typedef struct TableWrites
 {
@@ -239,14 +253,12 @@ typedef struct TableWrites
 	double		updated;		/* with new entries in all indexes */
 	double		hot_updated;	/* with none */
 	double		deleted;
-	Bitmapset  *columns;		/* that updates set, over
-								 * FirstLowInvalidHeapAttributeNumber */
-	double		column_updates; /* rows that such updates have changed */
+	List	   *column_updates; /* ColumnUpdates *, of those known */
 } TableWrites;
 
 /*
- * Entries that an index would get for these, the loss of HOT updates reckoned
- * in; other_indexes are on the table besides.
+ * Entries that the table's indexes would get more for these if there were this
+ * one too, which has that fraction of the rows.
  */
 extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
 									  double fraction, int other_indexes);
@@ -255,6 +267,9 @@ extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec
 
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
+
+/* The keys as one reads them: "a and lower(b)". */
+extern char *perfopt_describe_keys(const IndexSpec *spec, Relation relation);
 
 /* Indexes that one like this makes superfluous: names, as char *. */
 extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation);

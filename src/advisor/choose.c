@@ -914,7 +914,6 @@ fill(Choice *choice, double exponent)
 	{
 		double		inherited = 0;
 
-		elog(DEBUG2, "plans %d: + %d - %d, %.0f, gain %.4f of %.4f", choice->plans, list_length(move->added), list_length(move->removed), move->bytes / 1048576, move->gain / choice->least * 0.003, total_of(choice));
 		foreach(lc, move->removed)
 			inherited += ((ChoiceIndex *) lfirst(lc))->saved;
 		make_move(choice, move);
@@ -1005,23 +1004,20 @@ improve(Choice *choice)
 void
 perfopt_choose(Choice *choice)
 {
-	static const double exponents[] = {0.5, 1};
+	static const double exponents[] = {1, 0.5};
 	List	   *best = NIL;
 	double		best_total = HUGE_VAL;
 	ListCell   *lc;
 
 	gather_indexes(choice);
-	elog(DEBUG1, "gathered %d", list_length(choice->indexes));
 	for (int i = 0; i < choice->num_statements; i++)
 		peel_statement(choice, i);
-	elog(DEBUG1, "peeled %d", choice->plans);
 
 	/* without a budget the cheapest indexes lead to the same end */
 	for (int i = 0; i < (choice->budget < 0 ? 1 : lengthof(exponents)); i++)
 	{
 		restore(choice, NIL);
 		fill(choice, exponents[i]);
-		elog(DEBUG1, "filled %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 		if (total_of(choice) < best_total)
 		{
 			best_total = total_of(choice);
@@ -1032,13 +1028,10 @@ perfopt_choose(Choice *choice)
 	choice->thorough = true;
 	fill(choice, 1);
 	choice->thorough = false;
-	elog(DEBUG1, "thorough %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 	if (choice->budget >= 0)
 		improve(choice);
-	elog(DEBUG1, "improved %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 	choice->thorough = true;
 	fill(choice, 1);
-	elog(DEBUG1, "thorough %d: %f (%f)", choice->plans, total_of(choice), choice->bytes / 1048576);
 	drop_useless(choice);
 
 	choice->total = total_of(choice);

@@ -43,20 +43,23 @@ double
 perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec, double fraction,
 						int other_indexes)
 {
-	double		entries = writes->inserted + writes->updated +
-		VACUUM_SHARE * writes->deleted;
+	double		entries = fraction * (writes->inserted + writes->updated +
+									  VACUUM_SHARE * writes->deleted);
+	double		lost = 0;
 	Bitmapset  *columns;
+	ListCell   *lc;
 
 	/* from 16 on a BRIN index does not keep updates from being HOT */
 	if (spec->am == BRIN_AM_OID && PG_VERSION_NUM >= 160000)
-		return entries * fraction;
+		return entries;
 	columns = columns_of(spec);
-	if (bms_overlap(columns, writes->columns))
+	foreach(lc, writes->column_updates)
 	{
-		double		lost = Min(writes->hot_updated, writes->column_updates);
+		ColumnUpdates *updates = lfirst(lc);
 
-		entries += lost * (1 + other_indexes / fraction);
+		if (bms_overlap(columns, updates->columns))
+			lost += updates->rows;
 	}
 	bms_free(columns);
-	return entries * fraction;
+	return entries + Min(lost, writes->hot_updated) * (fraction + other_indexes);
 }

@@ -30,6 +30,8 @@ int			perfopt_advice_interval = 60 * 1000;
 int			perfopt_max_plan_samples = 1000;
 double		perfopt_advice_min_share = 0.01;
 double		perfopt_advice_min_speedup = 2.0;
+int			perfopt_advice_storage_budget = 0;
+int			perfopt_advice_time_budget = 5 * 1000;
 
 bool		perfopt_cache_enabled = true;
 int			perfopt_cache_size = 64 * 1024;
@@ -162,6 +164,16 @@ define_advisor_settings(void)
 							 NULL,
 							 &perfopt_advice_min_speedup, 2.0, 1.0, 1e6,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_storage_budget",
+							"Disk space that all indexes advised may take, in each database.",
+							"Those built already count. Zero stands for half of the database's size, or 1 GB if that is more; -1 turns the limit off.",
+							&perfopt_advice_storage_budget, 0, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_time_budget",
+							"Time that a round of the index advisor plans statements.",
+							"Rests are not counted.",
+							&perfopt_advice_time_budget, 5 * 1000, 100, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 static void

@@ -35,6 +35,8 @@ extern int	perfopt_advice_interval;	/* ms */
 extern int	perfopt_max_plan_samples;
 extern double perfopt_advice_min_share;
 extern double perfopt_advice_min_speedup;
+extern int	perfopt_advice_storage_budget;
+extern int	perfopt_advice_time_budget;
 
 /* cache */
 extern bool perfopt_cache_enabled;
