@@ -204,14 +204,16 @@ collect_columns(RelationUses *uses)
 
 /* A partitioned table has the pages of those partitions that are read. */
 static void
-count_pages(RelationUses *uses)
+count_pages(RelationUses *uses, bool partitioned)
 {
 	PlannerInfo *root = uses->root;
 
 	uses->pages = uses->rel->pages;
 	uses->tuples = uses->rel->tuples;
-	for (int i = 1; uses->rel->pages == 0 && root->append_rel_array &&
-		 i < root->simple_rel_array_size; i++)
+	if (!partitioned)
+		return;
+	uses->tuples = 0;
+	for (int i = 1; root->append_rel_array && i < root->simple_rel_array_size; i++)
 	{
 		AppendRelInfo *member = root->append_rel_array[i];
 		RelOptInfo *rel = root->simple_rel_array[i];
@@ -222,8 +224,10 @@ count_pages(RelationUses *uses)
 		while (parent != 0 && parent != uses->rel->relid)
 			parent = root->append_rel_array[parent] ?
 				root->append_rel_array[parent]->parent_relid : 0;
-		if (parent != 0)
-			uses->pages += rel->pages;
+		if (parent == 0)
+			continue;
+		uses->pages += rel->pages;
+		uses->tuples += rel->tuples;
 	}
 }
 
@@ -250,7 +254,7 @@ worth_it(RelationUses *uses, RangeTblEntry *rte)
 	ReleaseSysCache(tuple);
 	if (!fits)
 		return false;
-	count_pages(uses);
+	count_pages(uses, rte->inh);
 	return uses->pages >= MIN_TABLE_PAGES;
 }
 
