@@ -490,6 +490,7 @@ partial(Builder *builder, List *conditions)
 	builder->made = 0;
 	equalities_and_order(builder);
 	equalities_and_range(builder, builder->uses->uses, 0);
+	joins(builder);
 	if (builder->made == 0)
 	{
 		/* the rows themselves are what is wanted */

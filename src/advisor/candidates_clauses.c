@@ -448,7 +448,7 @@ read_classes(RelationUses *uses)
 			Oid			opclass;
 			IndexUse   *use;
 
-			if (em->em_is_child || !bms_is_member(uses->rel->relid, em->em_relids))
+			if (!bms_equal(em->em_relids, uses->rel->relids))
 				continue;
 			key = perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants);
 			opclass = key ? GetDefaultOpClass(exprType(key), BTREE_AM_OID) : InvalidOid;
@@ -485,8 +485,9 @@ was_written(const RelationUses *uses, Datum value, int16 len, bool byval)
 	return false;
 }
 
-static bool
-all_written(const RelationUses *uses, Const *constant)
+/* How many values is it?  None, if one of them was not. */
+static int
+num_written(const RelationUses *uses, Const *constant)
 {
 	Oid			element = get_element_type(constant->consttype);
 	ArrayType  *array;
@@ -498,23 +499,22 @@ all_written(const RelationUses *uses, Const *constant)
 	char		align;
 
 	if (constant->constisnull)
-		return false;
-	if (was_written(uses, constant->constvalue, constant->constlen, constant->constbyval))
-		return true;
+		return 0;
 	if (!OidIsValid(element))
-		return false;
+		return was_written(uses, constant->constvalue, constant->constlen,
+						   constant->constbyval) ? 1 : 0;
 	get_typlenbyvalalign(element, &len, &byval, &align);
 	array = DatumGetArrayTypeP(constant->constvalue);
 	deconstruct_array(array, element, len, byval, align, &values, &nulls, &num);
 	for (int i = 0; i < num; i++)
 		if (nulls[i] || !was_written(uses, values[i], len, byval))
-			return false;
-	return num > 0;
+			return 0;
+	return num;
 }
 
 /*
  * A column that is (not) one of a few values, which the statement has.  The
- * share of rows of a value on average is returned, or 0.
+ * share of rows that they had on average is returned, or 0.
  */
 static double
 share_of_constant(const RelationUses *uses, Oid opno, List *args, bool *unequal)
@@ -538,8 +538,8 @@ share_of_constant(const RelationUses *uses, Oid opno, List *args, bool *unequal)
 		*unequal = true;
 	}
 	distinct = distinct_values(uses, left);
-	return distinct > 0 && distinct <= MAX_VALUES && all_written(uses, (Const *) right) ?
-		1 / distinct : 0;
+	return distinct > 0 && distinct <= MAX_VALUES ?
+		num_written(uses, (Const *) right) / distinct : 0;
 }
 
 static void
@@ -548,7 +548,7 @@ read_condition(RelationUses *uses, RestrictInfo *rinfo)
 	Node	   *clause = (Node *) rinfo->clause;
 	double		share = 0;
 	double		most = TEST_SHARE;
-	bool		unequal;
+	bool		unequal = false;
 	bool		constants;
 	Selectivity selectivity;
 	RowCondition *condition;
@@ -557,22 +557,20 @@ read_condition(RelationUses *uses, RestrictInfo *rinfo)
 	if (rinfo->pseudoconstant)
 		return;
 	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
-	{
 		share = share_of_constant(uses, ((OpExpr *) clause)->opno,
 								  ((OpExpr *) clause)->args, &unequal);
-		most = unequal ? CONSTANT_SHARE : Min(share * RARER, CONSTANT_SHARE);
-	}
 	else if (IsA(clause, ScalarArrayOpExpr))
 	{
 		share = share_of_constant(uses, ((ScalarArrayOpExpr *) clause)->opno,
 								  ((ScalarArrayOpExpr *) clause)->args, &unequal);
 		if (((ScalarArrayOpExpr *) clause)->useOr == unequal)
 			share = 0;
-		most = CONSTANT_SHARE;
 	}
-	if (share <= 0 && boolean_column(clause) == NULL &&
-		!(IsA(clause, NullTest) && !((NullTest *) clause)->argisrow &&
-		  IsA(((NullTest *) clause)->arg, Var)))
+	if (share > 0)
+		most = unequal ? CONSTANT_SHARE : Min(share * RARER, CONSTANT_SHARE);
+	else if (boolean_column(clause) == NULL &&
+			 !(IsA(clause, NullTest) && !((NullTest *) clause)->argisrow &&
+			   IsA(((NullTest *) clause)->arg, Var)))
 		return;
 	selectivity = clause_selectivity(uses->root, (Node *) rinfo, 0, JOIN_INNER, NULL);
 	if (selectivity > most || (expr = over_table(uses, clause, &constants)) == NULL ||

@@ -20,7 +20,7 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE orders AS SELECT i AS id, i * 7919 % 2000 AS user_id, i % 100 AS shop, timestamp '2024-01-01' + i * interval '1 min' AS created_at,
 			(ARRAY['done', 'done', 'done', 'done', 'pending', 'done', 'done', 'done', 'failed', 'done'])[i % 10 + 1] AS status,
 			CASE WHEN i % 20 = 0 THEN timestamp '2024-01-01' END AS deleted_at, i % 10 = 0 AS urgent, i % 3 = 0 AS paid,
-			'User' || i || '@example.com' AS email, ('code' || i) COLLATE "C" AS code, i % 1000 AS amount, i % 7 AS seven,
+			'User' || i || '@example.com' AS email, ('code' || i) COLLATE "C" AS code, i % 1000 AS amount, i % 7 AS seven, i % 12 AS twelve,
 			jsonb_build_object('sku', i % 5000, 'x', i) AS data, repeat('x', 150) AS filler
 		FROM generate_series(1, 20000) i;
 	CREATE TABLE users AS SELECT i AS id, i % 50 AS region, 'Name ' || i AS name, repeat('x', 200) AS filler FROM generate_series(1, 2000) i;
@@ -104,6 +104,11 @@ tried('OR under an equality', 'SELECT * FROM orders WHERE shop = 7 AND (user_id 
 tried('OR with an arm for none', 'SELECT * FROM orders WHERE user_id = 5 OR amount <> 3', [], ['(user_id)']);
 tried('OR over a join', 'SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE (u.region = 3 AND o.shop = 1) OR (u.region = 4 AND o.shop = 2)', ['(shop)', 'users (region)']);
 
+my ($first, $both, $none) = map { $node->safe_psql('postgres', qq{SELECT what_if_cost('SELECT * FROM orders WHERE user_id = 5 OR amount = 3',
+	indexes => '{$_}')}) } 'CREATE INDEX ON orders (user_id)', 'CREATE INDEX ON orders (user_id), CREATE INDEX ON orders (amount)', '';
+is($first, $none, '... of which one alone is of no use');
+cmp_ok($both, '<', $none / 3, '... but both are');
+
 # Included columns
 tried('what is read besides', 'SELECT amount FROM orders WHERE shop = 5', ['(shop) INCLUDE (amount)', '(shop)']);
 tried('... and looked at', q{SELECT sum(amount) FROM orders WHERE shop = 5 AND created_at > '2024-01-05' AND paid}, ['(shop, paid, created_at) INCLUDE (amount)']);
@@ -119,6 +124,8 @@ tried('... alone', q{SELECT id, created_at FROM orders WHERE status = 'pending'}
 tried('not a frequent one', q{SELECT * FROM orders WHERE status = 'done' ORDER BY created_at LIMIT 10}, ['(created_at)'], [q{(created_at) WHERE (status = 'done'::text)}]);
 tried('not of a column with many values', 'SELECT * FROM orders WHERE user_id = 5 ORDER BY created_at', ['(user_id, created_at)'], ['(created_at) WHERE (user_id = 5)']);
 tried('nor of one where it is as frequent as others', 'SELECT * FROM orders WHERE seven = 5 ORDER BY created_at', ['(seven, created_at)'], ['(created_at) WHERE (seven = 5)']);
+tried('nor of some of them', 'SELECT * FROM orders WHERE twelve IN (5, 6) ORDER BY created_at', ['(twelve)'], ['(created_at) WHERE (twelve = ANY (\'{5,6}\'::integer[]))']);
+tried('a rare few of them', q{SELECT * FROM orders WHERE status IN ('pending', 'failed') AND user_id = 5}, [q{(user_id) WHERE (status = ANY ('{pending,failed}'::text[]))}]);
 tried('the same in all samples', [ map { "SELECT * FROM orders WHERE status = 'pending' AND user_id = $_" } 1 .. 3 ], [q{(user_id) WHERE (status = 'pending'::text)}]);
 tried('not one that changes', [ map { "SELECT * FROM orders WHERE status = '$_' ORDER BY created_at LIMIT 5" } 'pending', 'failed' ],
 	['(status, created_at)'], [ map { "(created_at) WHERE (status = '$_'::text)" } 'pending', 'failed' ]);
@@ -146,6 +153,33 @@ tried('... after an equality', q{SELECT * FROM orders WHERE shop = 5 AND email L
 tried('a regular expression', q{SELECT * FROM orders WHERE email ~ '^User12'}, ['(email text_pattern_ops)']);
 tried('starts_with()', q{SELECT * FROM orders WHERE starts_with(email, 'User12')}, ['(email text_pattern_ops)']);
 tried('not a free beginning', q{SELECT * FROM orders WHERE email LIKE '%12'}, [], ['(email text_pattern_ops)', '(email)']);
+
+# Partitioned tables: one index for all, wherever the columns stand
+$node->safe_psql('postgres', q{
+	CREATE TABLE parts (id int, at date, k int, note text) PARTITION BY RANGE (at);
+	CREATE TABLE part_odd (note text, gone int, k int, id int, at date);
+	ALTER TABLE part_odd DROP COLUMN gone;
+	ALTER TABLE parts ATTACH PARTITION part_odd FOR VALUES FROM ('2023-01-01') TO ('2024-01-01');
+	SELECT format('CREATE TABLE part_%s PARTITION OF parts FOR VALUES FROM (%L) TO (%L)', i,
+		date '2024-01-01' + i * 30, date '2024-01-01' + (i + 1) * 30) FROM generate_series(0, 11) i \gexec
+	INSERT INTO parts SELECT i, date '2023-12-01' + i % 360, i * 7919 % 3000, repeat('x', 80) FROM generate_series(1, 60000) i;
+	VACUUM ANALYZE parts});
+my $lookup = 'SELECT * FROM parts WHERE k = 5 AND id > 3';
+tried('a partitioned table', "$lookup ORDER BY id LIMIT 5", ['parts (k, id)', 'parts (k)']);
+tried('... of which one partition is read', "SELECT * FROM parts WHERE at = '2024-02-03' AND k = 7", ['parts (k)', 'parts (at)']);
+tried('... by its own name', "SELECT * FROM part_odd WHERE k = 7", ['part_odd (k)'], ['parts (k)']);
+tried('members of a UNION ALL', "SELECT * FROM (SELECT user_id, amount FROM orders UNION ALL SELECT product, line FROM items) u WHERE user_id = 7",
+	['(user_id) INCLUDE (amount)', 'items (product) INCLUDE (line)']);
+$node->safe_psql('postgres', 'CREATE TABLE heir () INHERITS (items); INSERT INTO heir SELECT * FROM items; VACUUM ANALYZE heir');
+tried('inheritance: each table has its own', 'SELECT * FROM items WHERE product = 7', ['items (product)', 'heir (product)']);
+my $definition = 'CREATE INDEX ON parts (k, (id + 1))';
+my $estimated = $node->safe_psql('postgres', "SELECT what_if_cost('$lookup', indexes => ARRAY['$definition'])");
+my $bytes = $node->safe_psql('postgres', "SELECT bytes FROM index_facts('$definition')");
+$node->safe_psql('postgres', $definition);
+my $real = $node->safe_psql('postgres', "SELECT what_if_cost('$lookup')");
+my $real_bytes = $node->safe_psql('postgres', q{SELECT sum(pg_relation_size(indexrelid)) FROM pg_index WHERE indrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'parts'::regclass)});
+cmp_ok(abs($estimated / $real - 1), '<=', 0.10, 'its price, as of a real one') or diag("real $real, estimated $estimated");
+cmp_ok(abs($bytes / $real_bytes - 1), '<=', 0.15, '... and its size, of which some partitions tell') or diag("real $real_bytes, estimated $bytes");
 
 # What a hostile statement can ask for
 for my $query (
