@@ -146,7 +146,7 @@ sort_use(const RelationUses *uses, const PathKey *pathkey)
 		SortUse    *use;
 		bool		of_constants;
 		Node	   *expr = bms_equal(em->em_relids, uses->rel->relids) ?
-			perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants) : NULL;
+		perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants) : NULL;
 		Oid			opclass = expr ? GetDefaultOpClass(exprType(expr), BTREE_AM_OID) : InvalidOid;
 
 		if (!OidIsValid(opclass) ||

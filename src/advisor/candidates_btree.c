@@ -179,7 +179,7 @@ is_predicate(const Builder *builder, const RestrictInfo *clause)
 
 	foreach(lc, builder->conditions)
 		if (((RowCondition *) lfirst(lc))->clause == clause)
-			return true;
+		return true;
 	return false;
 }
 
@@ -291,7 +291,7 @@ make_spec(Builder *builder, const Keys *keys, Bitmapset *included)
 		spec->of_constants = keys->of_constants;
 		foreach(lc, builder->conditions)
 			if (((RowCondition *) lfirst(lc))->of_constants)
-				spec->of_constants = true;
+			spec->of_constants = true;
 		spec->arm_of = builder->arm_of;
 		builder->made++;
 		perfopt_candidates_add(builder->candidates, spec);

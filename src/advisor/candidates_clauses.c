@@ -234,7 +234,7 @@ read_comparison(const RelationUses *uses, Node *left, Node *right, Oid opno, Oid
 
 /* (a, b) < (1, 2): pages by key */
 static IndexUse *
-read_row(const RelationUses *uses, const RowCompareExpr *row, List **into)
+read_row(const RelationUses *uses, const RowCompareExpr * row, List **into)
 {
 	IndexUse   *use = NULL;
 	int			strategy = 0;

@@ -40,7 +40,8 @@ typedef struct KeptFacts
 	Oid			relfilenode;
 	double		table_rows;
 	bool		sampled;
-	IndexSpec  *whole;			/* the partitioned table's, if it was asked for */
+	IndexSpec  *whole;			/* the partitioned table's, if it was asked
+								 * for */
 } KeptFacts;
 
 static MemoryContext facts_context = NULL;
