@@ -59,6 +59,7 @@ tried('an equality, then a range', q{SELECT * FROM orders WHERE created_at > '20
 	['(shop, created_at)', '(shop)'], ['(created_at, shop)']);
 tried('no key after one that finds a row', 'SELECT * FROM orders WHERE id = 5 AND amount > 3', ['(id)'], ['(id, amount)']);
 tried('none that nearly all rows meet', 'SELECT * FROM orders WHERE shop = 7 AND id > 10', ['(shop)'], ['(shop, id)', '(id)']);
+tried('two ranges', q{SELECT * FROM orders WHERE created_at < '2024-01-03' AND amount < 100}, ['(amount, created_at)', '(amount)', '(created_at)']);
 tried('IN', 'SELECT * FROM orders WHERE shop IN (1, 2) AND user_id = 5', ['(user_id, shop)']);
 tried('no order comes after IN', 'SELECT * FROM orders WHERE shop IN (1, 2) ORDER BY created_at LIMIT 5', ['(created_at)'], ['(shop, created_at)']);
 tried('BETWEEN', 'SELECT * FROM orders WHERE user_id BETWEEN 5 AND 7', ['(user_id)']);
@@ -114,6 +115,7 @@ tried('what is read besides', 'SELECT amount FROM orders WHERE shop = 5', ['(sho
 tried('... and looked at', q{SELECT sum(amount) FROM orders WHERE shop = 5 AND created_at > '2024-01-05' AND paid}, ['(shop, paid, created_at) INCLUDE (amount)']);
 tried('not of a whole row', 'SELECT o FROM orders o WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount)']);
 tried('nor wide columns', 'SELECT amount, filler FROM orders WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount, filler)']);
+tried('of a join, whatever it finds', 'SELECT count(*) FROM items i JOIN users u ON u.id = i.product WHERE u.region = 1', ['users (id) INCLUDE (region)']);
 tried('nor where a row is found', 'SELECT amount FROM orders WHERE id = 5', ['(id)'], ['(id) INCLUDE (amount)']);
 tried('nor for FOR UPDATE', 'SELECT amount FROM orders WHERE shop = 5 FOR UPDATE', ['(shop)'], ['(shop) INCLUDE (amount)']);
 
