@@ -8,6 +8,7 @@
  *		index_sample.c	the entries an index would have for these
  *		index_size.c	how large an index that does not exist would be
  *		index_facts.c	keeps what these have found out
+ *		partitions.c	indexes of partitioned tables
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.h	which indexes could help a statement being planned
  *		choose.c		which of these, together, save the most of a workload
@@ -190,6 +191,23 @@ typedef struct IndexFacts
 extern const IndexFacts *perfopt_index_facts(Relation relation, double table_rows,
 											 const IndexSpec *spec);
 extern const IndexFacts *perfopt_index_facts_by_id(Oid id);
+
+/*
+ * The same of a partition, of an index that a partitioned table would have as
+ * the latter spec.
+ */
+extern const IndexFacts *perfopt_index_facts_on_partition(Relation partition, double table_rows,
+														  const IndexSpec *spec,
+														  const IndexSpec *whole);
+
+/* partitions.c */
+extern IndexSpec *perfopt_index_spec_on_partition(const IndexSpec *spec, Oid partition);
+extern const IndexSpec *perfopt_index_spec_on(const IndexSpec *spec, Relation relation,
+											  List *ancestors);
+
+/* A negative table_rows is set to what the partitions have. */
+extern void perfopt_partitioned_index_size(const IndexSpec *spec, double *table_rows,
+										   IndexSize *size);
 
 /* what_if.c */
 

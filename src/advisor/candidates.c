@@ -18,8 +18,9 @@
  * What is made is bounded, whatever the statement: conditions, arms of ORs and
  * specifications of one relation, and specifications in all.
  *
- * Left out: inheritance parents that are not partitioned, as no index of theirs
- * has the rows of their children, and tables that are read in no time anyway.
+ * A partitioned table is looked at as a whole; with other inheritance each table
+ * is, as no index of the parent has the rows of its children.  Left out are
+ * tables that are read in no time anyway.
  */
 #include "postgres.h"
 
@@ -144,8 +145,8 @@ sort_use(const RelationUses *uses, const PathKey *pathkey)
 		EquivalenceMember *em = lfirst(lc);
 		SortUse    *use;
 		bool		of_constants;
-		Node	   *expr = em->em_is_child ? NULL :
-			perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants);
+		Node	   *expr = bms_equal(em->em_relids, uses->rel->relids) ?
+		perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants) : NULL;
 		Oid			opclass = expr ? GetDefaultOpClass(exprType(expr), BTREE_AM_OID) : InvalidOid;
 
 		if (!OidIsValid(opclass) ||
@@ -204,14 +205,16 @@ collect_columns(RelationUses *uses)
 
 /* A partitioned table has the pages of those partitions that are read. */
 static void
-count_pages(RelationUses *uses)
+count_pages(RelationUses *uses, bool partitioned)
 {
 	PlannerInfo *root = uses->root;
 
 	uses->pages = uses->rel->pages;
 	uses->tuples = uses->rel->tuples;
-	for (int i = 1; uses->rel->pages == 0 && root->append_rel_array &&
-		 i < root->simple_rel_array_size; i++)
+	if (!partitioned)
+		return;
+	uses->tuples = 0;
+	for (int i = 1; root->append_rel_array && i < root->simple_rel_array_size; i++)
 	{
 		AppendRelInfo *member = root->append_rel_array[i];
 		RelOptInfo *rel = root->simple_rel_array[i];
@@ -222,8 +225,10 @@ count_pages(RelationUses *uses)
 		while (parent != 0 && parent != uses->rel->relid)
 			parent = root->append_rel_array[parent] ?
 				root->append_rel_array[parent]->parent_relid : 0;
-		if (parent != 0)
-			uses->pages += rel->pages;
+		if (parent == 0)
+			continue;
+		uses->pages += rel->pages;
+		uses->tuples += rel->tuples;
 	}
 }
 
@@ -235,9 +240,17 @@ worth_it(RelationUses *uses, RangeTblEntry *rte)
 	Form_pg_class form;
 	bool		fits;
 
-	if (uses->rel->reloptkind != RELOPT_BASEREL || rte->rtekind != RTE_RELATION ||
+	if (!IS_SIMPLE_REL(uses->rel) || rte->rtekind != RTE_RELATION ||
 		rte->tablesample || rte->relid < FirstNormalObjectId)
 		return false;
+	if (uses->rel->reloptkind == RELOPT_OTHER_MEMBER_REL)
+	{
+		Oid			parent = uses->root->append_rel_array[uses->rel->relid]->parent_reloid;
+
+		/* a partition has its part of an index of the whole */
+		if (OidIsValid(parent) && get_rel_relkind(parent) == RELKIND_PARTITIONED_TABLE)
+			return false;
+	}
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(rte->relid));
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -250,7 +263,7 @@ worth_it(RelationUses *uses, RangeTblEntry *rte)
 	ReleaseSysCache(tuple);
 	if (!fits)
 		return false;
-	count_pages(uses);
+	count_pages(uses, rte->inh);
 	return uses->pages >= MIN_TABLE_PAGES;
 }
 

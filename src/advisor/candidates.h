@@ -15,7 +15,8 @@
 
 typedef enum UseKind
 {
-	USE_EQUAL,					/* to one value; what comes after it is in order */
+	USE_EQUAL,					/* to one value; what comes after it is in
+								 * order */
 	USE_ANY_OF,					/* IN, IS NULL: no order comes after it */
 	USE_RANGE,
 	USE_PATTERN					/* begins with: a range of a pattern class */
@@ -29,7 +30,8 @@ typedef struct IndexUse
 	Oid			collation;
 	Oid			opclass;		/* InvalidOid: the default */
 	Relids		others;			/* relations it is compared with; NULL: none */
-	Selectivity selectivity;	/* of the condition; for a join, of one look-up */
+	Selectivity selectivity;	/* of the condition; for a join, of one
+								 * look-up */
 	bool		of_constants;	/* the expression has constants */
 	List	   *more;			/* Node *: further columns, of (a, b) < (1, 2) */
 	RestrictInfo *clause;		/* that it is of; or NULL, of a join */
@@ -63,7 +65,8 @@ typedef struct RelationUses
 	double		pages;
 	double		tuples;
 	List	   *constants;		/* Const *, of the statement as it was written */
-	List	   *uses;			/* IndexUse *, of conditions that all must hold */
+	List	   *uses;			/* IndexUse *, of conditions that all must
+								 * hold */
 	List	   *ors;			/* List * of arms, each a List * of IndexUse * */
 	List	   *order;			/* SortUse * */
 	List	   *conditions;		/* RowCondition *, the most selective first */

@@ -45,8 +45,13 @@
 #define CONSTANT_SHARE		0.25
 #define TEST_SHARE			0.5
 
-/* The column's constant is one of so many values at most. */
-#define MAX_VALUES			200
+/*
+ * A constant that a column is compared with is one of so many values at most,
+ * and so much rarer than they are on average: of values that are as frequent as
+ * each other, the next run of the statement may have another one.
+ */
+#define MAX_VALUES			20
+#define RARER				0.6
 
 /*
  * Expressions
@@ -229,7 +234,7 @@ read_comparison(const RelationUses *uses, Node *left, Node *right, Oid opno, Oid
 
 /* (a, b) < (1, 2): pages by key */
 static IndexUse *
-read_row(const RelationUses *uses, const RowCompareExpr *row, List **into)
+read_row(const RelationUses *uses, const RowCompareExpr * row, List **into)
 {
 	IndexUse   *use = NULL;
 	int			strategy = 0;
@@ -443,7 +448,7 @@ read_classes(RelationUses *uses)
 			Oid			opclass;
 			IndexUse   *use;
 
-			if (em->em_is_child || !bms_is_member(uses->rel->relid, em->em_relids))
+			if (!bms_equal(em->em_relids, uses->rel->relids))
 				continue;
 			key = perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants);
 			opclass = key ? GetDefaultOpClass(exprType(key), BTREE_AM_OID) : InvalidOid;
@@ -480,8 +485,9 @@ was_written(const RelationUses *uses, Datum value, int16 len, bool byval)
 	return false;
 }
 
-static bool
-all_written(const RelationUses *uses, Const *constant)
+/* How many values is it?  None, if one of them was not. */
+static int
+num_written(const RelationUses *uses, Const *constant)
 {
 	Oid			element = get_element_type(constant->consttype);
 	ArrayType  *array;
@@ -493,52 +499,56 @@ all_written(const RelationUses *uses, Const *constant)
 	char		align;
 
 	if (constant->constisnull)
-		return false;
-	if (was_written(uses, constant->constvalue, constant->constlen, constant->constbyval))
-		return true;
+		return 0;
 	if (!OidIsValid(element))
-		return false;
+		return was_written(uses, constant->constvalue, constant->constlen,
+						   constant->constbyval) ? 1 : 0;
 	get_typlenbyvalalign(element, &len, &byval, &align);
 	array = DatumGetArrayTypeP(constant->constvalue);
 	deconstruct_array(array, element, len, byval, align, &values, &nulls, &num);
 	for (int i = 0; i < num; i++)
 		if (nulls[i] || !was_written(uses, values[i], len, byval))
-			return false;
-	return num > 0;
+			return 0;
+	return num;
 }
 
-/* A column that is (not) one of a few values, which the statement has. */
-static bool
-is_of_constant(const RelationUses *uses, Oid opno, List *args, bool *unequal)
+/*
+ * A column that is (not) one of a few values, which the statement has.  The
+ * share of rows that they had on average is returned, or 0.
+ */
+static double
+share_of_constant(const RelationUses *uses, Oid opno, List *args, bool *unequal)
 {
 	Node	   *left = linitial(args);
 	Node	   *right = lsecond(args);
 	double		distinct;
 
+	*unequal = false;
 	while (IsA(left, RelabelType))
 		left = (Node *) ((RelabelType *) left)->arg;
 	if (!IsA(left, Var) || !IsA(right, Const))
-		return false;
-	*unequal = false;
+		return 0;
 	if (default_strategy(opno, exprType(left)) != BTEqualStrategyNumber)
 	{
 		Oid			negator = get_negator(opno);
 
 		if (!OidIsValid(negator) ||
 			default_strategy(negator, exprType(left)) != BTEqualStrategyNumber)
-			return false;
+			return 0;
 		*unequal = true;
 	}
 	distinct = distinct_values(uses, left);
-	return distinct > 0 && distinct <= MAX_VALUES && all_written(uses, (Const *) right);
+	return distinct > 0 && distinct <= MAX_VALUES ?
+		num_written(uses, (Const *) right) / distinct : 0;
 }
 
 static void
 read_condition(RelationUses *uses, RestrictInfo *rinfo)
 {
 	Node	   *clause = (Node *) rinfo->clause;
-	bool		of_constants = false;
-	bool		unequal;
+	double		share = 0;
+	double		most = TEST_SHARE;
+	bool		unequal = false;
 	bool		constants;
 	Selectivity selectivity;
 	RowCondition *condition;
@@ -547,26 +557,30 @@ read_condition(RelationUses *uses, RestrictInfo *rinfo)
 	if (rinfo->pseudoconstant)
 		return;
 	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
-		of_constants = is_of_constant(uses, ((OpExpr *) clause)->opno,
-									  ((OpExpr *) clause)->args, &unequal);
+		share = share_of_constant(uses, ((OpExpr *) clause)->opno,
+								  ((OpExpr *) clause)->args, &unequal);
 	else if (IsA(clause, ScalarArrayOpExpr))
-		of_constants = is_of_constant(uses, ((ScalarArrayOpExpr *) clause)->opno,
-									  ((ScalarArrayOpExpr *) clause)->args, &unequal) &&
-			((ScalarArrayOpExpr *) clause)->useOr == !unequal;
-	if (!of_constants && boolean_column(clause) == NULL &&
-		!(IsA(clause, NullTest) && !((NullTest *) clause)->argisrow &&
-		  IsA(((NullTest *) clause)->arg, Var)))
+	{
+		share = share_of_constant(uses, ((ScalarArrayOpExpr *) clause)->opno,
+								  ((ScalarArrayOpExpr *) clause)->args, &unequal);
+		if (((ScalarArrayOpExpr *) clause)->useOr == unequal)
+			share = 0;
+	}
+	if (share > 0)
+		most = unequal ? CONSTANT_SHARE : Min(share * RARER, CONSTANT_SHARE);
+	else if (boolean_column(clause) == NULL &&
+			 !(IsA(clause, NullTest) && !((NullTest *) clause)->argisrow &&
+			   IsA(((NullTest *) clause)->arg, Var)))
 		return;
 	selectivity = clause_selectivity(uses->root, (Node *) rinfo, 0, JOIN_INNER, NULL);
-	if (selectivity > (of_constants ? CONSTANT_SHARE : TEST_SHARE) ||
-		(expr = over_table(uses, clause, &constants)) == NULL ||
+	if (selectivity > most || (expr = over_table(uses, clause, &constants)) == NULL ||
 		!perfopt_expression_is_trusted(expr, uses->owner))
 		return;
 	condition = palloc(sizeof(RowCondition));
 	condition->clause = rinfo;
 	condition->expr = expr;
 	condition->selectivity = selectivity;
-	condition->of_constants = of_constants;
+	condition->of_constants = share > 0;
 	uses->conditions = lappend(uses->conditions, condition);
 }
 

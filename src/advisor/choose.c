@@ -838,7 +838,10 @@ is_assessed(Choice *choice, Move *move)
 
 	if (index->assessed)
 		return true;
-	assess_index(choice, index);
+	if (out_of_time(choice))
+		index->barred = true;
+	else
+		assess_index(choice, index);
 	return false;
 }
 
@@ -876,7 +879,8 @@ best_move(Choice *choice, double exponent)
 		if (list_length(together) > 1)
 			moves = consider(choice, moves, together, exponent);
 	}
-	while (moves != NIL && !out_of_time(choice))
+	/* when time is up, what is known still counts */
+	while (moves != NIL)
 	{
 		Move	   *move = linitial(moves);
 

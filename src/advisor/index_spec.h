@@ -45,8 +45,9 @@ typedef struct IndexSpec
 	bool		order_only;		/* for its order, not to find rows */
 	bool		any_direction;	/* all keys but the last one meet equalities */
 	bool		of_constants;	/* depends on constants of the statement */
-	uint32		arm_of;			/* not 0: for an arm of an OR, also to be tried
-								 * together with all others of this number */
+	uint32		arm_of;			/* not 0: for an arm of an OR, also to be
+								 * tried together with all others of this
+								 * number */
 
 	/* in a list of candidates */
 	int			times_found;	/* by so many plannings of the statement */

@@ -7,8 +7,9 @@
  * lowers a statement's cost to a tenth is taken to save nine tenths of its time.
  * From what an index saves, the writes it makes dearer are subtracted.
  *
- * A round plans for perfopt.advice_time_budget at most.  After its first second
- * it works only half of the time, so that others get the processor.
+ * A round plans for perfopt.advice_time_budget, of which up to half goes to
+ * pricing statements as they are.  After its first second it works only half of
+ * the time, so that others get the processor.
  */
 #include "postgres.h"
 
@@ -61,6 +62,7 @@ typedef struct Round
 	Workload	workload;
 	Choice		choice;
 	double		worked_ms;
+	double		until_ms;		/* ... at most */
 	TimestampTz working_since;
 } Round;
 
@@ -94,7 +96,7 @@ out_of_time(void *arg)
 		round->working_since = GetCurrentTimestamp();
 		ms = 0;
 	}
-	return round->worked_ms + ms >= perfopt_advice_time_budget;
+	return round->worked_ms + ms >= round->until_ms;
 }
 
 /*
@@ -378,6 +380,7 @@ advise(void)
 	round = palloc0(sizeof(Round));
 	choice = &round->choice;
 	round->working_since = GetCurrentTimestamp();
+	round->until_ms = perfopt_advice_time_budget / 2.0;
 	perfopt_workload_begin();
 	perfopt_workload_load(&round->workload, out_of_time, round);
 	PERFOPT_STOP_POINT("advise-priced");
@@ -396,6 +399,11 @@ advise(void)
 	choice->assess = assess;
 	choice->out_of_time = out_of_time;
 	choice->arg = round;
+
+	/* one statement that takes long to plan must not leave nothing for this */
+	(void) out_of_time(round);
+	round->until_ms = Max(perfopt_advice_time_budget,
+						  round->worked_ms + perfopt_advice_time_budget / 2.0);
 	perfopt_choose(choice);
 	perfopt_workload_end();
 	ereport(DEBUG1,

@@ -43,6 +43,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
@@ -166,14 +167,19 @@ add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *colu
 	info->nulls_first[i] = (column->options & INDOPTION_NULLS_FIRST) != 0;
 }
 
-/* NULL when the index could not be built. */
+/*
+ * NULL when the index could not be built.  It is a part of the whole, that of a
+ * partitioned table, or itself.
+ */
 static IndexOptInfo *
-make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
+make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const IndexSpec *whole)
 {
 	IndexOptInfo *info = makeNode(IndexOptInfo);
 	int			n = spec->num_columns;
 	const IndexAmRoutine *am = GetIndexAmRoutineByAmId(spec->am, false);
-	const IndexFacts *facts = perfopt_index_facts(relation, rel->tuples, spec);
+	const IndexFacts *facts = spec == whole ?
+	perfopt_index_facts(relation, rel->tuples, spec) :
+	perfopt_index_facts_on_partition(relation, rel->tuples, spec, whole);
 
 	if (!facts->size.possible)
 		return NULL;
@@ -242,6 +248,7 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 {
 	RangeTblEntry *rte;
 	Relation	relation;
+	List	   *ancestors = NIL;
 	ListCell   *lc;
 
 	if (prev_relation_hook)
@@ -262,11 +269,13 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 
 	hide_indexes(rel);
 	relation = table_open(rte->relid, NoLock);
+	if (relation->rd_rel->relispartition && current->indexes)
+		ancestors = get_partition_ancestors(rte->relid);
 	foreach(lc, current->indexes)
 	{
-		IndexSpec  *spec = lfirst(lc);
-		IndexOptInfo *info = spec->relid == rte->relid && perfopt_index_spec_fits(spec, relation) ?
-		make_index(rel, relation, spec) : NULL;
+		const IndexSpec *whole = lfirst(lc);
+		const IndexSpec *spec = perfopt_index_spec_on(whole, relation, ancestors);
+		IndexOptInfo *info = spec ? make_index(rel, relation, spec, whole) : NULL;
 
 		if (info)
 		{
