@@ -19,8 +19,10 @@
  *		rounds.c		duty "advise": for what the monitor has counted
  *		advice_index.c	from an advice to its table and index, and back
  *		advice.c		the table of advice: what was found is written there
- *		requests.c		what the owner of a table may ask for
- *		apply.c			duty "apply": builds what was asked for, and cleans up
+ *		advice_log.c	who changed an advice's status, and when
+ *		requests.c		what people may ask for
+ *		apply.c			duty "apply": has done what was asked for, and cleans up
+ *		apply_steps.c	what that is, and what has become of it
  */
 #ifndef PERFOPT_ADVISOR_INTERNAL_H
 #define PERFOPT_ADVISOR_INTERNAL_H
@@ -342,6 +344,13 @@ extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name)
  */
 extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *definition,
 											bool *gone);
+
+/* The name of an index that is like the wanted one, and how to drop it; or NULL. */
+extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
+									   char **index_name, char **undo);
+
+/* advice_log.c */
+extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
 
 /* apply.c */
 #define ADVISOR_APPLY_DUTY	"apply"
