@@ -30,10 +30,8 @@ int			perfopt_advice_interval = 60 * 1000;
 int			perfopt_max_plan_samples = 1000;
 double		perfopt_advice_min_share = 0.01;
 double		perfopt_advice_min_speedup = 2.0;
-<<<<<<< HEAD
 int			perfopt_advice_storage_budget = 0;
 int			perfopt_advice_time_budget = 5 * 1000;
-=======
 char	   *perfopt_advice_role = NULL;
 int			perfopt_apply_attempts = 3;
 int			perfopt_verify_window = 3600;
@@ -41,7 +39,6 @@ bool		perfopt_auto_apply = false;
 double		perfopt_auto_apply_min_gain = 0.05;
 int			perfopt_auto_apply_max_size = 1024;
 char	   *perfopt_auto_apply_hours = NULL;
->>>>>>> life
 
 bool		perfopt_cache_enabled = true;
 int			perfopt_cache_size = 64 * 1024;
@@ -203,7 +200,6 @@ define_advisor_settings(void)
 							 NULL,
 							 &perfopt_advice_min_speedup, 2.0, 1.0, 1e6,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
-<<<<<<< HEAD
 	DefineCustomIntVariable("perfopt.advice_storage_budget",
 							"Disk space that all indexes advised may take, in each database.",
 							"Those built already count. Zero stands for half of the database's size, or 1 GB if that is more; -1 turns the limit off.",
@@ -214,7 +210,6 @@ define_advisor_settings(void)
 							"Rests are not counted.",
 							&perfopt_advice_time_budget, 5 * 1000, 100, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-=======
 	DefineCustomStringVariable("perfopt.advice_role",
 							   "Role whose members may have advice for any table applied, reverted or dismissed.",
 							   "Besides the tables' owners and superusers.",
@@ -250,7 +245,6 @@ define_advisor_settings(void)
 							   "In the server's time zone; empty means always.",
 							   &perfopt_auto_apply_hours, "",
 							   PGC_SIGHUP, 0, check_hours, NULL, NULL);
->>>>>>> life
 }
 
 static void
