@@ -54,6 +54,14 @@
  */
 #define ORDER_HANDICAP		1.25
 
+/*
+ * Of two choices as good, the one with fewer indexes is better: each costs
+ * something to keep, this part of what it must save at least.  With a budget,
+ * bytes count rather.
+ */
+#define KEEPING				1.0
+#define KEEPING_IN_BUDGET	0.1
+
 /* Improvements smaller than this part of all are none. */
 #define NOTHING				1e-6
 
@@ -554,7 +562,8 @@ price_current(Choice *choice, List *indexes)
 static double
 total_of(Choice *choice)
 {
-	double		total = 0;
+	double		total = (choice->budget < 0 ? KEEPING : KEEPING_IN_BUDGET) *
+	choice->least * list_length(choice->chosen);
 	ListCell   *lc;
 
 	for (int i = 0; i < choice->num_statements; i++)
@@ -1032,8 +1041,7 @@ perfopt_choose(Choice *choice)
 	choice->thorough = true;
 	fill(choice, 1);
 	choice->thorough = false;
-	if (choice->budget >= 0)
-		improve(choice);
+	improve(choice);
 	choice->thorough = true;
 	fill(choice, 1);
 	drop_useless(choice);

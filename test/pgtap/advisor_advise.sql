@@ -21,24 +21,16 @@ SELECT results_eq($$SELECT statement, cost_before, cost_after, ddl, estimated_by
 CREATE TEMP TABLE result AS SELECT * FROM perfopt.advise(ARRAY[
     'SELECT * FROM advise_users WHERE email = $1', 'SELECT * FROM advise_users WHERE id = 7',
     'SELECT * FROM advise_orders WHERE user_id = 42']);
-SELECT results_eq('SELECT ddl FROM result WHERE statement IS NULL',
-    $$VALUES (ARRAY['CREATE INDEX CONCURRENTLY advise_users_email_idx ON public.advise_users (email)',
-                    'CREATE INDEX CONCURRENTLY advise_orders_user_id_idx ON public.advise_orders (user_id)'])$$,
-    'the missing indexes, and no other') FROM (SELECT 1) x
-  WHERE (SELECT ddl[1] ~ 'users' FROM result WHERE statement IS NULL)
-UNION ALL
-SELECT results_eq('SELECT ddl FROM result WHERE statement IS NULL',
-    $$VALUES (ARRAY['CREATE INDEX CONCURRENTLY advise_orders_user_id_idx ON public.advise_orders (user_id)',
-                    'CREATE INDEX CONCURRENTLY advise_users_email_idx ON public.advise_users (email)'])$$,
-    'the missing indexes, and no other') FROM (SELECT 1) x
-  WHERE NOT (SELECT ddl[1] ~ 'users' FROM result WHERE statement IS NULL);
+SELECT results_eq('SELECT d FROM result, unnest(ddl) d WHERE statement IS NULL ORDER BY d COLLATE "C"',
+    $$VALUES ('CREATE INDEX CONCURRENTLY advise_orders_user_id_idx ON public.advise_orders (user_id)'),
+             ('CREATE INDEX CONCURRENTLY advise_users_email_idx ON public.advise_users (email)')$$, 'the missing indexes, and no other');
 SELECT results_eq('SELECT statement, cardinality(ddl), cost_after < cost_before / 10 FROM result WHERE statement IS NOT NULL',
     'VALUES (1, 1, true), (2, 0, false), (3, 1, true)', 'a row for each, with the indexes it uses');
 SELECT is(w.cost_before, sum(r.cost_before), 'the costs before add up')
   FROM result w, result r WHERE w.statement IS NULL AND r.statement IS NOT NULL GROUP BY w.cost_before;
 SELECT is(w.cost_after, sum(r.cost_after), '... and after')
   FROM result w, result r WHERE w.statement IS NULL AND r.statement IS NOT NULL GROUP BY w.cost_after;
-SELECT cmp_ok(w.estimated_bytes, '=', sum(r.estimated_bytes), '... and the bytes')
+SELECT is(w.estimated_bytes, sum(r.estimated_bytes)::bigint, '... and the bytes')
   FROM result w, result r WHERE w.statement IS NULL AND r.statement IS NOT NULL GROUP BY w.estimated_bytes;
 SELECT is_empty($$SELECT FROM pg_index i WHERE indrelid IN ('advise_users'::regclass, 'advise_orders'::regclass) AND NOT indisprimary$$,
     'nothing is built');
@@ -55,7 +47,7 @@ SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42'
 
 -- Several statements at once
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE amount = 5 AND at > $1 AND at < $2',
-    'SELECT * FROM advise_orders WHERE amount = 7 ORDER BY at LIMIT 5']), 'advise_orders (amount, at)', 'one index serves both');
+    'SELECT id FROM advise_orders WHERE amount = 7']), 'advise_orders (amount, at)', 'one index serves both');
 SELECT is((SELECT notes FROM perfopt.advise(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42 ORDER BY at DESC LIMIT 1', 'SELECT sum(amount) FROM advise_orders WHERE user_id = 5 AND at > ''2024-01-01'' AND id > 100 AND at < ''2024-01-01 00:10'''])
     WHERE statement IS NULL AND array_to_string(ddl, ' ') ~ '\(user_id, at\)'),
     ARRAY['With CREATE INDEX CONCURRENTLY advise_orders_user_id_at_idx ON public.advise_orders (user_id, at), index public.built is superfluous.'],
