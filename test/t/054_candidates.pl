@@ -84,7 +84,7 @@ tried('nulls elsewhere', 'SELECT * FROM orders ORDER BY deleted_at DESC NULLS LA
 tried('descending first', 'SELECT * FROM orders ORDER BY shop DESC, created_at LIMIT 10', ['(shop, created_at DESC)']);
 tried('GROUP BY', 'SELECT shop, status, count(*) FROM orders GROUP BY shop, status', ['(shop, status)']);
 tried('DISTINCT', 'SELECT DISTINCT shop, user_id FROM orders', ['(shop, user_id)']);
-tried('max()', 'SELECT max(amount) FROM orders WHERE shop = 5', ['(shop, amount)']);
+tried('max()', 'SELECT max(amount) FROM orders WHERE shop = 5', ['(shop, amount)'], ['(shop, amount DESC NULLS LAST)', '(shop, amount NULLS FIRST)']);
 tried('a window', 'SELECT id, row_number() OVER (PARTITION BY shop ORDER BY created_at) FROM orders', ['(shop, created_at)']);
 tried('an order of another collation', 'SELECT * FROM orders ORDER BY email COLLATE "C" LIMIT 3', ['(email COLLATE "C")'], ['(email)']);
 
@@ -155,6 +155,14 @@ tried('... after an equality', q{SELECT * FROM orders WHERE shop = 5 AND email L
 tried('a regular expression', q{SELECT * FROM orders WHERE email ~ '^User12'}, ['(email text_pattern_ops)']);
 tried('starts_with()', q{SELECT * FROM orders WHERE starts_with(email, 'User12')}, ['(email text_pattern_ops)']);
 tried('not a free beginning', q{SELECT * FROM orders WHERE email LIKE '%12'}, [], ['(email text_pattern_ops)', '(email)']);
+
+# In words
+for my $case (['(shop)', 'shop'], ['(shop, created_at DESC) INCLUDE (amount)', 'shop and created_at'], ['(lower(email), shop, id)', 'lower(email), shop and id'],
+	[q{(created_at) WHERE status = 'pending'}, q{created_at where (status = 'pending'::text)}])
+{
+	my ($given, $words) = @$case;
+	is($node->safe_psql('postgres', 'SELECT index_words($$CREATE INDEX ON orders ' . $given . '$$)'), $words, "in words: $given");
+}
 
 # Partitioned tables: one index for all, wherever the columns stand
 $node->safe_psql('postgres', q{
