@@ -59,6 +59,9 @@ tried('an equality, then a range', q{SELECT * FROM orders WHERE created_at > '20
 	['(shop, created_at)', '(shop)'], ['(created_at, shop)']);
 tried('no key after one that finds a row', 'SELECT * FROM orders WHERE id = 5 AND amount > 3', ['(id)'], ['(id, amount)']);
 tried('none that nearly all rows meet', 'SELECT * FROM orders WHERE shop = 7 AND id > 10', ['(shop)'], ['(shop, id)', '(id)']);
+tried('a range from and to', q{SELECT * FROM orders WHERE created_at > '2024-01-07' AND id BETWEEN 9900 AND 10100 AND created_at < '2024-01-08'},
+	['(id)', '(created_at)', '(id, created_at)']);
+tried('... not a part of it', q{SELECT * FROM orders WHERE created_at > '2024-01-02' AND created_at < '2024-01-14' AND shop = 7}, ['(shop, created_at)'], ['(created_at)']);
 tried('two ranges', q{SELECT * FROM orders WHERE created_at < '2024-01-03' AND amount < 100}, ['(amount, created_at)', '(amount)', '(created_at)']);
 tried('IN', 'SELECT * FROM orders WHERE shop IN (1, 2) AND user_id = 5', ['(user_id, shop)']);
 tried('no order comes after IN', 'SELECT * FROM orders WHERE shop IN (1, 2) ORDER BY created_at LIMIT 5', ['(created_at)'], ['(shop, created_at)']);
@@ -75,6 +78,7 @@ is(candidates('SELECT * FROM orders WHERE user_id = (random() * 5)::int'), '', '
 
 # Orders
 tried('an equality, then the order', 'SELECT * FROM orders WHERE user_id = 5 ORDER BY created_at DESC LIMIT 10', ['(user_id, created_at)']);
+tried('... not of a row', 'SELECT * FROM orders WHERE id = 5 ORDER BY created_at', ['(id)'], ['(id, created_at)']);
 tried('... and a range to be checked', 'SELECT * FROM orders WHERE shop = 5 AND amount > 900 ORDER BY created_at LIMIT 10', ['(shop, created_at, amount)', '(shop, amount)']);
 like(tried('an order of mixed directions', 'SELECT * FROM orders ORDER BY shop, created_at DESC, id LIMIT 10', ['(shop, created_at DESC, id)']),
 	qr/^orders \(shop, created_at DESC, id\) order directed$/m, '... as such');
