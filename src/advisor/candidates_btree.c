@@ -421,6 +421,8 @@ equalities_and_order(Builder *builder)
 		return;
 	start_keys(builder, &keys);
 	push_equalities(&keys, pick_uses(builder, uses->uses, false, 0), true, MAX_KEYS - 1);
+	if (keys.num > 0 && keys.rows <= FEW_ROWS)
+		return;
 	push_order(&keys, uses->order);
 	make_specs(builder, &keys);
 	foreach(lc, ranges)

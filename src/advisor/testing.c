@@ -24,6 +24,7 @@
 
 PG_FUNCTION_INFO_V1(perfopt_test_index_facts);
 PG_FUNCTION_INFO_V1(perfopt_test_index_ddl);
+PG_FUNCTION_INFO_V1(perfopt_test_index_words);
 PG_FUNCTION_INFO_V1(perfopt_test_index_serves);
 PG_FUNCTION_INFO_V1(perfopt_test_index_exists);
 PG_FUNCTION_INFO_V1(perfopt_test_what_if_cost);
@@ -61,6 +62,18 @@ perfopt_test_index_ddl(PG_FUNCTION_ARGS)
 
 	relation_close(relation, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(ddl));
+}
+
+/* index_words(ddl text): what it is on, as a sentence has it. */
+Datum
+perfopt_test_index_words(PG_FUNCTION_ARGS)
+{
+	IndexSpec  *spec = perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	char	   *words = perfopt_index_spec_words(spec, relation);
+
+	relation_close(relation, AccessShareLock);
+	PG_RETURN_TEXT_P(cstring_to_text(words));
 }
 
 /* index_serves(ddl text, wanted text); index_exists(ddl text) */

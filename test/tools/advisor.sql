@@ -3,6 +3,8 @@ CREATE FUNCTION index_facts(ddl text, OUT bytes bigint, OUT tuples float8, OUT t
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_facts';
 CREATE FUNCTION index_ddl(ddl text) RETURNS text
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_ddl';
+CREATE FUNCTION index_words(ddl text) RETURNS text
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_words';
 CREATE FUNCTION index_serves(ddl text, wanted text) RETURNS boolean
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_serves';
 CREATE FUNCTION index_exists(ddl text) RETURNS boolean
