@@ -2,14 +2,18 @@
 
 CREATE TABLE perfopt.advice_item (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('create_index', 'n_plus_one', 'cacheable_query', 'batchable_inserts')),
-    -- create_index
+    kind text NOT NULL CHECK (kind IN ('create_index', 'index_foreign_key', 'drop_index', 'reindex', 'analyze', 'create_statistics',
+                                       'n_plus_one', 'cacheable_query', 'batchable_inserts')),
+    -- of a table
     schema_name text,
     table_name text,
-    column_names text[],
+    definition text,
     index_name text,
     ddl text,
+    undo text,
     estimated_bytes bigint,
+    predicted_gain double precision,
+    measured_gain double precision,
     -- statements that are run again and again
     role_name text,
     function text,
@@ -19,22 +23,28 @@ CREATE TABLE perfopt.advice_item (
     --
     reason text NOT NULL,
     evidence jsonb NOT NULL,
-    status text NOT NULL CHECK (status IN ('open', 'queued', 'applying', 'applied', 'failed', 'obsolete')),
+    status text NOT NULL CHECK (status IN ('open', 'dismissed', 'queued', 'applying', 'applied', 'confirmed', 'regressed',
+                                           'reverting', 'reverted', 'failed', 'obsolete')),
+    dismiss_reason text,
     requested_by text,
     requested_at timestamptz,
     applied_at timestamptz,
+    judged_at timestamptz,
     error text,
     first_seen timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_seen timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE NULLS NOT DISTINCT (kind, schema_name, table_name, column_names, role_name, function, source_queryid, queryid),
-    CONSTRAINT advice_item_index CHECK (kind <> 'create_index' OR
-        (schema_name IS NOT NULL AND table_name IS NOT NULL AND column_names IS NOT NULL AND index_name IS NOT NULL
-         AND ddl IS NOT NULL AND estimated_bytes IS NOT NULL AND role_name IS NULL AND function IS NULL
-         AND source_queryid IS NULL AND queryid IS NULL AND instead IS NULL)),
-    CONSTRAINT advice_item_statement CHECK (kind = 'create_index' OR
-        (role_name IS NOT NULL AND queryid IS NOT NULL AND schema_name IS NULL AND table_name IS NULL AND column_names IS NULL
-         AND index_name IS NULL AND ddl IS NULL AND estimated_bytes IS NULL AND status IN ('open', 'obsolete')))
+    CONSTRAINT advice_item_table CHECK (kind IN ('n_plus_one', 'cacheable_query', 'batchable_inserts') OR
+        (schema_name IS NOT NULL AND table_name IS NOT NULL AND definition IS NOT NULL AND ddl IS NOT NULL
+         AND role_name IS NULL AND function IS NULL AND source_queryid IS NULL AND queryid IS NULL AND instead IS NULL)),
+    CONSTRAINT advice_item_statement CHECK (kind NOT IN ('n_plus_one', 'cacheable_query', 'batchable_inserts') OR
+        (role_name IS NOT NULL AND queryid IS NOT NULL AND schema_name IS NULL AND table_name IS NULL AND definition IS NULL
+         AND index_name IS NULL AND ddl IS NULL AND undo IS NULL AND estimated_bytes IS NULL
+         AND status IN ('open', 'dismissed', 'obsolete')))
 );
+-- A definition may be longer than an entry of an index.
+CREATE UNIQUE INDEX advice_item_identity ON perfopt.advice_item
+    (kind, schema_name, table_name, pg_catalog.hashtextextended(definition, 0), role_name, function, source_queryid, queryid)
+    NULLS NOT DISTINCT;
 COMMENT ON TABLE perfopt.advice_item IS
 'Advice and what has become of it, by names so that it survives dump and restore. Written by the worker and by perfopt.apply_advice(); read it through perfopt.advice.';
 SELECT pg_catalog.pg_extension_config_dump('perfopt.advice_item', '');

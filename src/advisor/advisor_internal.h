@@ -13,12 +13,13 @@
  *		index_size_brin.c	... or a BRIN index
  *		index_cost_gin.c	what a scan of a GIN index would cost
  *		index_facts.c	keeps what these have found out
+ *		partitions.c	indexes of partitioned tables
  *		what_if.c		what a sampled statement would cost with such indexes
- *		candidates.c	which indexes could help a statement being planned
- *		candidates_gin.c	... GIN indexes
- *		candidates_brin.c	... BRIN indexes
+ *		candidates.h	which indexes could help a statement being planned
  *		rounds.c		duty "advise": the choice over the whole workload
- *		advice.c		the table of advice: writing it, applying by hand
+ *		advice_index.c	from an advice to its table and index, and back
+ *		advice.c		the table of advice: what was found is written there
+ *		requests.c		what the owner of a table may ask for
  *		apply.c			duty "apply": builds what was asked for, and cleans up
  */
 #ifndef PERFOPT_ADVISOR_INTERNAL_H
@@ -47,7 +48,7 @@
 typedef struct SampledRel
 {
 	Oid			relid;
-	uint32		fingerprint;
+	uint64		fingerprint;
 } SampledRel;
 
 /* One planning of a statement. */
@@ -90,7 +91,7 @@ extern Query *perfopt_plan_sample_query(const PlanSample *sample);
 /* Never NULL. */
 extern ParamListInfo perfopt_plan_sample_params(const PlanSample *sample);
 
-extern uint32 perfopt_relation_fingerprint(Relation relation);
+extern uint64 perfopt_relation_fingerprint(Relation relation);
 
 /* table_sample.c */
 
@@ -99,7 +100,7 @@ typedef struct TableSample
 {
 	MemoryContext context;
 	Oid			relid;
-	uint32		fingerprint;
+	uint64		fingerprint;
 	Oid			relfilenode;
 	BlockNumber blocks_read;
 	double		rows_seen;		/* in these */
@@ -251,6 +252,23 @@ extern const IndexFacts *perfopt_index_facts(Relation relation, double table_row
 											 const IndexSpec *spec);
 extern const IndexFacts *perfopt_index_facts_by_id(Oid id);
 
+/*
+ * The same of a partition, of an index that a partitioned table would have as
+ * the latter spec.
+ */
+extern const IndexFacts *perfopt_index_facts_on_partition(Relation partition, double table_rows,
+														  const IndexSpec *spec,
+														  const IndexSpec *whole);
+
+/* partitions.c */
+extern IndexSpec *perfopt_index_spec_on_partition(const IndexSpec *spec, Oid partition);
+extern const IndexSpec *perfopt_index_spec_on(const IndexSpec *spec, Relation relation,
+											  List *ancestors);
+
+/* A negative table_rows is set to what the partitions have. */
+extern void perfopt_partitioned_index_size(const IndexSpec *spec, double *table_rows,
+										   IndexSize *size);
+
 /* what_if.c */
 
 extern void perfopt_what_if_init(void);
@@ -274,47 +292,56 @@ extern bool perfopt_what_if_guarded(void);
 /* Is the planner at work for a what-if, on this statement itself? */
 extern bool perfopt_what_if_planning(PlannerInfo *root);
 
-/* candidates.c */
-
-extern void perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel,
-									   RangeTblEntry *rte, List **candidates,
-									   MemoryContext context);
-
 /* rounds.c */
 
 extern void perfopt_rounds_init(void);
 
 /* advice.c */
 
-/* Columns of an index that is advised. */
-#define ADVICE_MAX_COLUMNS	2
-
-/* What a round found out about one index. */
+/* What was found out: one row of perfopt.advice_item. */
 typedef struct AdviceFound
 {
-	IndexSpec	spec;
+	const char *kind;
 	char	   *schema_name;
 	char	   *table_name;
-	char	   *columns[ADVICE_MAX_COLUMNS];
-	char	   *index_name;
+	char	   *definition;		/* known by this beside kind and table */
+	char	   *index_name;		/* or NULL */
 	char	   *ddl;
-	char	   *reason;
-	char	   *evidence;		/* JSON */
-	double		bytes;
+	char	   *undo;			/* or NULL: known only when applied, or none */
+	char	   *reason;			/* sentences */
+	char	   *evidence;		/* a JSON object */
+	double		bytes;			/* that it takes, or frees */
+	double		predicted_gain; /* share of the statement time, 0 to 1 */
 } AdviceFound;
 
-/* Fill in the names; false when perfopt_index_spec_open() does not open it. */
-extern bool perfopt_advice_name(AdviceFound *found);
+/* What one that looks for advice has found. */
+typedef struct AdviceFinding
+{
+	const char *const *kinds;	/* that it looks for; the last one is NULL */
+	List	   *found;			/* AdviceFound * */
+	bool		complete;		/* what it has not found again is obsolete */
+	Datum		priced_queryids;	/* else only what names one of these,
+									 * bigint[] */
+} AdviceFinding;
 
-/* Store a round's result; priced_queryids: bigint[] of what was looked at. */
-extern void perfopt_advice_store(List *found, Datum priced_queryids);
+/* In a duty that writes. */
+extern void perfopt_advice_store(const AdviceFinding *finding);
 
 /*
- * The index that an advice is for, with the table, unlocked, and its columns as
- * they are now; NULL when one of them is gone.
+ * Fills in schema, table, definition, index name, ddl and undo; false when
+ * perfopt_index_spec_open() does not open it.
  */
-extern IndexSpec *perfopt_advice_resolve(const char *schema_name, const char *table_name,
-										 ArrayType *columns);
+extern bool perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec);
+
+/* By name, without a lock; InvalidOid when it is gone, or is no table. */
+extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name);
+
+/*
+ * The index that a definition is for.  NULL: the table does not have what it
+ * needs, *gone tells; otherwise it can't be looked into without trusting others.
+ */
+extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *definition,
+											bool *gone);
 
 /* apply.c */
 #define ADVISOR_APPLY_DUTY	"apply"

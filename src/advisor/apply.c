@@ -30,6 +30,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "commands/defrem.h"
 #include "common/compat.h"
 #include "common/stop_points.h"
 #include "executor/spi.h"
@@ -74,7 +75,7 @@ typedef struct Applying
 	char	   *ddl;
 	char	   *role;
 	char	   *error;
-	ArrayType  *columns;
+	char	   *definition;
 } Applying;
 
 /* sql has the id as $1, and may use a and b, texts or NULL, as $2 and $3. */
@@ -128,7 +129,7 @@ fetch_row(const char *status, int skip)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args("SELECT id, schema_name, table_name, index_name, ddl,"
-							  " requested_by, error, column_names"
+							  " requested_by, error, definition"
 							  " FROM perfopt.advice_item WHERE status = $1"
 							  " ORDER BY requested_at, id LIMIT 1 OFFSET $2",
 							  2, types, values, NULL, false, 1) != SPI_OK_SELECT)
@@ -148,7 +149,7 @@ fetch_row(const char *status, int skip)
 		row->ddl = SPI_getvalue(tuple, desc, 5);
 		row->role = SPI_getvalue(tuple, desc, 6);
 		row->error = SPI_getvalue(tuple, desc, 7);
-		row->columns = DatumGetArrayTypePCopy(SPI_getbinval(tuple, desc, 8, &isnull));
+		row->definition = SPI_getvalue(tuple, desc, 8);
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_finish();
@@ -218,9 +219,7 @@ find_index(Oid relid, const char *index_name, bool *valid)
 static bool
 settle(Applying *row)
 {
-	IndexSpec  *spec = perfopt_advice_resolve(row->schema_name, row->table_name,
-											  row->columns);
-	Oid			relid = spec ? spec->relid : InvalidOid;
+	Oid			relid = perfopt_advice_table(row->schema_name, row->table_name);
 	Oid			index;
 	bool		valid = false;
 
@@ -272,28 +271,37 @@ settle(Applying *row)
 static bool
 start(Applying *row)
 {
-	IndexSpec  *spec = perfopt_advice_resolve(row->schema_name, row->table_name,
-											  row->columns);
+	IndexSpec	table = {.relid = perfopt_advice_table(row->schema_name, row->table_name)};
 	Relation	relation;
+	IndexSpec  *spec;
+	bool		gone;
 
-	if (spec == NULL)
+	if (!OidIsValid(table.relid))
 	{
 		set_failed(row->id, "the table is gone");
 		return true;
 	}
-	relation = perfopt_index_spec_open(spec);
+	relation = perfopt_index_spec_open(&table);
 	if (relation == NULL)
 		return false;
-	spec->any_direction = true;
-	if (perfopt_index_exists(relation, spec))
+	spec = perfopt_advice_index_spec(relation, row->definition, &gone);
+	if (spec)
+		spec->any_direction = true;
+	if (gone || (spec && perfopt_index_exists(relation, spec)))
 	{
 		relation_close(relation, AccessShareLock);
-		set_applied(row->id);
+		if (gone)
+			set_failed(row->id, "what the index is of is gone");
+		else
+			set_applied(row->id);
 		return true;
 	}
-	row->index_name = perfopt_index_spec_name(spec, relation);
-	row->ddl = perfopt_index_spec_ddl(spec, relation, row->index_name);
+	row->index_name = spec ? perfopt_index_spec_name(spec, relation) :
+		ChooseRelationName(RelationGetRelationName(relation), "advised", "idx",
+						   RelationGetNamespace(relation), false);
 	relation_close(relation, AccessShareLock);
+	row->ddl = perfopt_index_ddl(row->index_name, row->schema_name, row->table_name,
+								 row->definition);
 
 	update_row("UPDATE perfopt.advice_item SET status = 'applying', index_name = $2,"
 			   " ddl = $3 WHERE id = $1", row->id, row->index_name, row->ddl);

@@ -16,6 +16,7 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "common/compat.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
@@ -25,6 +26,9 @@
 #define FACTS_LIFE_MS		(10 * 60 * 1000)
 #define FACTS_KEPT			2000
 
+/* Partitions that are sampled for an index of all of them. */
+#define PARTITIONS_SAMPLED	8
+
 /* No table has more rows. */
 #define MOST_ROWS			((double) MaxBlockNumber * MaxHeapTuplesPerPage)
 
@@ -32,9 +36,12 @@ typedef struct KeptFacts
 {
 	IndexFacts	facts;			/* what is handed out; must be first */
 	IndexSpec	spec;
-	uint32		fingerprint;
+	uint64		fingerprint;
 	Oid			relfilenode;
 	double		table_rows;
+	bool		sampled;
+	IndexSpec  *whole;			/* the partitioned table's, if it was asked
+								 * for */
 } KeptFacts;
 
 static MemoryContext facts_context = NULL;
@@ -96,59 +103,167 @@ final(const IndexSpec *spec)
 	return spec->predicate == NIL;
 }
 
-const IndexFacts *
-perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
+/*
+ * Facts kept of this index; a table's unknown number of rows is what it was
+ * then.
+ */
+static KeptFacts *
+find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 {
-	IndexEntries entries;
-	IndexSize	size;
-	KeptFacts  *facts;
-	bool		sampled;
 	ListCell   *lc;
-	MemoryContext old_context;
-	MemoryContext work;
-
-	/* an owner may have set the table's statistics to infinity, or NaN */
-	table_rows = Min(table_rows, MOST_ROWS);
 
 	open_facts();
 	foreach(lc, kept)
 	{
-		facts = lfirst(lc);
+		KeptFacts  *facts = lfirst(lc);
+
 		if (!perfopt_index_spec_equal(&facts->spec, spec))
 			continue;
-		if (table_rows < 0)
-			table_rows = facts->table_rows;
-		if (still_holds(facts, relation, table_rows))
-			return &facts->facts;
+		if (*table_rows < 0)
+			*table_rows = facts->table_rows;
+		if (still_holds(facts, relation, *table_rows))
+			return facts;
 	}
+	return NULL;
+}
 
-	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt index facts in the making",
-								 ALLOCSET_DEFAULT_SIZES);
-	old_context = MemoryContextSwitchTo(work);
-	sampled = perfopt_index_entries(relation, spec, &table_rows, &entries);
-	table_rows = Max(table_rows, 0);
-	perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
+/* In the current context. */
+static KeptFacts *
+make_facts(Relation relation, double table_rows, const IndexSpec *spec, const IndexSize *size,
+		   HeapTuple *statistics)
+{
+	KeptFacts  *facts = palloc0(sizeof(KeptFacts));
 
-	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);
-	facts = palloc0(sizeof(KeptFacts));
 	copy_spec(&facts->spec, spec);
 	facts->fingerprint = perfopt_relation_fingerprint(relation);
 	facts->relfilenode = relation->rd_rel->relfilenode;
 	facts->table_rows = table_rows;
 	facts->facts.id = --last_id;
 	facts->facts.spec = &facts->spec;
-	facts->facts.size = size;
-	if (sampled && entries.statistics)
+	facts->facts.size = *size;
+	if (statistics)
 	{
 		facts->facts.statistics = palloc0(sizeof(HeapTuple) * spec->num_columns);
 		for (int i = 0; i < spec->num_columns; i++)
-			if (entries.statistics[i])
-				facts->facts.statistics[i] = heap_copytuple(entries.statistics[i]);
+			if (statistics[i])
+				facts->facts.statistics[i] = heap_copytuple(statistics[i]);
 	}
+	return facts;
+}
+
+static KeptFacts *
+find_out(Relation relation, double table_rows, const IndexSpec *spec)
+{
+	IndexEntries entries = {0};
+	IndexSize	size;
+	KeptFacts  *facts;
+	bool		sampled = false;
+	MemoryContext old_context;
+	MemoryContext work;
+
+	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt index facts in the making",
+								 ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(work);
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		perfopt_partitioned_index_size(spec, &table_rows, &size);
+	else
+	{
+		sampled = perfopt_index_entries(relation, spec, &table_rows, &entries);
+		table_rows = Max(table_rows, 0);
+		perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
+	}
+
+	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);
+	facts = make_facts(relation, table_rows, spec, &size, sampled ? entries.statistics : NULL);
+	facts->sampled = sampled;
 	if (sampled || final(spec))
 		kept = lappend(kept, facts);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(work);
+	return facts;
+}
+
+const IndexFacts *
+perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
+{
+	KeptFacts  *facts;
+
+	/* an owner may have set the table's statistics to infinity, or NaN */
+	table_rows = Min(table_rows, MOST_ROWS);
+
+	facts = find_facts(relation, &table_rows, spec);
+	if (facts == NULL)
+		facts = find_out(relation, table_rows, spec);
+	return &facts->facts;
+}
+
+/*
+ * What partitions that were sampled have on average for a row; NULL: there are
+ * not enough.
+ */
+static KeptFacts *
+facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
+				  const IndexSpec *whole)
+{
+	IndexSize	size = {.possible = true};
+	KeptFacts  *nearest = NULL;
+	KeptFacts  *facts;
+	double		rows = 0;
+	int			num = 0;
+	ListCell   *lc;
+	MemoryContext old_context;
+
+	foreach(lc, kept)
+	{
+		facts = lfirst(lc);
+		if (!facts->sampled || facts->whole == NULL ||
+			!perfopt_index_spec_equal(facts->whole, whole))
+			continue;
+		num++;
+		rows += facts->table_rows;
+		size.pages += facts->facts.size.pages;
+		size.tuples += facts->facts.size.tuples;
+		size.possible = size.possible && facts->facts.size.possible;
+		if (nearest == NULL ||
+			fabs(facts->table_rows - table_rows) < fabs(nearest->table_rows - table_rows))
+			nearest = facts;
+	}
+	if (num < PARTITIONS_SAMPLED)
+		return NULL;
+	if (table_rows < 0)
+		table_rows = rows / num;
+	size.pages = Max(rint(size.pages * table_rows / Max(rows, 1)), 2);
+	size.tuples = Max(size.tuples * table_rows / Max(rows, 1), 1);
+	size.tree_height = nearest->facts.size.tree_height;
+
+	old_context = MemoryContextSwitchTo(facts_context);
+	facts = make_facts(partition, table_rows, spec, &size, nearest->facts.statistics);
+	kept = lappend(kept, facts);
+	MemoryContextSwitchTo(old_context);
+	return facts;
+}
+
+const IndexFacts *
+perfopt_index_facts_on_partition(Relation partition, double table_rows, const IndexSpec *spec,
+								 const IndexSpec *whole)
+{
+	KeptFacts  *facts;
+
+	table_rows = Min(table_rows, MOST_ROWS);
+	facts = find_facts(partition, &table_rows, spec);
+	if (facts == NULL)
+		facts = facts_of_siblings(partition, table_rows, spec, whole);
+	if (facts == NULL)
+		facts = find_out(partition, table_rows, spec);
+	if (facts->sampled && facts->whole == NULL)
+	{
+		MemoryContext old_context;
+
+		old_context = MemoryContextSwitchTo(facts_context);
+		facts->whole = palloc(sizeof(IndexSpec));
+		copy_spec(facts->whole, whole);
+		MemoryContextSwitchTo(old_context);
+	}
 	return &facts->facts;
 }
 

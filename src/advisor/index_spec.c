@@ -198,6 +198,14 @@ check(const char *problem)
 				 errdetail("%c%s.", pg_toupper((unsigned char) problem[0]), problem + 1)));
 }
 
+/* Nobody else's function runs for that, nor is inlined. */
+static Node *
+fold(Node *node)
+{
+	fix_opfuncids(node);
+	return is_builtin(node) ? eval_const_expressions(NULL, node) : node;
+}
+
 static Node *
 key_of_element(Oid relid, IndexElem * element)
 {
@@ -207,7 +215,7 @@ key_of_element(Oid relid, IndexElem * element)
 	Oid			collation;
 
 	if (element->expr)
-		return eval_const_expressions(NULL, element->expr);
+		return fold(element->expr);
 	attnum = get_attnum(relid, element->name);
 	if (attnum == InvalidAttrNumber)
 		ereport(ERROR,
@@ -262,7 +270,7 @@ perfopt_index_spec_parse(const char *ddl)
 											  get_attnum(relid, element->name)));
 	}
 	if (stmt->whereClause)
-		check(perfopt_index_spec_set_predicate(spec, eval_const_expressions(NULL, stmt->whereClause)));
+		check(perfopt_index_spec_set_predicate(spec, fold(stmt->whereClause)));
 	foreach(lc, stmt->options)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
@@ -608,41 +616,79 @@ append_key(StringInfo ddl, const IndexSpec *spec, Relation relation,
 }
 
 char *
-perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *index_name)
+perfopt_index_spec_words(const IndexSpec *spec, Relation relation)
 {
 	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
-	StringInfoData ddl;
+	StringInfoData words;
+
+	initStringInfo(&words);
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+
+		appendStringInfo(&words, "%s%s", i == 0 ? "" : i < spec->num_keys - 1 ? ", " : " and ",
+						 column->attnum != 0 ? column_name(relation, column) :
+						 deparse_expression(column->expr, context, false, false));
+	}
+	if (spec->predicate)
+		appendStringInfo(&words, " where %s",
+						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
+											context, false, false));
+	return words.data;
+}
+
+char *
+perfopt_index_spec_definition(const IndexSpec *spec, Relation relation)
+{
+	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
+	StringInfoData text;
 	int			nest_level = NewGUCNestLevel();
 
 	/* so that all names that are not the server's own get their schema */
 	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	initStringInfo(&ddl);
-	appendStringInfo(&ddl, "CREATE INDEX CONCURRENTLY %s ON %s ",
-					 quote_identifier(index_name),
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-												RelationGetRelationName(relation)));
-	if (spec->am != BTREE_AM_OID)
-		appendStringInfo(&ddl, "USING %s ", quote_identifier(get_am_name(spec->am)));
+	initStringInfo(&text);
+	appendStringInfo(&text, "USING %s ", quote_identifier(get_am_name(spec->am)));
 	for (int i = 0; i < spec->num_columns; i++)
 	{
 		const IndexColumn *column = &spec->columns[i];
 
-		appendStringInfoString(&ddl, i == 0 ? "(" : i == spec->num_keys ? ") INCLUDE (" : ", ");
+		appendStringInfoString(&text, i == 0 ? "(" : i == spec->num_keys ? ") INCLUDE (" : ", ");
 		if (i < spec->num_keys)
-			append_key(&ddl, spec, relation, column, context);
+			append_key(&text, spec, relation, column, context);
 		else
-			appendStringInfoString(&ddl, column_name(relation, column));
+			appendStringInfoString(&text, column_name(relation, column));
 	}
-	appendStringInfoChar(&ddl, ')');
+	appendStringInfoChar(&text, ')');
 	if (spec->fillfactor != 0)
-		appendStringInfo(&ddl, " WITH (fillfactor = %d)", spec->fillfactor);
+		appendStringInfo(&text, " WITH (fillfactor = %d)", spec->fillfactor);
 	if (spec->predicate)
-		appendStringInfo(&ddl, " WHERE %s",
+		appendStringInfo(&text, " WHERE %s",
 						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
 											context, false, false));
 	AtEOXact_GUC(false, nest_level);
-	return ddl.data;
+	return text.data;
+}
+
+char *
+perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *index_name)
+{
+	char	   *schema_name = get_namespace_name(RelationGetNamespace(relation));
+
+	return perfopt_index_ddl(index_name, schema_name, RelationGetRelationName(relation),
+							 perfopt_index_spec_definition(spec, relation));
+}
+
+char *
+perfopt_index_ddl(const char *index_name, const char *schema_name, const char *table_name,
+				  const char *definition)
+{
+	const char *usual = "USING btree ";
+
+	if (strncmp(definition, usual, strlen(usual)) == 0)
+		definition += strlen(usual);
+	return psprintf("CREATE INDEX CONCURRENTLY %s ON %s %s", quote_identifier(index_name),
+					quote_qualified_identifier(schema_name, table_name), definition);
 }
 
 /*

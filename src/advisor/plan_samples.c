@@ -416,19 +416,20 @@ shape_walker(Node *node, ShapeContext *context)
  * Attribute types and dropped flags of a relation: a tree made for one shape
  * must not be planned against another.
  */
-uint32
+uint64
 perfopt_relation_fingerprint(Relation relation)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
-	uint32		hash = hash_uint32(desc->natts ^ (relation->rd_rel->relkind << 16));
+	uint64		hash = hash_bytes_uint32_extended(desc->natts ^ (relation->rd_rel->relkind << 16), 0);
 
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		hash = hash_combine(hash, hash_uint32(att->atttypid));
-		hash = hash_combine(hash, hash_uint32((uint32) att->atttypmod));
-		hash = hash_combine(hash, hash_uint32(att->attcollation * 2 + att->attisdropped));
+		hash = hash_bytes_uint32_extended(att->atttypid, hash);
+		hash = hash_bytes_uint32_extended((uint32) att->atttypmod, hash);
+		hash = hash_bytes_uint32_extended(att->attcollation, hash);
+		hash = hash_bytes_uint32_extended(att->attisdropped, hash);
 	}
 	return hash;
 }

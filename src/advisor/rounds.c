@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 
 #include <math.h>
 
@@ -62,7 +63,7 @@
 /* The heaviest statements that a round looks at. */
 #define MAX_STATEMENTS		500
 
-/* A pair of columns must save so much more than a single one. */
+/* With each further column an index must save so much more. */
 #define PAIR_HANDICAP		1.1
 
 /*
@@ -313,6 +314,7 @@ price_base(Statement *statement)
 		else
 			statement->base[i] = -1;
 	}
+	statement->candidates = perfopt_candidates_settle(statement->candidates, priced);
 	statement->base_cost = priced > 0 ? sum / priced : 0;
 	statement->ratio = 1;
 }
@@ -553,7 +555,8 @@ score(const Candidate *candidate)
 {
 	return candidate->saved_ms /
 		(candidate->spec.order_only ? ORDER_HANDICAP :
-		 candidate->spec.num_keys > 1 ? PAIR_HANDICAP : 1);
+		 pow(PAIR_HANDICAP, candidate->spec.num_columns - 1 +
+			 list_length(candidate->spec.predicate)));
 }
 
 /* The best candidate that is worth it, or NULL. */
@@ -672,6 +675,8 @@ readable_ms(double ms)
 		ms >= 1 ? psprintf("%.1f ms", ms) : psprintf("%.2g ms", Max(ms, 0.001));
 }
 
+static const char *const advice_kinds[] = {"create_index", NULL};
+
 /* NULL when the table or a column is gone, or the table is locked by now. */
 static AdviceFound *
 describe(Round *round, Candidate *candidate)
@@ -683,8 +688,8 @@ describe(Round *round, Candidate *candidate)
 	double		share = 0;
 	bool		any = false;
 
-	found->spec = candidate->spec;
-	if (!perfopt_advice_name(found))
+	found->kind = advice_kinds[0];
+	if (!perfopt_advice_name_index(found, &candidate->spec))
 		return NULL;
 
 	qsort(candidate->effects, candidate->num_effects, sizeof(Effect), more_saved_first);
@@ -721,10 +726,15 @@ describe(Round *round, Candidate *candidate)
 					 candidate->writes_ms / round->database_ms);
 
 	initStringInfo(&columns);
-	for (int i = 0; i < candidate->spec.num_columns; i++)
-		appendStringInfo(&columns, "%s%s", i > 0 ? " and " : "",
-						 quote_identifier(found->columns[i]));
+	for (int i = 0; i < candidate->spec.num_keys; i++)
+	{
+		char	   *name = get_attname(candidate->spec.relid, candidate->spec.columns[i].attnum, true);
 
+		appendStringInfo(&columns, "%s%s", i > 0 ? " and " : "",
+						 name ? quote_identifier(name) : "an expression");
+	}
+
+	found->predicted_gain = Min(candidate->saved_ms / round->database_ms, 1);
 	found->bytes = candidate->bytes;
 	found->evidence = evidence.data;
 	found->reason =
@@ -746,7 +756,7 @@ advise(void)
 	Round		round = {0};
 	TimestampTz now = GetCurrentTimestamp();
 	double		decay;
-	List	   *found = NIL;
+	AdviceFinding finding = {.kinds = advice_kinds};
 	Datum	   *queryids;
 	ListCell   *lc;
 
@@ -772,7 +782,7 @@ advise(void)
 		AdviceFound *advice = describe(&round, lfirst(lc));
 
 		if (advice)
-			found = lappend(found, advice);
+			finding.found = lappend(finding.found, advice);
 	}
 
 	/* A round that was cut short judges no older advice. */
@@ -781,9 +791,9 @@ advise(void)
 	queryids = palloc(sizeof(Datum) * Max(round.num_statements, 1));
 	for (int i = 0; i < round.num_statements; i++)
 		queryids[i] = Int64GetDatum((int64) round.statements[i].history->key.queryid);
-	perfopt_advice_store(found,
-						 PointerGetDatum(construct_array(queryids, round.num_statements,
-														 INT8OID, 8, true, TYPALIGN_DOUBLE)));
+	finding.priced_queryids = PointerGetDatum(construct_array(queryids, round.num_statements,
+															  INT8OID, 8, true, TYPALIGN_DOUBLE));
+	perfopt_advice_store(&finding);
 }
 
 void

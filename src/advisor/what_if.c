@@ -35,6 +35,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 
 #include "access/amapi.h"
 #include "access/genam.h"
@@ -42,6 +43,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
@@ -80,8 +82,7 @@ typedef struct WhatIf
 	ParamListInfo params;		/* identifies our planner calls */
 	List	   *indexes;		/* IndexSpec *, to be added */
 	List	   *hidden;			/* OIDs of indexes, to be left out */
-	List	  **candidates;		/* where to add candidates, or NULL */
-	MemoryContext context;		/* ... made in here */
+	CandidateList *candidates;	/* where to add candidates, or NULL */
 } WhatIf;
 
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
@@ -151,14 +152,19 @@ add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *colu
 	info->nulls_first[i] = (column->options & INDOPTION_NULLS_FIRST) != 0;
 }
 
-/* NULL when the index could not be built. */
+/*
+ * NULL when the index could not be built.  It is a part of the whole, that of a
+ * partitioned table, or itself.
+ */
 static IndexOptInfo *
-make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
+make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const IndexSpec *whole)
 {
 	IndexOptInfo *info = makeNode(IndexOptInfo);
 	int			n = spec->num_columns;
 	const IndexAmRoutine *am = GetIndexAmRoutineByAmId(spec->am, false);
-	const IndexFacts *facts = perfopt_index_facts(relation, rel->tuples, spec);
+	const IndexFacts *facts = spec == whole ?
+	perfopt_index_facts(relation, rel->tuples, spec) :
+	perfopt_index_facts_on_partition(relation, rel->tuples, spec, whole);
 
 	if (!facts->size.possible)
 		return NULL;
@@ -219,6 +225,7 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 {
 	RangeTblEntry *rte;
 	Relation	relation;
+	List	   *ancestors = NIL;
 	ListCell   *lc;
 
 	if (prev_relation_hook)
@@ -239,11 +246,13 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 
 	hide_indexes(rel);
 	relation = table_open(rte->relid, NoLock);
+	if (relation->rd_rel->relispartition && current->indexes)
+		ancestors = get_partition_ancestors(rte->relid);
 	foreach(lc, current->indexes)
 	{
-		IndexSpec  *spec = lfirst(lc);
-		IndexOptInfo *info = spec->relid == rte->relid && perfopt_index_spec_fits(spec, relation) ?
-		make_index(rel, relation, spec) : NULL;
+		const IndexSpec *whole = lfirst(lc);
+		const IndexSpec *spec = perfopt_index_spec_on(whole, relation, ancestors);
+		IndexOptInfo *info = spec ? make_index(rel, relation, spec, whole) : NULL;
 
 		if (info)
 			rel->indexlist = lcons(info, rel->indexlist);
@@ -308,8 +317,7 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
 	if (perfopt_what_if_planning(root) && current->candidates)
-		perfopt_candidates_collect(root, rel, rte, current->candidates,
-								   current->context);
+		perfopt_candidates_collect(root, rel, rte, current->candidates);
 }
 
 void
@@ -378,7 +386,7 @@ sample_is_current(const PlanSample *sample)
 	for (int i = 0; i < sample->num_rels; i++)
 	{
 		Relation	relation = try_relation_open(sample->rels[i].relid, NoLock);
-		uint32		fingerprint;
+		uint64		fingerprint;
 
 		if (relation == NULL)
 			return false;
@@ -413,6 +421,8 @@ price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
 		return SAMPLE_BUSY;
 
 	what_if->params = perfopt_plan_sample_params(sample);
+	if (what_if->candidates)
+		what_if->candidates->constants = perfopt_statement_constants(query);
 	*cost = what_if_plan(query, what_if);
 	return SAMPLE_PRICED;
 }
@@ -491,6 +501,8 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 	ResourceOwner caller_owner = CurrentResourceOwner;
 	volatile SampleOutcome outcome = SAMPLE_USELESS;
 	WhatIf		what_if = {0};
+	CandidateList list = {0};
+	static uint32 plannings = 0;
 	Oid			session_user = GetSessionUserId();
 	Oid			role;
 	int			sec_context;
@@ -506,8 +518,13 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 
 	what_if.indexes = indexes;
 	what_if.hidden = hidden;
-	what_if.candidates = candidates;
-	what_if.context = caller_context;
+	if (candidates)
+	{
+		list.specs = candidates;
+		list.context = caller_context;
+		list.planning = ++plannings;
+		what_if.candidates = &list;
+	}
 
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);

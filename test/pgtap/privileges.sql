@@ -43,9 +43,9 @@ SET ROLE perfopt_owner;
 CREATE TABLE public.perfopt_privileges (a int, b int);
 SELECT 1 AS privileges_of_owner;
 RESET ROLE;
-INSERT INTO perfopt.advice_item (kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, index_name, ddl, reason, evidence,
                                   estimated_bytes, status)
-VALUES ('create_index', 'public', 'perfopt_privileges', '{a}', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open')
+VALUES ('create_index', 'public', 'perfopt_privileges', 'USING btree (a)', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open')
 RETURNING id AS advice \gset
 SET client_min_messages = warning;
 \i :root/test/tools/worker.sql

@@ -11,9 +11,9 @@ my $conf = slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf");
 
 # A row for each table whose rows belong into a dump.
 my %config_row = (
-	'perfopt.advice_item' => q{(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+	'perfopt.advice_item' => q{(kind, schema_name, table_name, definition, index_name, ddl, reason, evidence,
 		estimated_bytes, status, requested_by)
-		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
+		VALUES ('create_index', 'public', 't', 'USING btree (a)', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},
 	'perfopt.batch_job' => q{(target, target_name, key, key_types, statement, settings, batch_size, workers, chunk_ms, lock_ms,
 		max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size, state)

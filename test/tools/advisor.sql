@@ -10,3 +10,5 @@ CREATE FUNCTION index_exists(ddl text) RETURNS boolean
 CREATE FUNCTION what_if_cost(query text, role regrole DEFAULT current_user::regrole,
                              indexes text[] DEFAULT '{}', hidden regclass[] DEFAULT '{}') RETURNS float8
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_what_if_cost';
+CREATE FUNCTION index_candidates(queries text[], role regrole DEFAULT current_user::regrole) RETURNS text[]
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_candidates';
