@@ -144,38 +144,53 @@ compare_hashes(const void *a, const void *b)
 typedef struct Extracted
 {
 	uint64		hash;			/* must be first */
+	uint64		order[2];
 	Datum		key;
 	bool		isnull;
 } Extracted;
 
-static uint64
-hash_key(const KeyColumn *column, int number, Datum key, bool isnull)
+/*
+ * The order need be no more than about that of the index: it is to tell whether
+ * keys that stand together there come together.
+ */
+static void
+identify(const KeyColumn *column, int number, Extracted *extracted)
 {
-	const char *data;
+	const unsigned char *data;
 	Size		size;
-	char		buffer[sizeof(Datum)];
+	unsigned char begin[sizeof(extracted->order)] = {0};
 
-	if (isnull)
-		return hash_combine64(number, 0);
+	extracted->order[0] = extracted->order[1] = 0;
+	if (extracted->isnull)
+	{
+		extracted->hash = hash_combine64(number, 0);
+		return;
+	}
 	if (column->by_value)
 	{
-		memcpy(buffer, &key, sizeof(Datum));
-		data = buffer;
+		data = (const unsigned char *) &extracted->key;
 		size = sizeof(Datum);
+		extracted->order[0] = (uint64) extracted->key ^ (UINT64CONST(1) << 63);
 	}
 	else if (column->length == -1)
 	{
-		struct varlena *packed = PG_DETOAST_DATUM_PACKED(key);
+		struct varlena *packed = PG_DETOAST_DATUM_PACKED(extracted->key);
 
-		data = VARDATA_ANY(packed);
+		data = (const unsigned char *) VARDATA_ANY(packed);
 		size = VARSIZE_ANY_EXHDR(packed);
 	}
 	else
 	{
-		data = DatumGetPointer(key);
-		size = datumGetSize(key, false, column->length);
+		data = (const unsigned char *) DatumGetPointer(extracted->key);
+		size = datumGetSize(extracted->key, false, column->length);
 	}
-	return hash_combine64(hash_bytes_extended((const unsigned char *) data, size, 0), number + 1);
+	if (!column->by_value)
+	{
+		memcpy(begin, data, Min(size, sizeof(begin)));
+		for (int i = 0; i < sizeof(begin); i++)
+			extracted->order[i / 8] = extracted->order[i / 8] << 8 | begin[i];
+	}
+	extracted->hash = hash_combine64(hash_bytes_extended(data, size, 0), number + 1);
 }
 
 static Extracted *
@@ -208,7 +223,7 @@ extract(GinKeys *keys, int number, Datum value, bool isnull, int *num)
 	{
 		extracted[i].isnull = nulls && nulls[i];
 		extracted[i].key = datums[i];
-		extracted[i].hash = hash_key(column, number, datums[i], extracted[i].isnull);
+		identify(column, number, &extracted[i]);
 	}
 	qsort(extracted, num_keys, sizeof(Extracted), compare_hashes);
 	for (int i = 0; i < num_keys; i++)
@@ -279,6 +294,8 @@ perfopt_gin_keys_add(GinKeys *keys, Datum *values, bool *nulls)
 				key->bytes = 0;
 				key->size = key_size(&keys->columns[c], &extracted[i]);
 				key->by_value = keys->columns[c].by_value;
+				key->order[0] = extracted[i].order[0];
+				key->order[1] = extracted[i].order[1];
 			}
 			else
 				key->bytes += distance_bytes(keys, key->last, row);
@@ -339,12 +356,35 @@ rows_together(GinKeys *keys)
 	{
 		GinKey	   *key = gin_key_table_lookup(keys->table, keys->whole[i].hash);
 
-		if (key && key->rows >= FREQUENT_KEY)
+		if (key && key->rows >= keys->summary.frequent)
 			continue;
 		rows++;
 		distinct += i == 0 || by_block_and_hash(&keys->whole[i - 1], &keys->whole[i]) != 0;
 	}
 	return distinct <= 0 ? 1 : rows / distinct;
+}
+
+/*
+ * Often keys are of two kinds, such as numbers that each row has another one of,
+ * and values that some hundred rows share.  Then there are few between those that
+ * the sample has once and those that it has often; from there on they are frequent.
+ */
+static int
+frequent_from(const GinKeysSummary *summary)
+{
+	double		num[FREQUENT_KEY + 4] = {0};
+	int			least = 2;
+
+	for (int i = 0; i < summary->num_keys; i++)
+		if (summary->keys[i].rows < lengthof(num))
+			num[summary->keys[i].rows]++;
+	for (int rows = 3; rows < FREQUENT_KEY; rows++)
+		if (num[rows] < num[least])
+			least = rows;
+	for (int rows = least + 1; rows < lengthof(num); rows++)
+		if (num[rows] > 30 && num[rows] > 1.5 * num[least])
+			return least;
+	return FREQUENT_KEY;
 }
 
 const GinKeysSummary *
@@ -361,6 +401,7 @@ perfopt_gin_keys_end(GinKeys *keys)
 
 	/* whatever the order of the table of hashes */
 	qsort(summary->keys, summary->num_keys, sizeof(GinKey), compare_hashes);
+	summary->frequent = frequent_from(summary);
 	summary->together = rows_together(keys);
 	return summary;
 }

@@ -8,17 +8,18 @@
 
 #include "advisor/advisor_internal.h"
 
-/* A key that the sample has so often is frequent. */
+/* A key that the sample has so often is frequent, if not less often. */
 #define FREQUENT_KEY	5
 
 typedef struct GinKey
 {
 	uint64		hash;			/* must be first */
 	uint32		rows;			/* of the sample */
-	uint32		last;			/* ... one of these, by its number */
+	uint32		last;			/* ... the last of these, by its number */
 	uint32		bytes;			/* that distances between them take */
 	uint16		size;			/* of a tuple, without a posting list */
 	bool		by_value;
+	uint64		order[2];		/* the key's beginning, to sort by */
 	char		status;			/* of the hash table */
 } GinKey;
 
@@ -28,6 +29,7 @@ typedef struct GinKeysSummary
 	double		sample_entries;
 	int			num_keys;
 	GinKey	   *keys;
+	int			frequent;		/* from so many rows on a key is that */
 	double		together;		/* rows of a block with the same rare key */
 } GinKeysSummary;
 

@@ -162,6 +162,12 @@ perfopt_gin_cost(PlannerInfo *root, IndexPath * path, double loop_count, Cost *s
 	double		server_startup;
 	double		server_all;
 
+	if (facts == NULL)
+	{
+		gincostestimate(root, path, loop_count, startup_cost, total_cost, selectivity,
+						correlation, pages);
+		return;
+	}
 	real.data_pages = facts->size.data_pages;
 	real.key_pages = Max(facts->size.pages - 1 - real.data_pages, 1);
 	real.keys = Max(facts->size.keys, 1);

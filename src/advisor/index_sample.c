@@ -60,7 +60,7 @@
 #define ENTRIES_MS			1000
 
 /* Keys of GIN are gathered so long, and so many, as rows that are tried tell. */
-#define GIN_MS				500
+#define GIN_MS				700
 #define GIN_ENTRIES			600000
 #define GIN_TRIED			200
 

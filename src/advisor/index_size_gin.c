@@ -42,6 +42,9 @@
 /* Keys that are put into pages, of all. */
 #define KEYS_FILLED		6000
 
+/* Keys that there must be of each number of rows, to find a surplus. */
+#define EXCESS_FROM		100
+
 /* How full pages are that have been divided at different times. */
 #define AGED_FILL		0.69
 
@@ -53,7 +56,8 @@ typedef struct FilledKey
 {
 	double		rows;
 	double		bytes;			/* of a row in its list */
-	double		phase;			/* when its rows come, from 0 to 1 */
+	double		phase;			/* the nearer to 1, the earlier its rows come */
+	uint64		order[3];
 	int			size;			/* without its list */
 	int			tuple;			/* now, with its line; 0: it is not there yet */
 	bool		by_value;
@@ -125,6 +129,32 @@ by_rows(const void *a, const void *b)
 	return left < right ? -1 : left > right ? 1 : 0;
 }
 
+static int
+by_order(const void *a, const void *b)
+{
+	const FilledKey *left = a;
+	const FilledKey *right = b;
+
+	for (int i = 0; i < lengthof(left->order); i++)
+		if (left->order[i] != right->order[i])
+			return left->order[i] < right->order[i] ? -1 : 1;
+	return 0;
+}
+
+static void
+start_key(FilledKey *filled, const GinKey *key, const GinKeysSummary *summary)
+{
+	memset(filled, 0, sizeof(*filled));
+	filled->size = key->size;
+	filled->by_value = key->by_value;
+	filled->phase = 1 - key->last / summary->sample_rows;
+	filled->order[0] = key->order[0];
+	filled->order[1] = key->order[1];
+
+	/* those that begin the same are taken to be in no order */
+	filled->order[2] = key->hash;
+}
+
 /* Bytes of a row of a key, of which the sample has none next to each other. */
 static double
 far_bytes(double rows, double table_rows, double blocks, double together)
@@ -135,11 +165,37 @@ far_bytes(double rows, double table_rows, double blocks, double together)
 	return (far + Max(together - 1, 0)) / Max(together, 1);
 }
 
+/*
+ * Keys of one row each that stand beside others with more: how many of those that
+ * the sample has once are too many for what it has two, three and four times, if
+ * that is of the family p(k) = (a + b / k) p(k - 1).
+ */
+static double
+excess_of_single(const GinKeysSummary *summary, int frequent_from)
+{
+	double		num[5] = {0};
+	double		a;
+	double		b;
+	double		excess;
+
+	for (int i = 0; i < summary->num_keys; i++)
+		if (summary->keys[i].rows < lengthof(num))
+			num[summary->keys[i].rows]++;
+	if (frequent_from < lengthof(num) || Min(Min(num[2], num[3]), num[4]) < EXCESS_FROM)
+		return 0;
+	b = 12 * (num[3] / num[2] - num[4] / num[3]);
+	a = num[3] / num[2] - b / 3;
+	if (a + b / 2 < 0.1)
+		return 0;
+	excess = num[1] - num[2] / (a + b / 2);
+	return excess > 0.5 * num[1] ? excess : 0;
+}
+
 static void
 populate(const GinKeysSummary *summary, double tuples, double blocks, Population *all)
 {
 	double		scale = Max(tuples / Max(summary->sample_rows, 1), 1);
-	int			frequent_from = scale < 1.001 ? 1 : FREQUENT_KEY;
+	int			frequent_from = scale < 1.001 ? 1 : summary->frequent;
 	KeyCounts	counts = {0};
 	RowsOfKey	rows_of_rare;
 	FilledKey  *frequent = palloc(sizeof(FilledKey) * Max(summary->num_keys, 1));
@@ -147,6 +203,7 @@ populate(const GinKeysSummary *summary, double tuples, double blocks, Population
 	int			num_frequent = 0;
 	int			num_rare = 0;
 	double		rare_keys;
+	double		single;
 	double		sizes = 0;
 	int			rare_filled;
 	pg_prng_state random;
@@ -165,18 +222,22 @@ populate(const GinKeysSummary *summary, double tuples, double blocks, Population
 			rare[num_rare++] = key;
 			continue;
 		}
-		memset(filled, 0, sizeof(*filled));
+		start_key(filled, key, summary);
 		filled->rows = key->rows * scale;
 		filled->bytes = key->rows < 2 ? 1 : (double) key->bytes / (key->rows - 1);
-		filled->size = key->size;
-		filled->by_value = key->by_value;
 		filled->tree = needs_tree(filled->size, filled->rows, filled->bytes);
 		if (filled->tree)
 			all->data_pages += tree_pages(filled->rows, filled->bytes);
 		num_frequent++;
 	}
-	rare_keys = num_rare == 0 ? 0 :
+	single = excess_of_single(summary, frequent_from);
+	counts.rows -= single;
+	counts.keys -= single;
+	counts.once -= single;
+	rare_keys = counts.keys <= 0 ? 0 :
 		perfopt_estimate_keys(&counts, counts.rows * scale / summary->together, &rows_of_rare);
+	single *= scale;
+	rare_keys += single;
 	all->keys = num_frequent + rare_keys;
 	all->entries = summary->sample_entries * scale;
 	all->key_size = sizes / Max(summary->num_keys, 1);
@@ -194,25 +255,16 @@ populate(const GinKeysSummary *summary, double tuples, double blocks, Population
 		FilledKey  *filled = &all->filled[all->num++];
 		GinKey	   *key = rare[(int) (pg_prng_double(&random) * num_rare)];
 
-		memset(filled, 0, sizeof(*filled));
-		filled->rows = perfopt_draw_rows(&rows_of_rare, &random) * summary->together;
+		start_key(filled, key, summary);
+		filled->rows = 1;
+		if (i >= single * all->part)
+			filled->rows = perfopt_draw_rows(&rows_of_rare, &random) * summary->together;
 		filled->bytes = far_bytes(filled->rows, tuples, blocks, summary->together);
-		filled->size = key->size;
-		filled->by_value = key->by_value;
 		filled->tree = needs_tree(filled->size, filled->rows, filled->bytes);
 		if (filled->tree)
 			all->data_pages += tree_pages(filled->rows, filled->bytes) / all->part;
 	}
-	for (int i = all->num - 1; i > 0; i--)
-	{
-		int			j = (int) (pg_prng_double(&random) * (i + 1));
-		FilledKey	other = all->filled[i];
-
-		all->filled[i] = all->filled[j];
-		all->filled[j] = other;
-	}
-	for (int i = 0; i < all->num; i++)
-		all->filled[i].phase = pg_prng_double(&random);
+	qsort(all->filled, all->num, sizeof(FilledKey), by_order);
 	pfree(frequent);
 	pfree(rare);
 }
