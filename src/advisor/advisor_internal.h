@@ -6,7 +6,12 @@
  *		index_spec.c	what an index is made of: built, compared, written
  *		table_sample.c	rows of a table, drawn at random
  *		index_sample.c	the entries an index would have for these
+ *		gin_keys.c		the keys that a GIN index would have for them
+ *		distinct_keys.c	how many keys a table has, and how many rows each
  *		index_size.c	how large an index that does not exist would be
+ *		index_size_gin.c	... if it is a GIN index
+ *		index_size_brin.c	... or a BRIN index
+ *		index_cost_gin.c	what a scan of a GIN index would cost
  *		index_facts.c	keeps what these have found out
  *		partitions.c	indexes of partitioned tables
  *		what_if.c		what a sampled statement would cost with such indexes
@@ -30,6 +35,7 @@
 #include "access/attnum.h"
 #include "access/htup.h"
 #include "advisor/index_spec.h"
+#include "common/pg_prng.h"
 #include "datatype/timestamp.h"
 #include "monitor/monitor.h"
 #include "nodes/execnodes.h"
@@ -141,6 +147,8 @@ typedef struct IndexEntry
 	BlockNumber block;			/* of the table */
 } IndexEntry;
 
+struct GinKeys;
+
 typedef struct IndexEntries
 {
 	int			num;
@@ -153,6 +161,9 @@ typedef struct IndexEntries
 	bool		deduplicated;	/* equal keys are kept together */
 	double		key_size;		/* averages: without included columns */
 	double		first_size;		/* ... and of the first column alone */
+	int			rows_formed;	/* of the sample, that the predicate was tried
+								 * on */
+	struct GinKeys *gin_keys;	/* in place of all these, of GIN */
 	HeapTuple  *statistics;		/* of pg_statistic, a column; or NULL */
 } IndexEntries;
 
@@ -163,19 +174,79 @@ typedef struct IndexEntries
 extern bool perfopt_index_entries(Relation relation, const IndexSpec *spec,
 								  double *table_rows, IndexEntries *entries);
 
+/* distinct_keys.c */
+
+/* Numbers of rows that a rare key may have. */
+#define MOST_ROWS_OF_KEY	256
+
+/* What a sample has: keys, and those of them it has once and twice. */
+typedef struct KeyCounts
+{
+	double		rows;
+	double		keys;
+	double		once;
+	double		twice;
+} KeyCounts;
+
+/* Rows of a rare key: p(k) = (a + b / k) p(k - 1), without zero. */
+typedef struct RowsOfKey
+{
+	double		mean;
+	double		up_to[MOST_ROWS_OF_KEY];	/* probability of at most so many */
+} RowsOfKey;
+
+extern void perfopt_count_key(KeyCounts *counts, int rows);
+
+/* Keys that the rows of the table have, in all; rows may be NULL. */
+extern double perfopt_estimate_keys(const KeyCounts *counts, double total, RowsOfKey *rows);
+
+extern double perfopt_draw_rows(const RowsOfKey *rows, pg_prng_state * random);
+
 /* index_size.c */
 typedef struct IndexSize
 {
 	double		tuples;			/* rows that it has */
 	double		pages;
-	int			tree_height;
+	int			tree_height;	/* -1: it is no tree */
 	bool		possible;		/* false: it can't be built, of values too
 								 * wide */
+	double		row_entries;	/* that a row makes on average */
+
+	/* of GIN */
+	double		keys;
+	double		data_pages;		/* of posting trees */
 } IndexSize;
 
 /* entries is NULL when there is no sample; otherwise they get sorted. */
 extern void perfopt_index_size(Relation relation, double table_rows, const IndexSpec *spec,
 							   IndexEntries *entries, IndexSize *size);
+
+/* gin_keys.c; gin_keys.h has the rest */
+typedef struct GinKeys GinKeys;
+
+/* In the current memory context, for a table with so many rows a block. */
+extern GinKeys *perfopt_gin_keys_begin(const IndexSpec *spec, double rows_of_block);
+
+/* Keys of the next row; the number of these. */
+extern int	perfopt_gin_keys_add(GinKeys *keys, Datum *values, bool *nulls);
+
+/* Keys of a row of a block of which all rows are added so. */
+extern void perfopt_gin_keys_add_whole(GinKeys *keys, Datum *values, bool *nulls,
+									   BlockNumber block);
+
+/*
+ * index_size_gin.c, index_size_brin.c: what is different from a btree; the
+ * tuples are known.  keys and entries are NULL when there is no sample.
+ */
+extern void perfopt_gin_size(Relation relation, const IndexSpec *spec, GinKeys *keys,
+							 IndexSize *size);
+extern void perfopt_brin_size(Relation relation, const IndexSpec *spec,
+							  const IndexEntries *entries, IndexSize *size);
+
+/* index_cost_gin.c: an amcostestimate */
+extern void perfopt_gin_cost(PlannerInfo *root, IndexPath * path, double loop_count,
+							 Cost *startup_cost, Cost *total_cost, Selectivity * selectivity,
+							 double *correlation, double *pages);
 
 /* index_facts.c */
 typedef struct IndexFacts

@@ -223,6 +223,8 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 		rows += facts->table_rows;
 		size.pages += facts->facts.size.pages;
 		size.tuples += facts->facts.size.tuples;
+		size.keys += facts->facts.size.keys;
+		size.data_pages += facts->facts.size.data_pages;
 		size.possible = size.possible && facts->facts.size.possible;
 		if (nearest == NULL ||
 			fabs(facts->table_rows - table_rows) < fabs(nearest->table_rows - table_rows))
@@ -234,7 +236,10 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 		table_rows = rows / num;
 	size.pages = Max(rint(size.pages * table_rows / Max(rows, 1)), 2);
 	size.tuples = Max(size.tuples * table_rows / Max(rows, 1), 1);
+	size.keys = size.keys * table_rows / Max(rows, 1);
+	size.data_pages = rint(size.data_pages * table_rows / Max(rows, 1));
 	size.tree_height = nearest->facts.size.tree_height;
+	size.row_entries = nearest->facts.size.row_entries;
 
 	old_context = MemoryContextSwitchTo(facts_context);
 	facts = make_facts(partition, table_rows, spec, &size, nearest->facts.statistics);

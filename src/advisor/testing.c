@@ -131,8 +131,10 @@ describe_candidate(const IndexSpec *spec)
 {
 	Relation	relation = relation_open(spec->relid, AccessShareLock);
 	char	   *ddl = perfopt_index_spec_ddl(spec, relation, "i");
+	const char *using = strstr(ddl, "USING ");
 	char	   *described = psprintf("%s %s%s%s%s", RelationGetRelationName(relation),
-									 strchr(ddl, '('), spec->order_only ? " order" : "",
+									 using ? using : strchr(ddl, '('),
+									 spec->order_only ? " order" : "",
 									 spec->any_direction ? "" : " directed",
 									 spec->arm_of ? " arm" : "");
 

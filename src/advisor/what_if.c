@@ -44,6 +44,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
@@ -143,7 +144,7 @@ add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *colu
 	Expr	   *expr;
 
 	info->indexkeys[i] = column->attnum;
-	info->canreturn[i] = true;
+	info->canreturn[i] = info->relam == BTREE_AM_OID;
 	if (column->attnum != 0)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1);
@@ -163,6 +164,8 @@ add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *colu
 	info->indexcollations[i] = column->collation;
 	info->opfamily[i] = column->opfamily;
 	info->opcintype[i] = column->opcintype;
+	if (info->relam != BTREE_AM_OID)
+		return;
 	info->reverse_sort[i] = (column->options & INDOPTION_DESC) != 0;
 	info->nulls_first[i] = (column->options & INDOPTION_NULLS_FIRST) != 0;
 }
@@ -199,14 +202,17 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const Inde
 	info->indexcollations = palloc(sizeof(Oid) * n);
 	info->opfamily = palloc(sizeof(Oid) * n);
 	info->opcintype = palloc(sizeof(Oid) * n);
-	info->reverse_sort = palloc0(sizeof(bool) * n);
-	info->nulls_first = palloc0(sizeof(bool) * n);
+	info->relam = spec->am;
+	if (spec->am == BTREE_AM_OID)
+	{
+		info->sortopfamily = info->opfamily;
+		info->reverse_sort = palloc0(sizeof(bool) * n);
+		info->nulls_first = palloc0(sizeof(bool) * n);
+	}
 	info->opclassoptions = palloc0(sizeof(bytea *) * n);
 	for (int i = 0; i < n; i++)
 		add_column(info, relation, i, &spec->columns[i]);
 	info->indpred = over_relation(spec->predicate, rel->relid);
-	info->sortopfamily = info->opfamily;
-	info->relam = spec->am;
 	info->immediate = true;
 	info->hypothetical = true;
 
@@ -218,7 +224,7 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const Inde
 	info->amhasgettuple = am->amgettuple != NULL;
 	info->amhasgetbitmap = am->amgetbitmap != NULL;
 	info->amcanmarkpos = am->ammarkpos != NULL && am->amrestrpos != NULL;
-	info->amcostestimate = am->amcostestimate;
+	info->amcostestimate = spec->am == GIN_AM_OID ? perfopt_gin_cost : am->amcostestimate;
 	return info;
 }
 
@@ -292,11 +298,24 @@ keep_statistics(HeapTuple tuple)
 {
 }
 
+static bool
+has_security_quals(PlannerInfo *root, Oid relid)
+{
+	for (int i = 1; i < root->simple_rel_array_size; i++)
+	{
+		RangeTblEntry *rte = root->simple_rte_array[i];
+
+		if (rte && rte->rtekind == RTE_RELATION && rte->relid == relid && rte->securityQuals)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Statistics of an expression that a hypothetical index has.  The server asks
  * for them by the number of the column, once to price a scan of the index, and
  * whenever it estimates a clause with the expression; for that, it does not take
- * those of a partial index.
+ * those of a partial index.  To price a scan of BRIN, vardata comes unset.
  */
 static bool
 what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableStatData * vardata)
@@ -310,7 +329,8 @@ what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableSta
 			prev_index_stats_hook(root, index, attnum, vardata) : false;
 
 	column = &facts->spec->columns[attnum - 1];
-	if (column->expr == NULL || (facts->spec->predicate && vardata->var))
+	if (column->expr == NULL ||
+		(facts->spec->predicate && (facts->spec->am == BRIN_AM_OID || vardata->var)))
 		return false;
 	if (facts->statistics == NULL || facts->statistics[attnum - 1] == NULL)
 		return false;
@@ -318,9 +338,8 @@ what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableSta
 	vardata->freefunc = keep_statistics;
 
 	/* as for a real one: may the role read all rows of the table? */
-	vardata->acl_ok = vardata->rel == NULL ||
-		(planner_rt_fetch(vardata->rel->relid, root)->securityQuals == NIL &&
-		 pg_class_aclcheck(facts->spec->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
+	vardata->acl_ok = !has_security_quals(root, facts->spec->relid) &&
+		pg_class_aclcheck(facts->spec->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 	return true;
 }
 
