@@ -303,7 +303,7 @@ revise(const AdviceFinding *finding)
 				"  THEN $3 ELSE index_name END,"
 				" undo = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
 				"  THEN $4 ELSE undo END,"
-				" started_at = CASE WHEN $2 = 'applied' THEN last_seen END,"
+				" started_at = CASE WHEN $2 = 'applied' THEN last_seen END, measured_from = NULL, judged_at = NULL,"
 				" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
 				" WHERE id = $1 AND status IN ('open', 'failed')",
 				4, update_types, update_values, update_nulls, SPI_OK_UPDATE);

@@ -35,6 +35,9 @@ CREATE TABLE perfopt.advice_item (
     retry_at timestamptz,
     started_at timestamptz,
     applied_at timestamptz,
+    -- since when it is measured, and the time all statements had taken then
+    measured_from timestamptz,
+    measured_from_ms double precision,
     judged_at timestamptz,
     verdict text,
     error text,
@@ -52,6 +55,19 @@ CREATE TABLE perfopt.advice_item (
 CREATE UNIQUE INDEX advice_item_identity ON perfopt.advice_item
     (kind, schema_name, table_name, pg_catalog.hashtextextended(definition, 0), role_name, function, source_queryid, queryid)
     NULLS NOT DISTINCT;
+CREATE TABLE perfopt.advice_measure (
+    advice bigint NOT NULL REFERENCES perfopt.advice_item ON DELETE CASCADE,
+    part text NOT NULL CHECK (part IN ('named', 'write', 'control')),
+    queryid bigint NOT NULL,
+    role_name text NOT NULL,
+    before bigint[],
+    mark bigint[],
+    PRIMARY KEY (advice, queryid, role_name)
+);
+COMMENT ON TABLE perfopt.advice_measure IS
+'Statements whose latencies are compared before and after an advice was applied, until that is judged: those that the advice names, those that write its table, and others, which tell how the server as a whole has changed. before is the histogram of the window before it was applied, mark that of all calls when measuring began afterwards. Not part of a dump.';
+GRANT SELECT ON perfopt.advice_measure TO pg_read_all_stats;
+
 CREATE TABLE perfopt.advice_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),

@@ -28,6 +28,9 @@
  *		requests.c		what people may ask for
  *		apply.c			duty "apply": has done what was asked for, and cleans up
  *		apply_steps.c	what that is, and what has become of it
+ *		verify.c		duty "verify": what it was good for
+ *		measure.c		... by comparing latencies
+ *		auto_apply.c	applies by itself, and reverts
  */
 #ifndef PERFOPT_ADVISOR_INTERNAL_H
 #define PERFOPT_ADVISOR_INTERNAL_H
@@ -427,5 +430,16 @@ extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
 #define ADVISOR_APPLY_DUTY	"apply"
 
 extern void perfopt_apply_init(void);
+
+/* verify.c */
+#define ADVISOR_VERIFY_DUTY	"verify"
+
+extern void perfopt_verify_init(void);
+
+/* The advice is about to be applied; its statements were as before until then. */
+extern void perfopt_verify_begin(int64 id, TimestampTz until);
+
+/* auto_apply.c */
+extern void perfopt_auto_apply_step(void);
 
 #endif							/* PERFOPT_ADVISOR_INTERNAL_H */

@@ -40,6 +40,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "worker/worker.h"
 
 #define IDLE_INTERVAL_MS	10000
@@ -94,6 +95,7 @@ set_done(const Applying *row)
 			   " started_at = CASE status WHEN 'reverting' THEN started_at ELSE coalesce(started_at, last_seen) END,"
 			   " index_name = $2, undo = $3 WHERE id = $1",
 			   row->id, row->index_name, row->undo, NULL);
+	perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
 }
 
 /* Or it waits to be tried again, if that was decided when the job had ended. */
@@ -249,6 +251,8 @@ start(Applying *row)
 			   " status = CASE status WHEN 'queued' THEN 'applying' ELSE status END,"
 			   " started_at = now(), error = NULL WHERE id = $1",
 			   row->id, row->index_name, row->ddl, row->undo);
+	if (!row->reverting)
+		perfopt_verify_begin(row->id, GetCurrentTimestamp());
 	perfopt_duty_next_transaction();
 	PERFOPT_STOP_POINT("apply-submit");
 	submit_or_fail(row, statement, false);
@@ -264,6 +268,7 @@ note_outcome(PerfoptJobState state, const PerfoptJobOutcome *outcome)
 	if (state == PERFOPT_JOB_DONE)
 	{
 		/* of statements that leave nothing to see, it is what tells */
+		perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
 		if (!job_cleans_up)
 			update_row("UPDATE perfopt.advice_item SET error = NULL,"
 					   " status = CASE status WHEN 'reverting' THEN 'reverted' ELSE 'applied' END,"

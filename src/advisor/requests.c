@@ -272,7 +272,7 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 				"UPDATE perfopt.advice_item SET status = 'queued', requested_by = $3, run_as = $2,"
 				" requested_at = now(), automatic = false, attempts = 0, retry_at = NULL, error = NULL,"
 				" dismiss_reason = NULL, applied_at = NULL, judged_at = NULL, measured_gain = NULL,"
-				" verdict = NULL WHERE id = $1", request.run_as);
+				" measured_from = NULL, verdict = NULL WHERE id = $1", request.run_as);
 	perfopt_duty_wake_at_commit(ADVISOR_APPLY_DUTY);
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("queued: %s; perfopt.advice shows how it goes once this transaction commits",
 											  request.ddl)));
@@ -296,7 +296,7 @@ perfopt_revert_advice(PG_FUNCTION_ARGS)
 						request.kind)));
 	end_request(&request,
 				"UPDATE perfopt.advice_item SET status = 'reverting', requested_by = $3, run_as = $2,"
-				" requested_at = now(), attempts = 0, retry_at = NULL, error = NULL WHERE id = $1",
+				" requested_at = now(), attempts = 0, retry_at = NULL, started_at = NULL, error = NULL WHERE id = $1",
 				request.run_as);
 	perfopt_duty_wake_at_commit(ADVISOR_APPLY_DUTY);
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("reverting: %s; perfopt.advice shows how it goes once this transaction commits",
@@ -333,7 +333,7 @@ perfopt_undismiss_advice(PG_FUNCTION_ARGS)
 		refuse_status(&request, "Only what was dismissed or reverted can be opened again.");
 	end_request(&request,
 				"UPDATE perfopt.advice_item SET status = 'open', dismiss_reason = NULL, error = NULL,"
-				" applied_at = NULL, judged_at = NULL, measured_gain = NULL, verdict = NULL"
+				" applied_at = NULL, judged_at = NULL, measured_gain = NULL, measured_from = NULL, verdict = NULL"
 				" WHERE id = $1 AND $2 IS NULL AND $3 IS NOT NULL", NULL);
 	PG_RETURN_VOID();
 }
