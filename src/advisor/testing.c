@@ -175,6 +175,7 @@ perfopt_test_index_candidates(PG_FUNCTION_ARGS)
 		accumArrayResult(result, CStringGetTextDatum(describe_candidate(lfirst(lc))), false,
 						 TEXTOID, CurrentMemoryContext);
 	PG_RETURN_DATUM(makeArrayResult(result, CurrentMemoryContext));
+}
 
 PG_FUNCTION_INFO_V1(perfopt_test_measure_compare);
 PG_FUNCTION_INFO_V1(perfopt_test_measure_shift);
