@@ -145,6 +145,14 @@ CREATE FUNCTION perfopt.undismiss_advice(id bigint) RETURNS void
 COMMENT ON FUNCTION perfopt.undismiss_advice(bigint) IS
 'Opens an advice again that was dismissed or reverted. Raises object_not_in_prerequisite_state for any other, and errors as perfopt.dismiss_advice().';
 
+CREATE FUNCTION perfopt.advise(queries text[], storage_budget bigint DEFAULT NULL, time_budget interval DEFAULT '30 s',
+                               OUT statement integer, OUT query text, OUT cost_before float8, OUT cost_after float8,
+                               OUT ddl text[], OUT estimated_bytes bigint, OUT notes text[])
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_advise';
+COMMENT ON FUNCTION perfopt.advise(text[], bigint, interval) IS
+'Which indexes would serve these statements best, all together, within storage_budget bytes (NULL: no limit), looked for at most time_budget long. Nothing is run or built, and no history is needed: the statements are planned as EXPLAIN does it, each with the same weight per unit of plan cost; $1, $2 ... stand for values not known, and statements that write count for what an index would cost them. The first row, with statement and query NULL, is the whole: the sum of plan costs before and after, the CREATE INDEX statements, the bytes these indexes would take, and notes, such as on existing indexes that become superfluous. Then a row for each statement, numbered from 1, with those that its plan would use. The caller needs the rights to run the statements; tables that it may not read all of are estimated without a sample of their rows. Raises the statement''s own error for one that can''t be planned, with its number as context; feature_not_supported for utility statements and foreign tables, and invalid_parameter_value for a negative budget.';
+
 CREATE FUNCTION perfopt.plan_samples_all(OUT roleid oid, OUT queryid bigint, OUT captured_at timestamptz,
                                      OUT parameters text[], OUT bytes integer)
     RETURNS SETOF record

@@ -44,6 +44,14 @@ typedef struct IndexSpec
 	/* what it is wanted for, no part of the index itself */
 	bool		order_only;		/* for its order, not to find rows */
 	bool		any_direction;	/* all keys but the last one meet equalities */
+	bool		of_constants;	/* depends on constants of the statement */
+	uint32		arm_of;			/* not 0: for an arm of an OR, also to be
+								 * tried together with all others of this
+								 * number */
+
+	/* in a list of candidates */
+	int			times_found;	/* by so many plannings of the statement */
+	uint32		last_found;
 } IndexSpec;
 
 /* An empty one.  The others return NULL, or why such an index can't be made. */
@@ -99,6 +107,9 @@ extern char *perfopt_index_spec_name(const IndexSpec *spec, Relation relation);
  * same text for the same index, whatever the search_path.
  */
 extern char *perfopt_index_spec_definition(const IndexSpec *spec, Relation relation);
+
+/* What it is on, as a sentence has it: "lower(email) and created_at". */
+extern char *perfopt_index_spec_words(const IndexSpec *spec, Relation relation);
 
 /* CREATE INDEX CONCURRENTLY, to be run with any search_path. */
 extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 #include "advisor/measure.h"
 
 #ifdef PERFOPT_STOP_POINTS
@@ -24,9 +25,11 @@
 
 PG_FUNCTION_INFO_V1(perfopt_test_index_facts);
 PG_FUNCTION_INFO_V1(perfopt_test_index_ddl);
+PG_FUNCTION_INFO_V1(perfopt_test_index_words);
 PG_FUNCTION_INFO_V1(perfopt_test_index_serves);
 PG_FUNCTION_INFO_V1(perfopt_test_index_exists);
 PG_FUNCTION_INFO_V1(perfopt_test_what_if_cost);
+PG_FUNCTION_INFO_V1(perfopt_test_index_candidates);
 
 /* index_facts(ddl text): of the index of a CREATE INDEX, as estimated. */
 Datum
@@ -60,6 +63,18 @@ perfopt_test_index_ddl(PG_FUNCTION_ARGS)
 
 	relation_close(relation, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(ddl));
+}
+
+/* index_words(ddl text): what it is on, as a sentence has it. */
+Datum
+perfopt_test_index_words(PG_FUNCTION_ARGS)
+{
+	IndexSpec  *spec = perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	char	   *words = perfopt_index_spec_words(spec, relation);
+
+	relation_close(relation, AccessShareLock);
+	PG_RETURN_TEXT_P(cstring_to_text(words));
 }
 
 /* index_serves(ddl text, wanted text); index_exists(ddl text) */
@@ -109,6 +124,57 @@ perfopt_test_what_if_cost(PG_FUNCTION_ARGS)
 		!perfopt_what_if_cost(sample, specs, hidden, &cost, NULL))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(cost);
+}
+
+/* What follows the table's name in a CREATE INDEX, with what it is wanted for. */
+static char *
+describe_candidate(const IndexSpec *spec)
+{
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	char	   *ddl = perfopt_index_spec_ddl(spec, relation, "i");
+	const char *using = strstr(ddl, "USING ");
+	char	   *described = psprintf("%s %s%s%s%s", RelationGetRelationName(relation),
+									 using ? using : strchr(ddl, '('),
+									 spec->order_only ? " order" : "",
+									 spec->any_direction ? "" : " directed",
+									 spec->arm_of ? " arm" : "");
+
+	relation_close(relation, AccessShareLock);
+	return described;
+}
+
+/*
+ * index_candidates(queries text[], role regrole): of samples of one statement,
+ * in their order.
+ */
+Datum
+perfopt_test_index_candidates(PG_FUNCTION_ARGS)
+{
+	PerfoptQueryKey key = {.database = MyDatabaseId,.role = PG_GETARG_OID(1)};
+	PlanSample *sample = palloc(sizeof(PlanSample));
+	List	   *specs = NIL;
+	ArrayBuildState *result = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	Datum	   *items;
+	int			num;
+	ListCell   *lc;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &items, NULL, &num);
+	for (int i = 0; i < num; i++)
+	{
+		char	   *query = TextDatumGetCString(items[i]);
+		RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(query));
+		List	   *queries = pg_analyze_and_rewrite_fixedparams(raw, query, NULL, 0, NULL);
+		Cost		cost;
+
+		if (!perfopt_plan_sample_make(&key, linitial_node(Query, queries), NULL, sample) ||
+			!perfopt_what_if_cost(sample, NIL, NIL, &cost, &specs))
+			PG_RETURN_NULL();
+	}
+	specs = perfopt_candidates_settle(specs, num);
+	foreach(lc, specs)
+		accumArrayResult(result, CStringGetTextDatum(describe_candidate(lfirst(lc))), false,
+						 TEXTOID, CurrentMemoryContext);
+	PG_RETURN_DATUM(makeArrayResult(result, CurrentMemoryContext));
 }
 
 PG_FUNCTION_INFO_V1(perfopt_test_measure_compare);

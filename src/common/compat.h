@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
@@ -23,6 +24,7 @@
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
+#include "nodes/pathnodes.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/plancat.h"
 #include "optimizer/planner.h"
@@ -36,6 +38,7 @@
 #include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
+#include "utils/pg_locale.h"
 #include "utils/relcache.h"
 #if PG_VERSION_NUM < 160000
 #include "utils/queryjumble.h"
@@ -592,6 +595,48 @@ perfopt_use_default_statistics_target(VacAttrStats * stats)
 	stats->attr = palloc0(sizeof(FormData_pg_attribute));
 	stats->attr->attstattarget = -1;
 	stats->attr->attnum = 1;
+#endif
+}
+
+/* Raises an error unless the current user may run the plan. */
+static inline void
+perfopt_check_permissions(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecCheckPermissions(plan->rtable, plan->permInfos, true);
+#else
+	(void) ExecCheckRTPerms(plan->rtable, true);
+#endif
+}
+
+/* Is it of the nullable side of an outer join, above that join?  Not told before 16. */
+static inline bool
+perfopt_var_is_nullable(const Var *var)
+{
+#if PG_VERSION_NUM >= 160000
+	return !bms_is_empty(var->varnullingrels);
+#else
+	return false;
+#endif
+}
+
+static inline bool
+perfopt_pathkey_descends(const PathKey *pathkey)
+{
+#if PG_VERSION_NUM >= 180000
+	return pathkey->pk_cmptype == COMPARE_GT;
+#else
+	return pathkey->pk_strategy == BTGreaterStrategyNumber;
+#endif
+}
+
+static inline bool
+perfopt_collation_is_c(Oid collation)
+{
+#if PG_VERSION_NUM >= 180000
+	return pg_newlocale_from_collation(collation)->collate_is_c;
+#else
+	return lc_collate_is_c(collation);
 #endif
 }
 

@@ -32,6 +32,8 @@ double		perfopt_advice_min_share = 0.01;
 double		perfopt_advice_min_speedup = 2.0;
 int			perfopt_survey_interval = 3600 * 1000;
 int			perfopt_unused_index_time = 32 * 24 * 3600;
+int			perfopt_advice_storage_budget = 0;
+int			perfopt_advice_time_budget = 5 * 1000;
 char	   *perfopt_advice_role = NULL;
 int			perfopt_apply_attempts = 3;
 int			perfopt_verify_window = 3600;
@@ -210,6 +212,16 @@ define_advisor_settings(void)
 							"Longer than a month by default, so that what runs once a month is seen.",
 							&perfopt_unused_index_time, 32 * 24 * 3600, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_storage_budget",
+							"Disk space that all indexes advised may take, in each database.",
+							"Those built already count. Zero stands for half of the database's size, or 1 GB if that is more; -1 turns the limit off.",
+							&perfopt_advice_storage_budget, 0, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_time_budget",
+							"Time that a round of the index advisor plans statements.",
+							"Rests are not counted.",
+							&perfopt_advice_time_budget, 5 * 1000, 100, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("perfopt.advice_role",
 							   "Role whose members may have advice for any table applied, reverted or dismissed.",
 							   "Besides the tables' owners and superusers.",

@@ -37,6 +37,8 @@ extern double perfopt_advice_min_share;
 extern double perfopt_advice_min_speedup;
 extern int	perfopt_survey_interval;
 extern int	perfopt_unused_index_time;
+extern int	perfopt_advice_storage_budget;
+extern int	perfopt_advice_time_budget;
 extern char *perfopt_advice_role;
 extern int	perfopt_apply_attempts;
 extern int	perfopt_verify_window;	/* s */
