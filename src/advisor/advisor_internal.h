@@ -434,6 +434,14 @@ extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
 /* advice_log.c */
 extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
 
+/* existing_indexes.c */
+
+/*
+ * Why an index must not be dropped after all, whatever an advice of earlier says;
+ * or NULL.
+ */
+extern const char *perfopt_drop_objection(Relation relation, Oid index, const char *index_name);
+
 /* apply.c */
 #define ADVISOR_APPLY_DUTY	"apply"
 

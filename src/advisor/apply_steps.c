@@ -181,14 +181,22 @@ static StepReady
 prepare_drop(Applying *row, Relation relation, char **statement, const char **problem)
 {
 	FormData_pg_index form;
+	Oid			index = find_index(RelationGetRelid(relation), target_name(row), &form);
+	const char *objection;
 
-	if (!OidIsValid(find_index(RelationGetRelid(relation), target_name(row), &form)))
+	if (!OidIsValid(index))
 		return STEP_DONE_ALREADY;
 	if (form.indisunique || form.indisprimary || form.indisexclusion ||
 		form.indisclustered || form.indisreplident)
 	{
 		*problem = psprintf("index \"%s\" is needed: it is unique, or used by CLUSTER or as a replica identity",
 							target_name(row));
+		return STEP_IMPOSSIBLE;
+	}
+	if (is_kind(row, "drop_index") &&
+		(objection = perfopt_drop_objection(relation, index, target_name(row))) != NULL)
+	{
+		*problem = psprintf("index \"%s\" is needed: %s", target_name(row), objection);
 		return STEP_IMPOSSIBLE;
 	}
 	*statement = drop_statement(row, target_name(row));

@@ -21,6 +21,7 @@
 #include "advisor/survey_internal.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/settings.h"
@@ -30,6 +31,7 @@
 #include "utils/inval.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
@@ -121,12 +123,20 @@ stays(const ExistingIndex *index, const ExistingIndex *other)
 	return index->oid < other->oid;
 }
 
+/* Does it all that the other one does?  Other access methods take the same one for that. */
+static bool
+replaces(const IndexSpec *by, const IndexSpec *spec)
+{
+	return by->am == BTREE_AM_OID ? perfopt_index_spec_serves(by, spec) :
+		perfopt_index_spec_equal(by, spec);
+}
+
 static bool
 covers(const ExistingIndex *by, const ExistingIndex *index)
 {
 	return by != index && by->spec && !by->unused && by->tablespace == index->tablespace &&
-		perfopt_index_spec_serves(by->spec, index->spec) &&
-		(!perfopt_index_spec_serves(index->spec, by->spec) || stays(by, index)) &&
+		replaces(by->spec, index->spec) &&
+		(!replaces(index->spec, by->spec) || stays(by, index)) &&
 		by->bytes <= MOST_LARGER * Max(index->bytes, MIN_PAGES * BLCKSZ);
 }
 
@@ -208,7 +218,7 @@ describe(Survey *survey, ExistingIndex *index)
 	if (index->covered_by)
 	{
 		const char *other = quote_qualified_identifier(index->schema_name, index->covered_by->name);
-		bool		same = perfopt_index_spec_serves(index->spec, index->covered_by->spec);
+		bool		same = replaces(index->spec, index->covered_by->spec);
 
 		found->reason =
 			psprintf("Index %s (%s) is not needed: %s %s; each row written to the table keeps both up.%s",
@@ -320,6 +330,48 @@ find_superfluous(Survey *survey, List **drop)
 		look_at_table(survey, indexes, next - first, keys, key_rows->num, drop, &complete);
 	}
 	return complete;
+}
+
+/*
+ * Before it is dropped
+ *
+ * An advice may be hours old by then: what the index is not needed for must still
+ * be so.
+ */
+const char *
+perfopt_drop_objection(Relation relation, Oid index, const char *index_name)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, OIDOID};
+	Datum		values[4];
+	SurveyRows *rows;
+	char	   *cause;
+	IndexSpec  *spec;
+	ListCell   *lc;
+
+	values[0] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(relation)));
+	values[1] = CStringGetTextDatum(RelationGetRelationName(relation));
+	values[2] = CStringGetTextDatum(index_name);
+	values[3] = ObjectIdGetDatum(index);
+	rows = survey_query("SELECT evidence ->> 'cause' AS cause,"
+						" pg_stat_get_numscans($4) > (evidence ->> 'scans')::float8 AS used"
+						" FROM perfopt.advice_item WHERE kind = 'drop_index'"
+						" AND schema_name = $1 AND table_name = $2 AND definition = $3",
+						4, types, values, NULL);
+	cause = rows->num > 0 ? survey_text(rows, 0, "cause") : NULL;
+	if (cause == NULL || strcmp(cause, "left over") == 0)
+		return NULL;
+	if (strcmp(cause, "unused") == 0)
+		return survey_bool(rows, 0, "used") ? "it has been used since it was advised to be dropped" : NULL;
+
+	spec = perfopt_index_spec_of_index(index);
+	foreach(lc, RelationGetIndexList(relation))
+	{
+		IndexSpec  *other = lfirst_oid(lc) == index ? NULL : perfopt_index_spec_of_index(lfirst_oid(lc));
+
+		if (spec && other && replaces(other, spec))
+			return NULL;
+	}
+	return "no other index does what it does any more";
 }
 
 /*

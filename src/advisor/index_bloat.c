@@ -17,6 +17,7 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -91,7 +92,7 @@ fresh_pages(Oid index, int fillfactor)
 	IndexSize	size = {0};
 	bool		sampled = false;
 
-	if (spec == NULL ||
+	if (spec == NULL || spec->am != BTREE_AM_OID ||
 		(fillfactor != 0 && perfopt_index_spec_set_fillfactor(spec, fillfactor) != NULL))
 		return -1;
 	relation = perfopt_index_spec_open(spec);

@@ -82,6 +82,35 @@ is(sql(q{SELECT ddl || '; ' || undo FROM perfopt.advice_item WHERE index_name = 
 is(sql(q{SELECT string_agg(evidence ->> 'covered_by', ', ' ORDER BY definition) FROM perfopt.advice_item WHERE definition IN ('items_a', 'items_a_again')}),
 	'public.items_a_b, public.items_a_b', 'the one that stays is named, not one that goes too');
 
+
+# An advice is old when it is followed: what was true is looked at again.
+sub ends_as
+{
+	my ($index) = @_;
+	my $id = sql("SELECT id FROM perfopt.advice_item WHERE definition = '$index' AND kind = 'drop_index'");
+	sql("SELECT perfopt.apply_advice($id)");
+	$node->poll_query_until('postgres', "SELECT status NOT IN ('queued', 'applying') FROM perfopt.advice WHERE id = $id");
+	return sql("SELECT concat_ws(': ', status, error) FROM perfopt.advice WHERE id = $id");
+}
+sql('DROP INDEX items_b_down');
+is(ends_as('items_b'), 'failed: index "items_b" is needed: no other index does what it does any more', 'what did its work is gone');
+is(ends_as('items_c_with'), 'applied', 'another one is dropped');
+is(sql(q{SELECT to_regclass('items_c_with') IS NULL}), 't', '... indeed');
+
+# A statement that would cost more with what is left
+sql(q{
+	CREATE TABLE narrow (a int, b int, c int, d int);
+	INSERT INTO narrow SELECT i, i, i, i FROM generate_series(1, 20000) i;
+	CREATE INDEX narrow_a ON narrow (a);
+	CREATE INDEX narrow_all ON narrow (a, b, c, d)});
+sql('VACUUM ANALYZE narrow');
+survey();
+like(advice('drop_index'), qr/narrow_a/, 'a narrow index beside a wide one');
+sql('SELECT count(*) FROM narrow WHERE a > 8000; ' x 3);
+survey();
+unlike(advice('drop_index'), qr/narrow_a/, 'is kept when a statement reads much of it');
+sql('DROP TABLE narrow');
+
 # Not used: needs time, and use of the table
 sql(q{
 	CREATE SCHEMA u;
