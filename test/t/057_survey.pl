@@ -114,9 +114,9 @@ sql('DROP TABLE narrow');
 sql(q{
 	CREATE SCHEMA u;
 	CREATE TABLE u.parent (id int PRIMARY KEY);
-	INSERT INTO u.parent SELECT generate_series(1, 100);
+	INSERT INTO u.parent SELECT generate_series(1, 5000);
 	CREATE TABLE u.t (id int PRIMARY KEY, a int, b int, d text, p int REFERENCES u.parent, k int UNIQUE);
-	INSERT INTO u.t SELECT i, i, i, 'd' || i, 1 + i % 100, i FROM generate_series(1, 5000) i;
+	INSERT INTO u.t SELECT i, i, i, 'd' || i, i, i FROM generate_series(1, 5000) i;
 	CREATE INDEX t_a ON u.t (a);
 	CREATE INDEX t_b ON u.t (b);
 	CREATE INDEX t_lower ON u.t (lower(d));

@@ -129,9 +129,9 @@ sql('ALTER TABLE e.stale SET (autovacuum_analyze_scale_factor = 0.5)');
 is(estimates('SELECT * FROM e.stale WHERE status = 1'), 'analyze stale', 'but what it will not do');
 sql('ANALYZE e.stale');
 is(estimates('SELECT * FROM e.stale WHERE status = 1'), '', 'until it is done');
+sql('UPDATE e.pairs SET x = x + 1 WHERE id < 6000');
 is(estimates("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1"),
-	'create_statistics pairs (dependencies, mcv) ON one, same; create_statistics pairs (mcv) ON half, half_too', 'columns that depend on each other');
-sql(q{SELECT ddl FROM perfopt.advice_item WHERE kind = 'create_statistics' AND status = 'open'});
+	'create_statistics pairs (dependencies, mcv) ON one, same; create_statistics pairs (mcv) ON half, half_too', 'columns that depend on each other, whatever else has changed');
 $node->safe_psql('postgres', sql(q{SELECT string_agg(ddl, ';') FROM perfopt.advice_item WHERE kind = 'create_statistics' AND status = 'open'}));
 is(estimates("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1"), 'analyze pairs', 'statistics that have not been made');
 sql('ANALYZE e.pairs');
