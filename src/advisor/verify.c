@@ -546,7 +546,8 @@ tidy(void)
 			"   AND index_name IS NOT NULL AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"
 			"  FOR UPDATE SKIP LOCKED))",
 			0, NULL, NULL, SPI_OK_UPDATE);
-	execute("DELETE FROM perfopt.advice_log WHERE at < now() - interval '1 year'",
+	execute("DELETE FROM perfopt.advice_log WHERE at < now() - interval '1 year'"
+			" OR id <= (SELECT max(id) FROM perfopt.advice_log) - 100000",
 			0, NULL, NULL, SPI_OK_DELETE);
 }
 
