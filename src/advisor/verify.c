@@ -220,18 +220,24 @@ begin(void *arg)
 	SPI_finish();
 }
 
-/* Nothing of this stands in the way of applying. */
+/*
+ * Nothing of this stands in the way of applying: where it took longer than a
+ * duty may, or was cancelled, it is left out the next time.
+ */
 void
 perfopt_verify_begin(int64 id, TimestampTz until)
 {
+	static int64 cancelled = 0;
 	Beginning	beginning = {.id = id,.until = until};
 	ErrorData  *error;
 
-	if (perfopt_verify_window == 0)
+	if (perfopt_verify_window == 0 || cancelled == id)
 		return;
+	cancelled = id;
 	error = perfopt_try(CurrentMemoryContext, begin, &beginning);
 	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
+	cancelled = 0;
 	if (error)
 		ereport(LOG,
 				(errmsg("perfopt could not measure statements before advice %lld is applied: %s",
