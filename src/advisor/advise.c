@@ -168,7 +168,7 @@ load_statements(Advise *advise, Choice *choice)
 		error_context_stack = callback.previous;
 
 		choice->statements[i].candidates =
-			perfopt_candidates_settle(choice->statements[i].candidates, 1);
+			perfopt_candidates_prefixed(perfopt_candidates_settle(choice->statements[i].candidates, 1));
 		statement->cost = price.cost;
 		statement->rows = price.rows;
 		choice->statements[i].weight = price.cost;
@@ -257,6 +257,7 @@ assess(void *arg, ChoiceIndex *index)
 		size = &perfopt_index_facts(relation, rows, index->spec)->size;
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
+		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
 		add_writes(advise, index->spec->relid, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												rows > 0 ? Min(size->tuples / rows, 1) : 1,
@@ -322,10 +323,11 @@ tell(Choice *choice)
 		const IndexSpec *spec = ((ChoiceIndex *) lfirst(lc))->spec;
 		Told	   *one = &told[foreach_current_index(lc)];
 		Relation	relation = relation_open(spec->relid, AccessShareLock);
+		double		bytes;
 
 		one->ddl = perfopt_index_spec_ddl(spec, relation,
 										  perfopt_name_once(spec, relation, &taken));
-		one->superseded = perfopt_superseded_by(spec, relation);
+		one->superseded = perfopt_superseded_by(spec, relation, &bytes);
 		relation_close(relation, NoLock);
 	}
 	return told;

@@ -62,6 +62,12 @@
 #define KEEPING				1.0
 #define KEEPING_IN_BUDGET	0.1
 
+/*
+ * What could be dropped counts so much in favour of an index: somebody has to do
+ * it.
+ */
+#define FREED_COUNTS		0.5
+
 /* Improvements smaller than this part of all are none. */
 #define NOTHING				1e-6
 
@@ -71,6 +77,7 @@ typedef struct Move
 	List	   *added;			/* ChoiceIndex * */
 	List	   *removed;
 	double		bytes;			/* more than before */
+	double		scored_bytes;
 	double		gain;			/* a bound, as long as it is not exact */
 	double		score;
 	double		speedup;
@@ -700,6 +707,7 @@ add_wider(Choice *choice, const IndexSpec *spec, ChoiceIndex *narrow, ChoiceInde
 	if (list_length(choice->indexes) == known)
 		return false;
 	index->bytes = narrow->bytes;
+	index->freed = narrow->freed;
 	index->writes = narrow->writes;
 	connect_index(choice, index);
 	for (int i = 0; i < index->num_effects; i++)
@@ -762,8 +770,13 @@ widen(Choice *choice, ChoiceIndex *chosen)
 static void
 score_move(Choice *choice, Move *move, double exponent)
 {
-	double		bytes = Max(move->bytes, BLCKSZ);
+	double		bytes = move->bytes;
+	ListCell   *lc;
 
+	foreach(lc, move->added)
+		bytes -= FREED_COUNTS * ((ChoiceIndex *) lfirst(lc))->freed;
+	bytes = Max(bytes, BLCKSZ);
+	move->scored_bytes = bytes;
 	move->score = move->gain / pow(bytes, exponent);
 	if (((ChoiceIndex *) linitial(move->added))->spec->order_only)
 		move->score /= ORDER_HANDICAP;
@@ -908,7 +921,7 @@ best_move(Choice *choice, double exponent)
 		}
 		moves = list_delete_ptr(moves, move);
 		move->gain = gain_of(choice, move, true,
-							 best ? best->score * pow(Max(move->bytes, BLCKSZ), exponent) : choice->least);
+							 best ? best->score * pow(move->scored_bytes, exponent) : choice->least);
 		score_move(choice, move, exponent);
 		if (worth_it(choice, move) && (best == NULL || move->score > best->score))
 			best = move;

@@ -51,6 +51,7 @@ typedef struct ChoiceIndex
 {
 	const IndexSpec *spec;
 	double		bytes;
+	double		freed;			/* that existing ones take which it replaces */
 	double		writes;			/* what it costs writes */
 	double		saved;			/* by its choice, if chosen */
 	double		speedup;		/* of the statement it helps most, then */

@@ -27,9 +27,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/bufmgr.h"
-#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -68,18 +66,6 @@ typedef struct Round
 
 static const char *const advice_kinds[] = {"create_index", NULL};
 
-/*
- * Time
- */
-static void
-rest(long ms)
-{
-	/* whoever sets the latch is heard when the round is over */
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
-					 PG_WAIT_EXTENSION);
-	CHECK_FOR_INTERRUPTS();
-}
-
 static bool
 out_of_time(void *arg)
 {
@@ -91,8 +77,10 @@ out_of_time(void *arg)
 	if (ms >= WORK_MS)
 	{
 		round->worked_ms += ms;
+		/* not on the latch, which may well be set: others want the worker */
 		if (round->worked_ms > UNRESTED_MS)
-			rest(WORK_MS);
+			pg_usleep(WORK_MS * 1000L);
+		CHECK_FOR_INTERRUPTS();
 		round->working_since = GetCurrentTimestamp();
 		ms = 0;
 	}
@@ -144,6 +132,7 @@ assess(void *arg, ChoiceIndex *index)
 
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
+		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
 		perfopt_workload_writes(index->spec->relid, live_rows, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												live_rows > 0 ? Min(size->tuples / live_rows, 1) : 1,
@@ -303,6 +292,7 @@ describe(Round *round, ChoiceIndex *index)
 	StringInfoData evidence;
 	double		database_ms = round->workload.ms;
 	double		share = 0;
+	double		freed;
 	char	   *superseded;
 
 	found->kind = advice_kinds[0];
@@ -320,7 +310,7 @@ describe(Round *round, ChoiceIndex *index)
 	}
 	appendStringInfo(&evidence, "], \"saved_share\": %.4f, \"write_cost_share\": %.4f",
 					 Min(Max(index->saved, 0) / database_ms, 1), index->writes / database_ms);
-	superseded = tell_superseded(&evidence, perfopt_superseded_by(index->spec, relation));
+	superseded = tell_superseded(&evidence, perfopt_superseded_by(index->spec, relation, &freed));
 	appendStringInfoChar(&evidence, '}');
 
 	found->predicted_gain = Min(Max(index->saved, 0) / database_ms, 1);
