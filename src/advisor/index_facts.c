@@ -19,12 +19,13 @@
 #include "catalog/pg_class.h"
 #include "common/compat.h"
 #include "storage/bufmgr.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #define FACTS_LIFE_MS		(10 * 60 * 1000)
-#define FACTS_KEPT			2000
+#define FACTS_KEPT			10000	/* of partitions, too */
 
 /* Partitions that are sampled for an index of all of them. */
 #define PARTITIONS_SAMPLED	8
@@ -44,8 +45,24 @@ typedef struct KeptFacts
 								 * for */
 } KeptFacts;
 
+/* Facts of a table. */
+typedef struct TableFacts
+{
+	Oid			relid;			/* hash key; must be first */
+	List	   *facts;			/* KeptFacts *, of its indexes */
+	List	   *sampled_parts;	/* KeptFacts *, of a partitioned table's */
+} TableFacts;
+
+typedef struct FactsId
+{
+	Oid			id;				/* hash key; must be first */
+	KeptFacts  *facts;
+} FactsId;
+
+/* All in this context, lists and hash tables too. */
 static MemoryContext facts_context = NULL;
-static List *kept = NIL;		/* KeptFacts * */
+static HTAB *by_table = NULL;
+static HTAB *by_id = NULL;
 static TimestampTz kept_since = 0;
 static LocalTransactionId kept_asked = 0;
 static Oid	last_id = 0;
@@ -56,20 +73,52 @@ open_facts(void)
 	LocalTransactionId now = perfopt_my_local_xid();
 
 	if (facts_context && now != kept_asked &&
-		(list_length(kept) >= FACTS_KEPT ||
+		(hash_get_num_entries(by_id) >= FACTS_KEPT ||
 		 TimestampDifferenceExceeds(kept_since, GetCurrentTimestamp(), FACTS_LIFE_MS)))
 	{
 		MemoryContextDelete(facts_context);
 		facts_context = NULL;
-		kept = NIL;
 	}
 	kept_asked = now;
 	if (facts_context == NULL)
 	{
-		facts_context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
-											  ALLOCSET_DEFAULT_SIZES);
+		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
+													  ALLOCSET_DEFAULT_SIZES);
+		HASHCTL		table_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(TableFacts),.hcxt = context};
+		HASHCTL		id_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FactsId),.hcxt = context};
+
+		by_table = hash_create("perfopt facts by table", 64, &table_ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		by_id = hash_create("perfopt facts by id", 256, &id_ctl,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		facts_context = context;
 		kept_since = GetCurrentTimestamp();
 	}
+}
+
+static TableFacts *
+facts_of_table(Oid relid)
+{
+	bool		found;
+	TableFacts *table = hash_search(by_table, &relid, HASH_ENTER, &found);
+
+	if (!found)
+		table->facts = table->sampled_parts = NIL;
+	return table;
+}
+
+/* They are in the context already. */
+static void
+keep_facts(KeptFacts *facts)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(facts_context);
+	TableFacts *table = facts_of_table(facts->spec.relid);
+	FactsId    *entry;
+
+	table->facts = lappend(table->facts, facts);
+	entry = hash_search(by_id, &facts->facts.id, HASH_ENTER, NULL);
+	entry->facts = facts;
+	MemoryContextSwitchTo(old_context);
 }
 
 static void
@@ -113,7 +162,7 @@ find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 	ListCell   *lc;
 
 	open_facts();
-	foreach(lc, kept)
+	foreach(lc, facts_of_table(spec->relid)->facts)
 	{
 		KeptFacts  *facts = lfirst(lc);
 
@@ -177,7 +226,7 @@ find_out(Relation relation, double table_rows, const IndexSpec *spec)
 	facts = make_facts(relation, table_rows, spec, &size, sampled ? entries.statistics : NULL);
 	facts->sampled = sampled;
 	if (sampled || final(spec))
-		kept = lappend(kept, facts);
+		keep_facts(facts);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(work);
 	return facts;
@@ -213,11 +262,10 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 	ListCell   *lc;
 	MemoryContext old_context;
 
-	foreach(lc, kept)
+	foreach(lc, facts_of_table(whole->relid)->sampled_parts)
 	{
 		facts = lfirst(lc);
-		if (!facts->sampled || facts->whole == NULL ||
-			!perfopt_index_spec_equal(facts->whole, whole))
+		if (!perfopt_index_spec_equal(facts->whole, whole))
 			continue;
 		num++;
 		rows += facts->table_rows;
@@ -238,8 +286,8 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 
 	old_context = MemoryContextSwitchTo(facts_context);
 	facts = make_facts(partition, table_rows, spec, &size, nearest->facts.statistics);
-	kept = lappend(kept, facts);
 	MemoryContextSwitchTo(old_context);
+	keep_facts(facts);
 	return facts;
 }
 
@@ -258,10 +306,13 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 	if (facts->sampled && facts->whole == NULL)
 	{
 		MemoryContext old_context;
+		TableFacts *table;
 
 		old_context = MemoryContextSwitchTo(facts_context);
 		facts->whole = palloc(sizeof(IndexSpec));
 		copy_spec(facts->whole, whole);
+		table = facts_of_table(whole->relid);
+		table->sampled_parts = lappend(table->sampled_parts, facts);
 		MemoryContextSwitchTo(old_context);
 	}
 	return &facts->facts;
@@ -271,14 +322,7 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 const IndexFacts *
 perfopt_index_facts_by_id(Oid id)
 {
-	ListCell   *lc;
+	FactsId    *entry = facts_context ? hash_search(by_id, &id, HASH_FIND, NULL) : NULL;
 
-	foreach(lc, kept)
-	{
-		KeptFacts  *facts = lfirst(lc);
-
-		if (facts->facts.id == id)
-			return &facts->facts;
-	}
-	return NULL;
+	return entry ? &entry->facts->facts : NULL;
 }
