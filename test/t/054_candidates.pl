@@ -109,6 +109,7 @@ tried('OR under an equality', 'SELECT * FROM orders WHERE shop = 7 AND (user_id 
 tried('OR with an arm for none', 'SELECT * FROM orders WHERE user_id = 5 OR amount <> 3', [], ['(user_id)']);
 tried('OR over a join', 'SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE (u.region = 3 AND o.shop = 1) OR (u.region = 4 AND o.shop = 2)', ['(shop)', 'users (region)']);
 
+tried('OR as a join', 'SELECT * FROM users u JOIN orders o ON o.user_id = u.id OR o.amount = u.region WHERE u.id = 3', ['(user_id)', '(amount)']);
 my ($first, $both, $none) = map { $node->safe_psql('postgres', qq{SELECT what_if_cost('SELECT * FROM orders WHERE user_id = 5 OR amount = 3',
 	indexes => '{$_}')}) } 'CREATE INDEX ON orders (user_id)', 'CREATE INDEX ON orders (user_id), CREATE INDEX ON orders (amount)', '';
 is($first, $none, '... of which one alone is of no use');
@@ -132,6 +133,7 @@ tried('not of a column with many values', 'SELECT * FROM orders WHERE user_id = 
 tried('nor of one where it is as frequent as others', 'SELECT * FROM orders WHERE seven = 5 ORDER BY created_at', ['(seven, created_at)'], ['(created_at) WHERE (seven = 5)']);
 tried('nor of some of them', 'SELECT * FROM orders WHERE twelve IN (5, 6) ORDER BY created_at', ['(twelve)'], ['(created_at) WHERE (twelve = ANY (\'{5,6}\'::integer[]))']);
 tried('a rare few of them', q{SELECT * FROM orders WHERE status IN ('pending', 'failed') AND user_id = 5}, [q{(user_id) WHERE (status = ANY ('{pending,failed}'::text[]))}]);
+tried('nor of a constant that is not of the text', q{SELECT * FROM orders WHERE status = lower('PENDING') AND user_id = 5}, ['(user_id, status)'], [q{(user_id) WHERE (status = 'pending'::text)}]);
 tried('the same in all samples', [ map { "SELECT * FROM orders WHERE status = 'pending' AND user_id = $_" } 1 .. 3 ], [q{(user_id) WHERE (status = 'pending'::text)}]);
 tried('not one that changes', [ map { "SELECT * FROM orders WHERE status = '$_' ORDER BY created_at LIMIT 5" } 'pending', 'failed' ],
 	['(status, created_at)'], [ map { "(created_at) WHERE (status = '$_'::text)" } 'pending', 'failed' ]);
