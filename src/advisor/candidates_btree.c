@@ -380,7 +380,7 @@ add_second_range(Builder *builder, const Keys *keys, List *ranges)
 
 		if (use->selectivity <= SINGLE_SHARE && push_use(&with_second, use))
 		{
-			make_spec(builder, &with_second, NULL);
+			make_specs(builder, &with_second);
 			return;
 		}
 	}
