@@ -299,4 +299,6 @@ perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rt
 	collect_order(&uses);
 	collect_columns(&uses);
 	perfopt_candidates_btree(&uses, candidates);
+	perfopt_candidates_gin(&uses, candidates);
+	perfopt_candidates_brin(&uses, candidates);
 }

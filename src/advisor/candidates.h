@@ -6,6 +6,8 @@
  *		candidates.c		what a statement does with a relation
  *		candidates_clauses.c	... the clauses of it, read
  *		candidates_btree.c	the B-trees that would serve that
+ *		candidates_gin.c	... GIN indexes
+ *		candidates_brin.c	... BRIN indexes
  */
 #ifndef PERFOPT_CANDIDATES_H
 #define PERFOPT_CANDIDATES_H
@@ -107,5 +109,9 @@ extern Node *perfopt_collect_key(const RelationUses *uses, Node *expr, bool *of_
 
 /* candidates_btree.c */
 extern void perfopt_candidates_btree(const RelationUses *uses, CandidateList *candidates);
+
+/* candidates_gin.c, candidates_brin.c */
+extern void perfopt_candidates_gin(const RelationUses *uses, CandidateList *candidates);
+extern void perfopt_candidates_brin(const RelationUses *uses, CandidateList *candidates);
 
 #endif							/* PERFOPT_CANDIDATES_H */

@@ -45,21 +45,21 @@ typedef struct KeptFacts
 								 * for */
 } KeptFacts;
 
-/* Facts of a table. */
+/* By table. */
 typedef struct TableFacts
 {
-	Oid			relid;			/* hash key; must be first */
-	List	   *facts;			/* KeptFacts *, of its indexes */
-	List	   *sampled_parts;	/* KeptFacts *, of a partitioned table's */
+	Oid			relid;
+	List	   *kept;			/* KeptFacts * */
+	List	   *of_partitions;	/* those with an index of this table as whole */
 } TableFacts;
 
-typedef struct FactsId
+/* By number. */
+typedef struct NumberedFacts
 {
-	Oid			id;				/* hash key; must be first */
+	Oid			id;
 	KeptFacts  *facts;
-} FactsId;
+} NumberedFacts;
 
-/* All in this context, lists and hash tables too. */
 static MemoryContext facts_context = NULL;
 static HTAB *by_table = NULL;
 static HTAB *by_id = NULL;
@@ -71,6 +71,8 @@ static void
 open_facts(void)
 {
 	LocalTransactionId now = perfopt_my_local_xid();
+	HASHCTL		table_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(TableFacts)};
+	HASHCTL		id_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(NumberedFacts)};
 
 	if (facts_context && now != kept_asked &&
 		(hash_get_num_entries(by_id) >= FACTS_KEPT ||
@@ -82,16 +84,13 @@ open_facts(void)
 	kept_asked = now;
 	if (facts_context == NULL)
 	{
-		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
-													  ALLOCSET_DEFAULT_SIZES);
-		HASHCTL		table_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(TableFacts),.hcxt = context};
-		HASHCTL		id_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(FactsId),.hcxt = context};
-
-		by_table = hash_create("perfopt facts by table", 64, &table_ctl,
+		facts_context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
+											  ALLOCSET_DEFAULT_SIZES);
+		table_ctl.hcxt = id_ctl.hcxt = facts_context;
+		by_table = hash_create("perfopt facts of tables", 64, &table_ctl,
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		by_id = hash_create("perfopt facts by id", 256, &id_ctl,
+		by_id = hash_create("perfopt facts by number", 256, &id_ctl,
 							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		facts_context = context;
 		kept_since = GetCurrentTimestamp();
 	}
 }
@@ -100,24 +99,22 @@ static TableFacts *
 facts_of_table(Oid relid)
 {
 	bool		found;
-	TableFacts *table = hash_search(by_table, &relid, HASH_ENTER, &found);
+	TableFacts *facts = hash_search(by_table, &relid, HASH_ENTER, &found);
 
 	if (!found)
-		table->facts = table->sampled_parts = NIL;
-	return table;
+		facts->kept = facts->of_partitions = NIL;
+	return facts;
 }
 
-/* They are in the context already. */
 static void
-keep_facts(KeptFacts *facts)
+keep(KeptFacts *facts)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(facts_context);
-	TableFacts *table = facts_of_table(facts->spec.relid);
-	FactsId    *entry;
+	TableFacts *of_table = facts_of_table(facts->spec.relid);
+	NumberedFacts *numbered = hash_search(by_id, &facts->facts.id, HASH_ENTER, NULL);
 
-	table->facts = lappend(table->facts, facts);
-	entry = hash_search(by_id, &facts->facts.id, HASH_ENTER, NULL);
-	entry->facts = facts;
+	of_table->kept = lappend(of_table->kept, facts);
+	numbered->facts = facts;
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -162,7 +159,7 @@ find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 	ListCell   *lc;
 
 	open_facts();
-	foreach(lc, facts_of_table(spec->relid)->facts)
+	foreach(lc, facts_of_table(spec->relid)->kept)
 	{
 		KeptFacts  *facts = lfirst(lc);
 
@@ -226,7 +223,7 @@ find_out(Relation relation, double table_rows, const IndexSpec *spec)
 	facts = make_facts(relation, table_rows, spec, &size, sampled ? entries.statistics : NULL);
 	facts->sampled = sampled;
 	if (sampled || final(spec))
-		keep_facts(facts);
+		keep(facts);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(work);
 	return facts;
@@ -262,7 +259,7 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 	ListCell   *lc;
 	MemoryContext old_context;
 
-	foreach(lc, facts_of_table(whole->relid)->sampled_parts)
+	foreach(lc, facts_of_table(whole->relid)->of_partitions)
 	{
 		facts = lfirst(lc);
 		if (!perfopt_index_spec_equal(facts->whole, whole))
@@ -271,6 +268,8 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 		rows += facts->table_rows;
 		size.pages += facts->facts.size.pages;
 		size.tuples += facts->facts.size.tuples;
+		size.keys += facts->facts.size.keys;
+		size.data_pages += facts->facts.size.data_pages;
 		size.possible = size.possible && facts->facts.size.possible;
 		if (nearest == NULL ||
 			fabs(facts->table_rows - table_rows) < fabs(nearest->table_rows - table_rows))
@@ -282,12 +281,15 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 		table_rows = rows / num;
 	size.pages = Max(rint(size.pages * table_rows / Max(rows, 1)), 2);
 	size.tuples = Max(size.tuples * table_rows / Max(rows, 1), 1);
+	size.keys = size.keys * table_rows / Max(rows, 1);
+	size.data_pages = rint(size.data_pages * table_rows / Max(rows, 1));
 	size.tree_height = nearest->facts.size.tree_height;
+	size.row_entries = nearest->facts.size.row_entries;
 
 	old_context = MemoryContextSwitchTo(facts_context);
 	facts = make_facts(partition, table_rows, spec, &size, nearest->facts.statistics);
+	keep(facts);
 	MemoryContextSwitchTo(old_context);
-	keep_facts(facts);
 	return facts;
 }
 
@@ -305,14 +307,13 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 		facts = find_out(partition, table_rows, spec);
 	if (facts->sampled && facts->whole == NULL)
 	{
+		TableFacts *of_whole = facts_of_table(whole->relid);
 		MemoryContext old_context;
-		TableFacts *table;
 
 		old_context = MemoryContextSwitchTo(facts_context);
 		facts->whole = palloc(sizeof(IndexSpec));
 		copy_spec(facts->whole, whole);
-		table = facts_of_table(whole->relid);
-		table->sampled_parts = lappend(table->sampled_parts, facts);
+		of_whole->of_partitions = lappend(of_whole->of_partitions, facts);
 		MemoryContextSwitchTo(old_context);
 	}
 	return &facts->facts;
@@ -322,7 +323,7 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 const IndexFacts *
 perfopt_index_facts_by_id(Oid id)
 {
-	FactsId    *entry = facts_context ? hash_search(by_id, &id, HASH_FIND, NULL) : NULL;
+	NumberedFacts *numbered = facts_context ? hash_search(by_id, &id, HASH_FIND, NULL) : NULL;
 
-	return entry ? &entry->facts->facts : NULL;
+	return numbered ? &numbered->facts->facts : NULL;
 }

@@ -9,6 +9,7 @@
 
 #include "advisor/advisor_internal.h"
 
+#include "access/brin_internal.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/nbtree.h"
@@ -16,6 +17,7 @@
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_amop.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
@@ -32,6 +34,8 @@
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -61,14 +65,24 @@ shrink(IndexSpec *spec)
 	spec->columns = repalloc(spec->columns, sizeof(IndexColumn) * Max(spec->num_columns, 1));
 }
 
+/* Does a range keep its least and its greatest value, and no more? */
+static bool
+is_minmax(const IndexColumn *column)
+{
+	return get_opfamily_proc(column->opfamily, column->opcintype, column->opcintype,
+							 BRIN_PROCNUM_OPCINFO) == F_BRIN_MINMAX_OPCINFO;
+}
+
 const char *
 perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collation,
 						   int16 options)
 {
 	IndexColumn *column = &spec->columns[spec->num_columns];
 
-	if (spec->am != BTREE_AM_OID)
-		return "only btree indexes are priced";
+	if (spec->am != BTREE_AM_OID && spec->am != GIN_AM_OID && spec->am != BRIN_AM_OID)
+		return "only btree, gin and brin indexes are priced";
+	if (spec->am != BTREE_AM_OID && options != 0)
+		return "only btree indexes are ordered";
 	if (spec->num_columns > spec->num_keys)
 		return "keys come before included columns";
 	if (spec->num_columns == INDEX_MAX_KEYS)
@@ -104,6 +118,8 @@ perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collati
 	if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
 											 &column->opcintype))
 		return "there is no such operator class";
+	if (spec->am == BRIN_AM_OID && !is_minmax(column))
+		return "of brin operator classes only minmax ones are priced";
 	column->options = options;
 	spec->num_keys++;
 	spec->num_columns++;
@@ -116,6 +132,8 @@ perfopt_index_spec_add_included(IndexSpec *spec, AttrNumber attnum)
 	IndexColumn *column = &spec->columns[spec->num_columns];
 	Oid			collation;
 
+	if (spec->am != BTREE_AM_OID)
+		return "only btree indexes include columns";
 	if (spec->num_columns == INDEX_MAX_KEYS)
 		return "too many columns";
 	if (attnum <= 0)
@@ -141,6 +159,8 @@ perfopt_index_spec_set_predicate(IndexSpec *spec, Node *predicate)
 const char *
 perfopt_index_spec_set_fillfactor(IndexSpec *spec, int fillfactor)
 {
+	if (spec->am != BTREE_AM_OID)
+		return "only btree indexes have a fill factor";
 	if (fillfactor < BTREE_MIN_FILLFACTOR || fillfactor > 100)
 		return "the fill factor is from 10 to 100";
 	spec->fillfactor = fillfactor;
@@ -382,6 +402,43 @@ has_column(const IndexSpec *spec, AttrNumber attnum)
 	return false;
 }
 
+/* Has a family all operators of the other one? */
+static bool
+has_operators(Oid opfamily, Oid wanted)
+{
+	CatCList   *members;
+	bool		all = true;
+
+	if (opfamily == wanted)
+		return true;
+	members = SearchSysCacheList1(AMOPSTRATEGY, ObjectIdGetDatum(wanted));
+	for (int i = 0; i < members->n_members && all; i++)
+	{
+		Form_pg_amop member = (Form_pg_amop) GETSTRUCT(&members->members[i]->tuple);
+
+		all = op_in_opfamily(member->amopopr, opfamily);
+	}
+	all = all && members->n_members > 0;
+	ReleaseSysCacheList(members);
+	return all;
+}
+
+/* Without an order, each key counts for itself. */
+static bool
+has_key(const IndexSpec *spec, const IndexColumn *wanted)
+{
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *key = &spec->columns[i];
+
+		if (key->attnum == wanted->attnum && equal(key->expr, wanted->expr) &&
+			key->collation == wanted->collation &&
+			has_operators(key->opfamily, wanted->opfamily))
+			return true;
+	}
+	return false;
+}
+
 bool
 perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 {
@@ -391,7 +448,10 @@ perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 	if (by->relid != wanted->relid || by->am != wanted->am ||
 		by->num_keys < wanted->num_keys)
 		return false;
-	for (int i = 0; i < wanted->num_keys; i++)
+	for (int i = 0; i < wanted->num_keys && wanted->am != BTREE_AM_OID; i++)
+		if (!has_key(by, &wanted->columns[i]))
+			return false;
+	for (int i = 0; i < wanted->num_keys && wanted->am == BTREE_AM_OID; i++)
 	{
 		if (!same_key(&by->columns[i], &wanted->columns[i]))
 			return false;

@@ -129,6 +129,7 @@ add_partition(Oid partition, const IndexSpec *spec, double *rows, IndexSize *siz
 		size->tuples += facts->size.tuples;
 		size->tree_height = Max(size->tree_height, facts->size.tree_height);
 		size->possible = size->possible && facts->size.possible;
+		size->row_entries = Max(size->row_entries, facts->size.row_entries);
 		*rows += Max(table_rows, 0);
 		added = true;
 	}
