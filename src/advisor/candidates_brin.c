@@ -12,6 +12,8 @@
 #include "advisor/advisor_internal.h"
 #include "advisor/candidates.h"
 
+#include <math.h>
+
 #include "access/brin.h"
 #include "access/stratnum.h"
 #include "catalog/pg_am.h"
@@ -45,7 +47,7 @@ correlation_of(const RelationUses *uses, Node *expr)
 						 ATTSTATSSLOT_NUMBERS))
 	{
 		if (slot.nnumbers > 0)
-			correlation = Abs(slot.numbers[0]);
+			correlation = fabs(slot.numbers[0]);
 		free_attstatsslot(&slot);
 	}
 	ReleaseVariableStats(vardata);
