@@ -201,7 +201,7 @@ was_found(const AdviceFinding *finding, const char *kind, const char *schema_nam
  */
 static const char *
 followed_or_gone(const char *kind, const char *schema_name, const char *table_name,
-				 const char *definition, bool found_again)
+				 const char *definition, bool found_again, char **index_name, char **undo)
 {
 	const char *status = NULL;
 	bool		gone;
@@ -220,7 +220,10 @@ followed_or_gone(const char *kind, const char *schema_name, const char *table_na
 		if (gone)
 			status = "obsolete";
 		else if (spec && perfopt_index_exists(relation, spec))
+		{
 			status = "applied";
+			perfopt_advice_adopt_index(relation, spec, index_name, undo);
+		}
 	}
 	else if (strcmp(kind, "drop_index") == 0 &&
 			 !OidIsValid(get_relname_relid(definition, RelationGetNamespace(relation))))
@@ -269,28 +272,41 @@ revise(const AdviceFinding *finding)
 		HeapTuple	tuple = table->vals[i];
 		TupleDesc	desc = table->tupdesc;
 		bool		isnull;
-		Datum		update_values[2];
-		Oid			update_types[] = {INT8OID, TEXTOID};
+		Datum		update_values[4];
+		char		update_nulls[5] = "    ";
+		Oid			update_types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
 		char	   *kind = SPI_getvalue(tuple, desc, 2);
 		char	   *schema_name = SPI_getvalue(tuple, desc, 3);
 		char	   *table_name = SPI_getvalue(tuple, desc, 4);
 		char	   *definition = SPI_getvalue(tuple, desc, 5);
 		bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
 		bool		found_again = was_found(finding, kind, schema_name, table_name, definition);
+		char	   *index_name = NULL;
+		char	   *undo = NULL;
 		const char *status;
 
 		CHECK_FOR_INTERRUPTS();
-		status = followed_or_gone(kind, schema_name, table_name, definition, found_again);
+		status = followed_or_gone(kind, schema_name, table_name, definition, found_again,
+								  &index_name, &undo);
 		if (status == NULL && judged && !found_again)
 			status = "obsolete";
 		if (status == NULL)
 			continue;
 		update_values[0] = SPI_getbinval(tuple, desc, 1, &isnull);
 		update_values[1] = CStringGetTextDatum(status);
+		update_values[2] = text_or_null(index_name, &update_nulls[2]);
+		update_values[3] = text_or_null(undo, &update_nulls[3]);
+
+		/* it was done some time after the advice was last seen */
 		execute("UPDATE perfopt.advice_item SET status = $2, error = NULL,"
+				" index_name = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
+				"  THEN $3 ELSE index_name END,"
+				" undo = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
+				"  THEN $4 ELSE undo END,"
+				" started_at = CASE WHEN $2 = 'applied' THEN last_seen END, measured_from = NULL, judged_at = NULL,"
 				" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
 				" WHERE id = $1 AND status IN ('open', 'failed')",
-				2, update_types, update_values, NULL, SPI_OK_UPDATE);
+				4, update_types, update_values, update_nulls, SPI_OK_UPDATE);
 	}
 }
 

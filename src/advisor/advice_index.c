@@ -19,6 +19,7 @@
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
 #include "common/try.h"
@@ -35,6 +36,20 @@
 /* A row of the table holds so much, and so does a job. */
 #define MAX_DEFINITION	6000
 
+/* May the table's owner evaluate what it is made of? */
+static bool
+is_trusted_by_owner(const IndexSpec *spec, Relation relation)
+{
+	Oid			owner = relation->rd_rel->relowner;
+
+	for (int i = 0; i < spec->num_columns; i++)
+		if (spec->columns[i].expr &&
+			!perfopt_expression_is_trusted(spec->columns[i].expr, owner))
+			return false;
+	return spec->predicate == NIL ||
+		perfopt_expression_is_trusted((Node *) spec->predicate, owner);
+}
+
 bool
 perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 {
@@ -42,6 +57,11 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 
 	if (relation == NULL)
 		return false;
+	if (!is_trusted_by_owner(spec, relation))
+	{
+		relation_close(relation, AccessShareLock);
+		return false;
+	}
 	found->schema_name = get_namespace_name(RelationGetNamespace(relation));
 	found->table_name = pstrdup(RelationGetRelationName(relation));
 	if (found->schema_name)
@@ -169,4 +189,46 @@ perfopt_advice_index_spec(Relation relation, const char *definition, bool *gone)
 		ReThrowError(error);
 	*gone = error != NULL;
 	return error ? NULL : analysis.spec;
+}
+
+static bool
+is_unique(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	bool		unique = HeapTupleIsValid(tuple) && ((Form_pg_index) GETSTRUCT(tuple))->indisunique;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return unique;
+}
+
+/*
+ * An index is there that serves: if it is this very one, whatever its name, it
+ * is known by its name from now on, and can be taken back.  What only happens to
+ * serve, too, is no business of ours.
+ */
+void
+perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec, char **index_name,
+						   char **undo)
+{
+	List	   *indexes = RelationGetIndexList(relation);
+	ListCell   *lc;
+
+	*index_name = *undo = NULL;
+	foreach(lc, indexes)
+	{
+		IndexSpec  *existing = perfopt_index_spec_of_index(lfirst_oid(lc));
+
+		if (existing == NULL ||
+			existing->num_keys != spec->num_keys || existing->num_columns != spec->num_columns ||
+			!perfopt_index_spec_serves(existing, spec) ||
+			!perfopt_index_spec_serves(spec, existing))
+			continue;
+		*index_name = get_rel_name(lfirst_oid(lc));
+		if (*index_name && !is_unique(lfirst_oid(lc)))
+			*undo = psprintf("DROP INDEX CONCURRENTLY %s",
+							 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+														*index_name));
+	}
+	list_free(indexes);
 }

@@ -15,4 +15,5 @@ perfopt_advisor_init(void)
 	perfopt_what_if_init();
 	perfopt_rounds_init();
 	perfopt_apply_init();
+	perfopt_verify_init();
 }

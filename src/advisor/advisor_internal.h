@@ -16,11 +16,21 @@
  *		partitions.c	indexes of partitioned tables
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.h	which indexes could help a statement being planned
- *		rounds.c		duty "advise": the choice over the whole workload
+ *		choose.c		which of these, together, save the most of a workload
+ *		writes.c		what an index would cost those who write
+ *		describe.c		what is told of an index that was chosen
+ *		advise.c		perfopt.advise(): the same for statements handed in
+ *		workload.h		statements that were run, and their weight
+ *		rounds.c		duty "advise": for what the monitor has counted
  *		advice_index.c	from an advice to its table and index, and back
  *		advice.c		the table of advice: what was found is written there
- *		requests.c		what the owner of a table may ask for
- *		apply.c			duty "apply": builds what was asked for, and cleans up
+ *		advice_log.c	who changed an advice's status, and when
+ *		requests.c		what people may ask for
+ *		apply.c			duty "apply": has done what was asked for, and cleans up
+ *		apply_steps.c	what that is, and what has become of it
+ *		verify.c		duty "verify": what it was good for
+ *		measure.c		... by comparing latencies
+ *		auto_apply.c	applies by itself, and reverts
  */
 #ifndef PERFOPT_ADVISOR_INTERNAL_H
 #define PERFOPT_ADVISOR_INTERNAL_H
@@ -42,7 +52,7 @@
 
 #define SAMPLE_SETS			3	/* plannings kept of one statement */
 #define SAMPLE_MAX_RELS		16
-#define SAMPLE_DATA_SIZE	(8192 - 256)
+#define SAMPLE_DATA_SIZE	(8192 - 320)
 
 /* A relation of a sampled statement, and what it looked like. */
 typedef struct SampledRel
@@ -50,6 +60,9 @@ typedef struct SampledRel
 	Oid			relid;
 	uint64		fingerprint;
 } SampledRel;
+
+/* Columns kept of those that an UPDATE sets. */
+#define SAMPLE_MAX_SET		16
 
 /* One planning of a statement. */
 typedef struct PlanSample
@@ -61,6 +74,9 @@ typedef struct PlanSample
 	int32		params_size;	/* serialized, behind the tree; 0: none known */
 	int32		num_rels;
 	SampledRel	rels[SAMPLE_MAX_RELS];
+	Oid			updated;		/* table of an UPDATE, or InvalidOid */
+	int16		num_set;		/* columns it sets; negative: too many */
+	int16		set[SAMPLE_MAX_SET];
 	char		data[SAMPLE_DATA_SIZE];
 } PlanSample;
 
@@ -273,6 +289,13 @@ extern void perfopt_partitioned_index_size(const IndexSpec *spec, double *table_
 
 extern void perfopt_what_if_init(void);
 
+typedef struct WhatIfPrice
+{
+	Cost		cost;
+	double		rows;			/* that it returns, or writes */
+	Bitmapset  *used;			/* positions in the list of indexes */
+} WhatIfPrice;
+
 /*
  * Cost of a sampled statement if there were these indexes too, IndexSpec *, and
  * if those of the list hidden, of OIDs, were not.  With candidates not NULL,
@@ -280,8 +303,24 @@ extern void perfopt_what_if_init(void);
  * caller's memory context.  False when the sample could not be planned; if it
  * never will be, it has been discarded.
  */
+extern bool perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
+								   WhatIfPrice *price, List **candidates);
 extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden,
 								 Cost *cost, List **candidates);
+
+/*
+ * The same of a statement of this session, planned as EXPLAIN would; with
+ * candidates, the rights to run it are checked.  What fails is an error.
+ */
+extern void perfopt_what_if_query(Query *query, List *indexes, List *hidden,
+								  WhatIfPrice *price, List **candidates);
+
+/*
+ * What action does is for the session that asks, which must learn nothing that
+ * it may not, and stays that session whoever else's functions are called.
+ */
+extern void perfopt_what_if_for_caller(void (*action) (void *arg), void *arg);
+extern bool perfopt_what_if_as_caller(void);
 
 /* Become this user, as whom the session was begun, too. */
 extern void perfopt_set_identity(Oid session_user, Oid user, int sec_context);
@@ -291,6 +330,43 @@ extern bool perfopt_what_if_guarded(void);
 
 /* Is the planner at work for a what-if, on this statement itself? */
 extern bool perfopt_what_if_planning(PlannerInfo *root);
+
+/* writes.c */
+
+/* Rows that updates of some columns have changed. */
+typedef struct ColumnUpdates
+{
+	Bitmapset  *columns;		/* over FirstLowInvalidHeapAttributeNumber */
+	double		rows;
+} ColumnUpdates;
+
+/* Rows written to a table, in some time. */
+typedef struct TableWrites
+{
+	double		inserted;
+	double		updated;		/* with new entries in all indexes */
+	double		hot_updated;	/* with none */
+	double		deleted;
+	List	   *column_updates; /* ColumnUpdates *, of those known */
+} TableWrites;
+
+/*
+ * Entries that the table's indexes would get more for these if there were this
+ * one too, which has that fraction of the rows.
+ */
+extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
+									  double fraction, int other_indexes);
+
+/* describe.c */
+
+/* A list of names that are free, as those of earlier calls with it are not. */
+extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
+
+/* The keys as one reads them: "a and lower(b)". */
+extern char *perfopt_describe_keys(const IndexSpec *spec, Relation relation);
+
+/* Indexes that one like this makes superfluous: names, as char *. */
+extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation);
 
 /* rounds.c */
 
@@ -343,9 +419,27 @@ extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name)
 extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *definition,
 											bool *gone);
 
+/* The name of an index that is like the wanted one, and how to drop it; or NULL. */
+extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
+									   char **index_name, char **undo);
+
+/* advice_log.c */
+extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
+
 /* apply.c */
 #define ADVISOR_APPLY_DUTY	"apply"
 
 extern void perfopt_apply_init(void);
+
+/* verify.c */
+#define ADVISOR_VERIFY_DUTY	"verify"
+
+extern void perfopt_verify_init(void);
+
+/* The advice is about to be applied; its statements were as before until then. */
+extern void perfopt_verify_begin(int64 id, TimestampTz until);
+
+/* auto_apply.c */
+extern void perfopt_auto_apply_step(void);
 
 #endif							/* PERFOPT_ADVISOR_INTERNAL_H */

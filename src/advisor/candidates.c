@@ -163,10 +163,26 @@ sort_use(const RelationUses *uses, const PathKey *pathkey)
 	return NULL;
 }
 
+/*
+ * Is the planner at work for a min() or max()?  It plans a query of its own, by
+ * the order of the argument, without NULLs.
+ */
+static bool
+is_minmax(const PlannerInfo *root)
+{
+	const PlannerInfo *parent = root->parent_root;
+
+	return parent && parent->parse->hasAggs && !root->parse->hasAggs &&
+		root->parse->limitCount && IsA(root->parse->limitCount, Const) &&
+		list_length(root->parse->targetList) == 1 &&
+		root->parse->cteList == NIL && equal(root->parse->rtable, parent->parse->rtable);
+}
+
 /* As far as the order is of this relation. */
 static void
 collect_order(RelationUses *uses)
 {
+	const int16 both = INDOPTION_DESC | INDOPTION_NULLS_FIRST;
 	ListCell   *lc;
 
 	foreach(lc, uses->root->query_pathkeys)
@@ -174,6 +190,10 @@ collect_order(RelationUses *uses)
 		SortUse    *use = sort_use(uses, lfirst(lc));
 
 		if (use == NULL)
+			break;
+
+		/* that is tried with NULLs at either end */
+		if (use->options != 0 && use->options != both && is_minmax(uses->root))
 			break;
 		uses->order = lappend(uses->order, use);
 		if (list_length(uses->order) == MAX_ORDER)

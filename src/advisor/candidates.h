@@ -36,7 +36,7 @@ typedef struct IndexUse
 								 * look-up */
 	bool		of_constants;	/* the expression has constants */
 	List	   *more;			/* Node *: further columns, of (a, b) < (1, 2) */
-	RestrictInfo *clause;		/* that it is of; or NULL, of a join */
+	RestrictInfo *clause;		/* that it is of, if it is one */
 } IndexUse;
 
 /* A column or expression to sort by. */

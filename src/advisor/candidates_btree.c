@@ -40,7 +40,10 @@
 #define MAX_INCLUDED_WIDTH	64
 #define MAX_WIDTH_SHARE		0.6
 
-/* Rows that must be found for the table's to be worth leaving out. */
+/*
+ * Rows that must be found for the table's to be worth leaving out; a join may
+ * look up as few again and again.
+ */
 #define COVERED_ROWS		5.0
 
 /* Specifications of one relation: the shares. */
@@ -64,6 +67,7 @@ typedef struct Keys
 	int16		options[MAX_KEYS];
 	bool		of_constants;
 	int			num_met;		/* by conditions; the others are for the order */
+	bool		joined;			/* by conditions with another relation */
 	double		rows;			/* that they find */
 } Keys;
 
@@ -107,6 +111,7 @@ push_use(Keys *keys, const IndexUse *use)
 		return false;
 	keys->num_met = keys->num;
 	keys->rows *= use->selectivity;
+	keys->joined = keys->joined || use->others != NULL;
 	foreach(lc, use->more)
 		if (!push_key(keys, lfirst(lc), exprCollation(lfirst(lc)), InvalidOid, 0, false))
 		break;
@@ -231,7 +236,7 @@ columns_to_include(const Builder *builder, const Keys *keys)
 	double		key_width = 0;
 	int			i = -1;
 
-	if (uses->reads_all || keys->rows <= COVERED_ROWS)
+	if (uses->reads_all || (keys->rows <= COVERED_ROWS && !keys->joined))
 		return NULL;
 	included = bms_difference(needed_columns(builder), of_keys);
 	if (bms_is_empty(included) || bms_num_members(included) > MAX_INCLUDED ||
@@ -354,6 +359,25 @@ pick_uses(const Builder *builder, List *uses, bool ranges, int partner)
 	return picked;
 }
 
+/* A further range does not narrow the scan, but what is looked up in the table. */
+static void
+add_second_range(Builder *builder, const Keys *keys, List *ranges)
+{
+	ListCell   *lc;
+
+	foreach(lc, ranges)
+	{
+		Keys		with_second = *keys;
+		IndexUse   *use = lfirst(lc);
+
+		if (use->selectivity <= SINGLE_SHARE && push_use(&with_second, use))
+		{
+			make_spec(builder, &with_second, NULL);
+			return;
+		}
+	}
+}
+
 /* Equalities, and each of the best ranges after them. */
 static void
 equalities_and_range(Builder *builder, List *uses, int partner)
@@ -376,6 +400,8 @@ equalities_and_range(Builder *builder, List *uses, int partner)
 		if (use->selectivity <= TOO_MANY && push_use(&with_range, use))
 		{
 			make_specs(builder, &with_range);
+			if (num_ranges == 0 && with_range.rows > FEW_ROWS)
+				add_second_range(builder, &with_range, ranges);
 			if (++num_ranges == MAX_RANGES)
 				break;
 		}
@@ -395,6 +421,8 @@ equalities_and_order(Builder *builder)
 		return;
 	start_keys(builder, &keys);
 	push_equalities(&keys, pick_uses(builder, uses->uses, false, 0), true, MAX_KEYS - 1);
+	if (keys.num > 0 && keys.rows <= FEW_ROWS)
+		return;
 	push_order(&keys, uses->order);
 	make_specs(builder, &keys);
 	foreach(lc, ranges)

@@ -393,6 +393,54 @@ read_clause(const RelationUses *uses, RestrictInfo *rinfo, List **into)
 	}
 }
 
+static bool
+is_plain_range(const IndexUse *use)
+{
+	return use->kind == USE_RANGE && use->others == NULL && use->more == NIL;
+}
+
+/*
+ * From and to is one range, whose selectivity is not that of two conditions;
+ * and that there is a value is said by any other condition.
+ */
+static void
+merge_ranges(const RelationUses *uses, List **into)
+{
+	List	   *merged = NIL;
+	ListCell   *lc;
+
+	foreach(lc, *into)
+	{
+		IndexUse   *use = lfirst(lc);
+		List	   *clauses;
+		ListCell   *other;
+		bool		is_first = true;
+
+		if (is_plain_range(use))
+		{
+			clauses = list_make1(use->clause);
+			foreach(other, *into)
+			{
+				IndexUse   *second = lfirst(other);
+
+				if (second == use || !is_plain_range(second) ||
+					!equal(second->expr, use->expr))
+					continue;
+				clauses = lappend(clauses, second->clause);
+				if (foreach_current_index(other) < foreach_current_index(lc))
+					is_first = false;
+			}
+			if (!is_first)
+				continue;
+			use->selectivity = clauselist_selectivity(uses->root, clauses, 0, JOIN_INNER, NULL);
+			if (list_length(clauses) > 1)
+				use->clause = NULL;
+		}
+		merged = lappend(merged, use);
+	}
+	*into = merged;
+}
+
 /* The arms of an OR, if there is something for an index in each. */
 static void
 read_or(RelationUses *uses, RestrictInfo *rinfo)
@@ -420,6 +468,7 @@ read_or(RelationUses *uses, RestrictInfo *rinfo)
 		}
 		if (arm_uses == NIL)
 			return;
+		merge_ranges(uses, &arm_uses);
 		arms = lappend(arms, arm_uses);
 	}
 	uses->ors = lappend(uses->ors, arms);
@@ -608,6 +657,7 @@ perfopt_collect_clauses(RelationUses *uses)
 			read_clause(uses, rinfo, &uses->uses);
 		read_condition(uses, rinfo);
 	}
+	merge_ranges(uses, &uses->uses);
 	list_sort(uses->conditions, rarer_first);
 	foreach(lc, uses->rel->joininfo)
 		read_clause(uses, lfirst_node(RestrictInfo, lc), &uses->uses);

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "common/compat.h"
 #include "storage/bufmgr.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -44,8 +45,24 @@ typedef struct KeptFacts
 								 * for */
 } KeptFacts;
 
+/* By table. */
+typedef struct TableFacts
+{
+	Oid			relid;
+	List	   *kept;			/* KeptFacts * */
+	List	   *of_partitions;	/* those with an index of this table as whole */
+} TableFacts;
+
+/* By number. */
+typedef struct NumberedFacts
+{
+	Oid			id;
+	KeptFacts  *facts;
+} NumberedFacts;
+
 static MemoryContext facts_context = NULL;
-static List *kept = NIL;		/* KeptFacts * */
+static HTAB *by_table = NULL;
+static HTAB *by_id = NULL;
 static TimestampTz kept_since = 0;
 static LocalTransactionId kept_asked = 0;
 static Oid	last_id = 0;
@@ -54,22 +71,51 @@ static void
 open_facts(void)
 {
 	LocalTransactionId now = perfopt_my_local_xid();
+	HASHCTL		table_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(TableFacts)};
+	HASHCTL		id_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(NumberedFacts)};
 
 	if (facts_context && now != kept_asked &&
-		(list_length(kept) >= FACTS_KEPT ||
+		(hash_get_num_entries(by_id) >= FACTS_KEPT ||
 		 TimestampDifferenceExceeds(kept_since, GetCurrentTimestamp(), FACTS_LIFE_MS)))
 	{
 		MemoryContextDelete(facts_context);
 		facts_context = NULL;
-		kept = NIL;
 	}
 	kept_asked = now;
 	if (facts_context == NULL)
 	{
 		facts_context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
 											  ALLOCSET_DEFAULT_SIZES);
+		table_ctl.hcxt = id_ctl.hcxt = facts_context;
+		by_table = hash_create("perfopt facts of tables", 64, &table_ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		by_id = hash_create("perfopt facts by number", 256, &id_ctl,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		kept_since = GetCurrentTimestamp();
 	}
+}
+
+static TableFacts *
+facts_of_table(Oid relid)
+{
+	bool		found;
+	TableFacts *facts = hash_search(by_table, &relid, HASH_ENTER, &found);
+
+	if (!found)
+		facts->kept = facts->of_partitions = NIL;
+	return facts;
+}
+
+static void
+keep(KeptFacts *facts)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(facts_context);
+	TableFacts *of_table = facts_of_table(facts->spec.relid);
+	NumberedFacts *numbered = hash_search(by_id, &facts->facts.id, HASH_ENTER, NULL);
+
+	of_table->kept = lappend(of_table->kept, facts);
+	numbered->facts = facts;
+	MemoryContextSwitchTo(old_context);
 }
 
 static void
@@ -113,7 +159,7 @@ find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 	ListCell   *lc;
 
 	open_facts();
-	foreach(lc, kept)
+	foreach(lc, facts_of_table(spec->relid)->kept)
 	{
 		KeptFacts  *facts = lfirst(lc);
 
@@ -177,7 +223,7 @@ find_out(Relation relation, double table_rows, const IndexSpec *spec)
 	facts = make_facts(relation, table_rows, spec, &size, sampled ? entries.statistics : NULL);
 	facts->sampled = sampled;
 	if (sampled || final(spec))
-		kept = lappend(kept, facts);
+		keep(facts);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(work);
 	return facts;
@@ -213,11 +259,10 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 	ListCell   *lc;
 	MemoryContext old_context;
 
-	foreach(lc, kept)
+	foreach(lc, facts_of_table(whole->relid)->of_partitions)
 	{
 		facts = lfirst(lc);
-		if (!facts->sampled || facts->whole == NULL ||
-			!perfopt_index_spec_equal(facts->whole, whole))
+		if (!perfopt_index_spec_equal(facts->whole, whole))
 			continue;
 		num++;
 		rows += facts->table_rows;
@@ -243,7 +288,7 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 
 	old_context = MemoryContextSwitchTo(facts_context);
 	facts = make_facts(partition, table_rows, spec, &size, nearest->facts.statistics);
-	kept = lappend(kept, facts);
+	keep(facts);
 	MemoryContextSwitchTo(old_context);
 	return facts;
 }
@@ -262,11 +307,13 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 		facts = find_out(partition, table_rows, spec);
 	if (facts->sampled && facts->whole == NULL)
 	{
+		TableFacts *of_whole = facts_of_table(whole->relid);
 		MemoryContext old_context;
 
 		old_context = MemoryContextSwitchTo(facts_context);
 		facts->whole = palloc(sizeof(IndexSpec));
 		copy_spec(facts->whole, whole);
+		of_whole->of_partitions = lappend(of_whole->of_partitions, facts);
 		MemoryContextSwitchTo(old_context);
 	}
 	return &facts->facts;
@@ -276,14 +323,7 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 const IndexFacts *
 perfopt_index_facts_by_id(Oid id)
 {
-	ListCell   *lc;
+	NumberedFacts *numbered = facts_context ? hash_search(by_id, &id, HASH_FIND, NULL) : NULL;
 
-	foreach(lc, kept)
-	{
-		KeptFacts  *facts = lfirst(lc);
-
-		if (facts->facts.id == id)
-			return &facts->facts;
-	}
-	return NULL;
+	return numbered ? &numbered->facts->facts : NULL;
 }

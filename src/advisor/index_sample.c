@@ -14,7 +14,8 @@
  * commands do it.  Those of expressions and predicates are called
  * only if they belong to a superuser, or to that owner and the statement is
  * being priced under the timeouts of a what-if; with others the index is
- * estimated without a sample.  All of it is done in a subtransaction that is
+ * estimated without a sample, as it is for a session that asks about a table
+ * which it may not read all rows of.  All of it is done in a subtransaction that is
  * rolled back; what fails there ends nothing else.
  */
 #include "postgres.h"
@@ -39,6 +40,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -47,6 +49,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -55,6 +58,15 @@
 
 /* Widths of parts of the key are averaged over every so many rows. */
 #define PART_EVERY			8
+
+/* Of the time one looks at the clock every so many rows. */
+#define CLOCK_EVERY			64
+
+/*
+ * Where equal keys are not kept together all that counts is how wide entries
+ * are, which every so many rows tell.
+ */
+#define WIDTH_EVERY			6
 
 /* Forming entries may take so long, of values that are stored out of line, say. */
 #define ENTRIES_MS			1000
@@ -250,7 +262,9 @@ typedef struct Former
 	TupleDesc	desc;
 	TupleDesc	key_desc;
 	TupleDesc	first_desc;
+	int16	   *lengths;		/* of the columns' types */
 	TimestampTz deadline;
+	int			rows;			/* so far */
 
 	/* of the row formed last */
 	Datum		values[INDEX_MAX_KEYS];
@@ -270,6 +284,9 @@ prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState 
 	for (int i = 0; i < spec->num_columns; i++)
 		if (spec->columns[i].expr)
 			former->exprs[i] = ExecPrepareExpr((Expr *) spec->columns[i].expr, estate);
+	former->lengths = palloc(sizeof(int16) * spec->num_columns);
+	for (int i = 0; i < spec->num_columns; i++)
+		former->lengths[i] = get_typlen(spec->columns[i].type);
 	former->desc = spec->am == BRIN_AM_OID ? range_desc(spec) :
 		entry_desc(spec, spec->num_columns);
 	former->key_desc = entry_desc(spec, spec->num_keys);
@@ -281,7 +298,7 @@ static void
 next_row(Former *former)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (GetCurrentTimestamp() > former->deadline)
+	if (former->rows++ % CLOCK_EVERY == 0 && GetCurrentTimestamp() > former->deadline)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("its entries take too long to form")));
@@ -354,7 +371,7 @@ form_entry(Former *former, HeapTuple row, IndexEntry *entry)
 	if (!form_values(former, row))
 		return false;
 	for (int i = 0; i < former->spec->num_columns; i++)
-		if (!former->nulls[i] && get_typlen(former->spec->columns[i].type) == -1 &&
+		if (!former->nulls[i] && former->lengths[i] == -1 &&
 			toast_datum_size(former->values[i]) > TOO_WIDE)
 			former->too_wide = true;
 	if (former->too_wide)
@@ -396,13 +413,18 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 			 IndexEntries *entries)
 {
 	double		parts = 0;
+	int			step = former->spec->am != BTREE_AM_OID || entries->deduplicated ||
+	former->predicate || sample->num_rows < ENTRIES_ENOUGH ? 1 : WIDTH_EVERY;
 
-	for (int row = 0; row < sample->num_rows; row++)
+	for (int i = 0; i < former->spec->num_columns; i++)
+		if (expr_values[i].values)
+			step = 1;
+	for (int row = 0; row < sample->num_rows; row += step)
 	{
 		if (!form_entry(former, sample->rows[row], &entries->entries[entries->num]))
 			continue;
 		keep_values(former, expr_values, entries->num);
-		if (row % PART_EVERY == 0)
+		if (row / step % PART_EVERY == 0)
 		{
 			entries->key_size += part_size(former->key_desc, former->values, former->nulls);
 			entries->first_size += part_size(former->first_desc, former->values, former->nulls);
@@ -415,7 +437,7 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 		entries->key_size /= parts;
 		entries->first_size /= parts;
 	}
-	for (int row = 0; row < sample->num_whole; row++)
+	for (int row = 0; step == 1 && row < sample->num_whole; row++)
 		if (form_entry(former, sample->whole[row], &entries->whole[entries->num_whole]))
 			entries->num_whole++;
 	entries->too_wide = former->too_wide;
@@ -495,7 +517,7 @@ form_keys(Former *former, Relation relation, const TableSample *sample, MemoryCo
 static bool
 deduplicates(const IndexSpec *spec)
 {
-	if (spec->num_columns > spec->num_keys)
+	if (spec->am != BTREE_AM_OID || spec->num_columns > spec->num_keys)
 		return false;
 	for (int i = 0; i < spec->num_keys; i++)
 	{
@@ -541,6 +563,7 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 	{
 		entries->entries = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_rows + 1));
 		entries->whole = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_whole + 1));
+		entries->deduplicated = deduplicates(spec);
 		form_entries(&former, sample, expr_values, entries);
 	}
 
@@ -566,9 +589,19 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 		entries->statistics[i] = tuple ? heap_copytuple(tuple) : NULL;
 		MemoryContextSwitchTo(old_context);
 	}
-	entries->deduplicated = spec->am == BTREE_AM_OID && deduplicates(spec);
 	ExecDropSingleTupleTableSlot(former.slot);
 	FreeExecutorState(estate);
+}
+
+/* What the rows tell would be told to the session. */
+static bool
+may_read(Relation relation)
+{
+	Oid			relid = RelationGetRelid(relation);
+
+	return !perfopt_what_if_as_caller() ||
+		(pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		 check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED);
 }
 
 static bool
@@ -598,6 +631,8 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	volatile bool done = false;
 
 	memset(entries, 0, sizeof(*entries));
+	if (!may_read(relation))
+		return false;
 	work = AllocSetContextCreate(result, "perfopt index sample", ALLOCSET_DEFAULT_SIZES);
 	GetUserIdAndSecContext(&user, &sec_context);
 	BeginInternalSubTransaction(NULL);
@@ -606,7 +641,9 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	{
 		const TableSample *sample;
 
-		perfopt_set_identity(relation->rd_rel->relowner, relation->rd_rel->relowner,
+		/* a session of its own stays that session, as with ANALYZE */
+		perfopt_set_identity(perfopt_what_if_as_caller() ? session_user :
+							 relation->rd_rel->relowner, relation->rd_rel->relowner,
 							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
 							 SECURITY_RESTRICTED_OPERATION);
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,

@@ -7,6 +7,7 @@
 
 #include "advisor/advisor_internal.h"
 #include "advisor/candidates.h"
+#include "advisor/measure.h"
 
 #ifdef PERFOPT_STOP_POINTS
 
@@ -24,6 +25,7 @@
 
 PG_FUNCTION_INFO_V1(perfopt_test_index_facts);
 PG_FUNCTION_INFO_V1(perfopt_test_index_ddl);
+PG_FUNCTION_INFO_V1(perfopt_test_index_words);
 PG_FUNCTION_INFO_V1(perfopt_test_index_serves);
 PG_FUNCTION_INFO_V1(perfopt_test_index_exists);
 PG_FUNCTION_INFO_V1(perfopt_test_what_if_cost);
@@ -61,6 +63,18 @@ perfopt_test_index_ddl(PG_FUNCTION_ARGS)
 
 	relation_close(relation, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(ddl));
+}
+
+/* index_words(ddl text): what it is on, as a sentence has it. */
+Datum
+perfopt_test_index_words(PG_FUNCTION_ARGS)
+{
+	IndexSpec  *spec = perfopt_index_spec_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Relation	relation = relation_open(spec->relid, AccessShareLock);
+	char	   *words = perfopt_index_spec_words(spec, relation);
+
+	relation_close(relation, AccessShareLock);
+	PG_RETURN_TEXT_P(cstring_to_text(words));
 }
 
 /* index_serves(ddl text, wanted text); index_exists(ddl text) */
@@ -161,6 +175,59 @@ perfopt_test_index_candidates(PG_FUNCTION_ARGS)
 		accumArrayResult(result, CStringGetTextDatum(describe_candidate(lfirst(lc))), false,
 						 TEXTOID, CurrentMemoryContext);
 	PG_RETURN_DATUM(makeArrayResult(result, CurrentMemoryContext));
+}
+
+PG_FUNCTION_INFO_V1(perfopt_test_measure_compare);
+PG_FUNCTION_INFO_V1(perfopt_test_measure_shift);
+
+static void
+counts_of(ArrayType *array, uint64 *counts)
+{
+	Datum	   *pairs;
+	int			num;
+
+	memset(counts, 0, sizeof(uint64) * HISTOGRAM_BUCKETS);
+	deconstruct_array(array, INT8OID, 8, true, TYPALIGN_DOUBLE, &pairs, NULL, &num);
+	for (int i = 0; i + 1 < num; i += 2)
+		counts[DatumGetInt64(pairs[i]) % HISTOGRAM_BUCKETS] += DatumGetInt64(pairs[i + 1]);
+}
+
+/* measure_compare(before bigint[], after bigint[], shift integer) */
+Datum
+perfopt_test_measure_compare(PG_FUNCTION_ARGS)
+{
+	uint64		before[HISTOGRAM_BUCKETS];
+	uint64		after[HISTOGRAM_BUCKETS];
+	Measured	measured;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	counts_of(PG_GETARG_ARRAYTYPE_P(0), before);
+	counts_of(PG_GETARG_ARRAYTYPE_P(1), after);
+	perfopt_measure_compare(before, after, PG_GETARG_INT32(2), &measured);
+	values[0] = Float8GetDatum(measured.faster);
+	values[1] = Float8GetDatum(measured.z);
+	values[2] = Int32GetDatum(measured.change);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* measure_shift(ratios float8[]) */
+Datum
+perfopt_test_measure_shift(PG_FUNCTION_ARGS)
+{
+	Datum	   *datums;
+	int			num;
+	double	   *ratios;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), FLOAT8OID, 8, true, TYPALIGN_DOUBLE,
+					  &datums, NULL, &num);
+	ratios = palloc(sizeof(double) * Max(num, 1));
+	for (int i = 0; i < num; i++)
+		ratios[i] = DatumGetFloat8(datums[i]);
+	PG_RETURN_INT32(perfopt_measure_shift(ratios, num));
 }
 
 #endif							/* PERFOPT_STOP_POINTS */

@@ -84,7 +84,16 @@ typedef struct WhatIf
 	List	   *indexes;		/* IndexSpec *, to be added */
 	List	   *hidden;			/* OIDs of indexes, to be left out */
 	CandidateList *candidates;	/* where to add candidates, or NULL */
+	MemoryContext context;		/* the caller's */
+	List	   *offered;		/* Offered *, what the planner was shown */
 } WhatIf;
+
+/* One of the indexes, under the number the planner has it by. */
+typedef struct Offered
+{
+	Oid			id;
+	int			position;		/* in the list of indexes */
+} Offered;
 
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
 static WhatIf *current = NULL;
@@ -92,6 +101,9 @@ static WhatIf *current = NULL;
 /* The statement being priced. */
 static PerfoptQueryKey priced;
 static bool pricing = false;
+
+/* For the session that asks, as itself? */
+static bool as_caller = false;
 
 static TimeoutId deadline = MAX_TIMEOUTS;	/* not registered yet */
 
@@ -109,6 +121,12 @@ bool
 perfopt_what_if_guarded(void)
 {
 	return pricing;
+}
+
+bool
+perfopt_what_if_as_caller(void)
+{
+	return as_caller;
 }
 
 /* A copy over another relation of the range table. */
@@ -221,6 +239,17 @@ hide_indexes(RelOptInfo *rel)
 		rel->indexlist = foreach_delete_current(rel->indexlist, lc);
 }
 
+/* The same index may be offered of several relations of the statement. */
+static void
+note_offered(Oid id, int position)
+{
+	Offered    *offered = palloc(sizeof(Offered));
+
+	offered->id = id;
+	offered->position = position;
+	current->offered = lappend(current->offered, offered);
+}
+
 static void
 what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 {
@@ -256,7 +285,10 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 		IndexOptInfo *info = spec ? make_index(rel, relation, spec, whole) : NULL;
 
 		if (info)
+		{
 			rel->indexlist = lcons(info, rel->indexlist);
+			note_offered(info->indexoid, foreach_current_index(lc));
+		}
 	}
 	table_close(relation, NoLock);
 }
@@ -335,7 +367,90 @@ perfopt_what_if_init(void)
 	get_index_stats_hook = what_if_index_stats;
 }
 
-static Cost
+/* Which of the indexes does the plan use? */
+typedef struct UsedContext
+{
+	WhatIf	   *what_if;
+	Bitmapset  *used;
+} UsedContext;
+
+static void
+note_used(UsedContext *context, Oid id)
+{
+	ListCell   *lc;
+
+	foreach(lc, context->what_if->offered)
+	{
+		Offered    *offered = lfirst(lc);
+
+		if (offered->id == id)
+			context->used = bms_add_member(context->used, offered->position);
+	}
+}
+
+static void
+note_used_in(UsedContext *context, Plan *plan)
+{
+	ListCell   *lc;
+	List	   *children = NIL;
+
+	if (plan == NULL)
+		return;
+	check_stack_depth();
+	switch (nodeTag(plan))
+	{
+		case T_IndexScan:
+			note_used(context, ((IndexScan *) plan)->indexid);
+			break;
+		case T_IndexOnlyScan:
+			note_used(context, ((IndexOnlyScan *) plan)->indexid);
+			break;
+		case T_BitmapIndexScan:
+			note_used(context, ((BitmapIndexScan *) plan)->indexid);
+			break;
+		case T_Append:
+			children = ((Append *) plan)->appendplans;
+			break;
+		case T_MergeAppend:
+			children = ((MergeAppend *) plan)->mergeplans;
+			break;
+		case T_BitmapAnd:
+			children = ((BitmapAnd *) plan)->bitmapplans;
+			break;
+		case T_BitmapOr:
+			children = ((BitmapOr *) plan)->bitmapplans;
+			break;
+		case T_SubqueryScan:
+			note_used_in(context, ((SubqueryScan *) plan)->subplan);
+			break;
+		default:
+			break;
+	}
+	foreach(lc, children)
+		note_used_in(context, lfirst(lc));
+	note_used_in(context, plan->lefttree);
+	note_used_in(context, plan->righttree);
+}
+
+static void
+tell_price(WhatIf *what_if, PlannedStmt *plan, WhatIfPrice *price)
+{
+	UsedContext context = {.what_if = what_if};
+	MemoryContext old_context = MemoryContextSwitchTo(what_if->context);
+	Plan	   *top = plan->planTree;
+	ListCell   *lc;
+
+	note_used_in(&context, top);
+	foreach(lc, plan->subplans)
+		note_used_in(&context, lfirst(lc));
+	MemoryContextSwitchTo(old_context);
+
+	price->cost = top->total_cost;
+	price->rows = IsA(top, ModifyTable) ? outerPlan(top)->plan_rows : top->plan_rows;
+	price->used = context.used;
+}
+
+static PlannedStmt *
 what_if_plan(Query *query, WhatIf *what_if)
 {
 	WhatIf	   *outer = current;
@@ -352,7 +467,7 @@ what_if_plan(Query *query, WhatIf *what_if)
 		current = outer;
 	}
 	PG_END_TRY();
-	return plan->planTree->total_cost;
+	return plan;
 }
 
 /*
@@ -410,9 +525,10 @@ typedef enum SampleOutcome
 } SampleOutcome;
 
 static SampleOutcome
-price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
+price_sample(const PlanSample *sample, WhatIf *what_if, WhatIfPrice *price)
 {
 	Query	   *query;
+	PlannedStmt *plan;
 
 	for (int i = 0; i < sample->num_rels; i++)
 		if (!ConditionalLockRelationOid(sample->rels[i].relid, AccessShareLock))
@@ -427,7 +543,8 @@ price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
 	what_if->params = perfopt_plan_sample_params(sample);
 	if (what_if->candidates)
 		what_if->candidates->constants = perfopt_statement_constants(query);
-	*cost = what_if_plan(query, what_if);
+	plan = what_if_plan(query, what_if);
+	tell_price(what_if, plan, price);
 	return SAMPLE_PRICED;
 }
 
@@ -485,8 +602,11 @@ stop_timeouts(TimestampTz callers_timeout)
 void
 perfopt_set_identity(Oid session_user, Oid user, int sec_context)
 {
-	SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
-	SetSessionAuthorization(session_user, superuser_arg(session_user));
+	if (session_user != GetSessionUserId())
+	{
+		SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
+		SetSessionAuthorization(session_user, superuser_arg(session_user));
+	}
 	SetUserIdAndSecContext(user, sec_context);
 }
 
@@ -497,16 +617,29 @@ set_locally(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+static void
+want_candidates(WhatIf *what_if, CandidateList *list, List **specs)
+{
+	static uint32 plannings = 0;
+
+	if (specs == NULL)
+		return;
+	memset(list, 0, sizeof(*list));
+	list->specs = specs;
+	list->context = what_if->context;
+	list->planning = ++plannings;
+	what_if->candidates = list;
+}
+
 bool
-perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost *cost,
-					 List **candidates)
+perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
+					   WhatIfPrice *price, List **candidates)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	ResourceOwner caller_owner = CurrentResourceOwner;
 	volatile SampleOutcome outcome = SAMPLE_USELESS;
 	WhatIf		what_if = {0};
-	CandidateList list = {0};
-	static uint32 plannings = 0;
+	CandidateList list;
 	Oid			session_user = GetSessionUserId();
 	Oid			role;
 	int			sec_context;
@@ -522,13 +655,8 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 
 	what_if.indexes = indexes;
 	what_if.hidden = hidden;
-	if (candidates)
-	{
-		list.specs = candidates;
-		list.context = caller_context;
-		list.planning = ++plannings;
-		what_if.candidates = &list;
-	}
+	what_if.context = caller_context;
+	want_candidates(&what_if, &list, candidates);
 
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);
@@ -541,7 +669,7 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 		set_locally("search_path", "pg_catalog, pg_temp");
 		set_locally("lock_timeout", SAMPLE_LOCK_TIMEOUT);
 		start_timeouts(sample);
-		outcome = price_sample(sample, &what_if, cost);
+		outcome = price_sample(sample, &what_if, price);
 	}
 	PG_CATCH();
 	{
@@ -573,4 +701,66 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 	if (outcome == SAMPLE_USELESS)
 		perfopt_plan_sample_discard(sample);
 	return outcome == SAMPLE_PRICED;
+}
+
+bool
+perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost *cost,
+					 List **candidates)
+{
+	WhatIfPrice price;
+
+	if (!perfopt_what_if_sample(sample, indexes, hidden, &price, candidates))
+		return false;
+	*cost = price.cost;
+	return true;
+}
+
+/*
+ * For the session that asks there is nothing to guard against: it plans as
+ * EXPLAIN would, as itself, and what fails is its own error.  Its rights are
+ * checked with the first plan, by which candidates are found.
+ */
+void
+perfopt_what_if_query(Query *query, List *indexes, List *hidden, WhatIfPrice *price,
+					  List **candidates)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	MemoryContext work = AllocSetContextCreate(caller_context, "perfopt what-if",
+											   ALLOCSET_DEFAULT_SIZES);
+	WhatIf		what_if = {
+		.indexes = indexes,
+		.hidden = hidden,
+		.context = caller_context
+	};
+	CandidateList list;
+	PlannedStmt *plan;
+
+	want_candidates(&what_if, &list, candidates);
+	MemoryContextSwitchTo(work);
+	what_if.params = makeParamList(0);
+	if (candidates)
+		list.constants = perfopt_statement_constants(query);
+	plan = what_if_plan(copyObject(query), &what_if);
+	if (candidates)
+		perfopt_check_permissions(plan);
+	tell_price(&what_if, plan, price);
+	MemoryContextSwitchTo(caller_context);
+	MemoryContextDelete(work);
+}
+
+void
+perfopt_what_if_for_caller(void (*action) (void *arg), void *arg)
+{
+	bool		outer = as_caller;
+
+	as_caller = true;
+	PG_TRY();
+	{
+		action(arg);
+	}
+	PG_FINALLY();
+	{
+		as_caller = outer;
+	}
+	PG_END_TRY();
 }

@@ -591,6 +591,17 @@ perfopt_use_default_statistics_target(VacAttrStats * stats)
 #endif
 }
 
+/* Raises an error unless the current user may run the plan. */
+static inline void
+perfopt_check_permissions(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecCheckPermissions(plan->rtable, plan->permInfos, true);
+#else
+	(void) ExecCheckRTPerms(plan->rtable, true);
+#endif
+}
+
 /* Is it of the nullable side of an outer join, above that join?  Not told before 16. */
 static inline bool
 perfopt_var_is_nullable(const Var *var)

@@ -6,9 +6,10 @@ CREATE FUNCTION pg_temp.columns_of(relation regclass) RETURNS text LANGUAGE sql 
     SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
       FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped $$;
 SELECT is(pg_temp.columns_of('perfopt.advice'),
-    'id bigint, kind text, relation text, ddl text, instead text, reason text, evidence jsonb, estimated_bytes bigint, status text, '
-    'error text, first_seen timestamp with time zone, last_seen timestamp with time zone,'
-    ' applied_at timestamp with time zone', 'columns of advice');
+    'id bigint, kind text, relation text, ddl text, undo text, instead text, reason text, evidence jsonb, estimated_bytes bigint, '
+    'predicted_gain double precision, measured_gain double precision, status text, progress text, progress_percent numeric, '
+    'verdict text, dismiss_reason text, requested_by text, error text, first_seen timestamp with time zone, '
+    'last_seen timestamp with time zone, applied_at timestamp with time zone, judged_at timestamp with time zone', 'columns of advice');
 SELECT is(pg_temp.columns_of('perfopt.plan_samples'),
     'queryid bigint, role text, captured_at timestamp with time zone, parameters text[], bytes integer', 'columns of plan_samples');
 

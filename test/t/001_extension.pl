@@ -15,6 +15,7 @@ my %config_row = (
 		estimated_bytes, status, requested_by)
 		VALUES ('create_index', 'public', 't', 'USING btree (a)', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},
+	'perfopt.advice_log' => q{(advice, actor, act, from_status, to_status, detail) VALUES (1, 'somebody', 'apply', 'open', 'queued', 'd')},
 	'perfopt.batch_job' => q{(target, target_name, key, key_types, statement, settings, batch_size, workers, chunk_ms, lock_ms,
 		max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size, state)
 		VALUES ('pg_class', 'pg_catalog.pg_class', '{oid}', '{oid}', 'SELECT $1, $2', '', 1, 1, 1, 1, 1, 1, '{1}', 1, '', 1, 'done')},

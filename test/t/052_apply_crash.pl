@@ -13,7 +13,7 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
 $node->append_conf('postgresql.conf',
-	"perfopt.advice_interval = 0\nperfopt.sample_interval = 0\nautovacuum = off\nrestart_after_crash = on\nperfopt.max_jobs = 2");
+	"perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nperfopt.sample_interval = 0\nautovacuum = off\nrestart_after_crash = on\nperfopt.max_jobs = 2");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
 $node->safe_psql('postgres', slurp_file("$root/test/tools/$_.sql")) foreach qw(stop_points worker);

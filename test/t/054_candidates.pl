@@ -59,6 +59,10 @@ tried('an equality, then a range', q{SELECT * FROM orders WHERE created_at > '20
 	['(shop, created_at)', '(shop)'], ['(created_at, shop)']);
 tried('no key after one that finds a row', 'SELECT * FROM orders WHERE id = 5 AND amount > 3', ['(id)'], ['(id, amount)']);
 tried('none that nearly all rows meet', 'SELECT * FROM orders WHERE shop = 7 AND id > 10', ['(shop)'], ['(shop, id)', '(id)']);
+tried('a range from and to', q{SELECT * FROM orders WHERE created_at > '2024-01-07' AND id BETWEEN 9900 AND 10100 AND created_at < '2024-01-08'},
+	['(id)', '(created_at)', '(id, created_at)']);
+tried('... not a part of it', q{SELECT * FROM orders WHERE created_at > '2024-01-02' AND created_at < '2024-01-14' AND shop = 7}, ['(shop, created_at)'], ['(created_at)']);
+tried('two ranges', q{SELECT * FROM orders WHERE created_at < '2024-01-03' AND amount < 100}, ['(amount, created_at)', '(amount)', '(created_at)']);
 tried('IN', 'SELECT * FROM orders WHERE shop IN (1, 2) AND user_id = 5', ['(user_id, shop)']);
 tried('no order comes after IN', 'SELECT * FROM orders WHERE shop IN (1, 2) ORDER BY created_at LIMIT 5', ['(created_at)'], ['(shop, created_at)']);
 tried('BETWEEN', 'SELECT * FROM orders WHERE user_id BETWEEN 5 AND 7', ['(user_id)']);
@@ -74,6 +78,7 @@ is(candidates('SELECT * FROM orders WHERE user_id = (random() * 5)::int'), '', '
 
 # Orders
 tried('an equality, then the order', 'SELECT * FROM orders WHERE user_id = 5 ORDER BY created_at DESC LIMIT 10', ['(user_id, created_at)']);
+tried('... not of a row', 'SELECT * FROM orders WHERE id = 5 ORDER BY created_at', ['(id)'], ['(id, created_at)']);
 tried('... and a range to be checked', 'SELECT * FROM orders WHERE shop = 5 AND amount > 900 ORDER BY created_at LIMIT 10', ['(shop, created_at, amount)', '(shop, amount)']);
 like(tried('an order of mixed directions', 'SELECT * FROM orders ORDER BY shop, created_at DESC, id LIMIT 10', ['(shop, created_at DESC, id)']),
 	qr/^orders \(shop, created_at DESC, id\) order directed$/m, '... as such');
@@ -83,7 +88,7 @@ tried('nulls elsewhere', 'SELECT * FROM orders ORDER BY deleted_at DESC NULLS LA
 tried('descending first', 'SELECT * FROM orders ORDER BY shop DESC, created_at LIMIT 10', ['(shop, created_at DESC)']);
 tried('GROUP BY', 'SELECT shop, status, count(*) FROM orders GROUP BY shop, status', ['(shop, status)']);
 tried('DISTINCT', 'SELECT DISTINCT shop, user_id FROM orders', ['(shop, user_id)']);
-tried('max()', 'SELECT max(amount) FROM orders WHERE shop = 5', ['(shop, amount)']);
+tried('max()', 'SELECT max(amount) FROM orders WHERE shop = 5', ['(shop, amount)'], ['(shop, amount DESC NULLS LAST)', '(shop, amount NULLS FIRST)']);
 tried('a window', 'SELECT id, row_number() OVER (PARTITION BY shop ORDER BY created_at) FROM orders', ['(shop, created_at)']);
 tried('an order of another collation', 'SELECT * FROM orders ORDER BY email COLLATE "C" LIMIT 3', ['(email COLLATE "C")'], ['(email)']);
 
@@ -114,6 +119,7 @@ tried('what is read besides', 'SELECT amount FROM orders WHERE shop = 5', ['(sho
 tried('... and looked at', q{SELECT sum(amount) FROM orders WHERE shop = 5 AND created_at > '2024-01-05' AND paid}, ['(shop, paid, created_at) INCLUDE (amount)']);
 tried('not of a whole row', 'SELECT o FROM orders o WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount)']);
 tried('nor wide columns', 'SELECT amount, filler FROM orders WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount, filler)']);
+tried('of a join, whatever it finds', 'SELECT count(*) FROM items i JOIN users u ON u.id = i.product WHERE u.region = 1', ['users (id) INCLUDE (region)']);
 tried('nor where a row is found', 'SELECT amount FROM orders WHERE id = 5', ['(id)'], ['(id) INCLUDE (amount)']);
 tried('nor for FOR UPDATE', 'SELECT amount FROM orders WHERE shop = 5 FOR UPDATE', ['(shop)'], ['(shop) INCLUDE (amount)']);
 
@@ -153,6 +159,14 @@ tried('... after an equality', q{SELECT * FROM orders WHERE shop = 5 AND email L
 tried('a regular expression', q{SELECT * FROM orders WHERE email ~ '^User12'}, ['(email text_pattern_ops)']);
 tried('starts_with()', q{SELECT * FROM orders WHERE starts_with(email, 'User12')}, ['(email text_pattern_ops)']);
 tried('not a free beginning', q{SELECT * FROM orders WHERE email LIKE '%12'}, [], ['(email text_pattern_ops)', '(email)']);
+
+# In words
+for my $case (['(shop)', 'shop'], ['(shop, created_at DESC) INCLUDE (amount)', 'shop and created_at'], ['(lower(email), shop, id)', 'lower(email), shop and id'],
+	[q{(created_at) WHERE status = 'pending'}, q{created_at where (status = 'pending'::text)}])
+{
+	my ($given, $words) = @$case;
+	is($node->safe_psql('postgres', 'SELECT index_words($$CREATE INDEX ON orders ' . $given . '$$)'), $words, "in words: $given");
+}
 
 # Partitioned tables: one index for all, wherever the columns stand
 $node->safe_psql('postgres', q{
