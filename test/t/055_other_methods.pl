@@ -119,5 +119,10 @@ is($sql->(q{SELECT what_if_cost('SELECT id FROM docs WHERE name LIKE $$%a%$$', i
 	't', '... and of no use without a trigram to look for');
 is($sql->(q{SELECT index_ddl('CREATE INDEX ON docs USING gin (name gin_trgm_ops)')}), 'CREATE INDEX CONCURRENTLY docs_name_idx ON public.docs USING gin (name gin_trgm_ops)', '... written with its class');
 
+like($sql->(q{SELECT ddl::text || notes::text FROM perfopt.advise(ARRAY['SELECT id FROM docs WHERE name ILIKE $$%bad1%$$']) WHERE query IS NULL}),
+	qr/^\{"CREATE EXTENSION pg_trgm","CREATE INDEX CONCURRENTLY docs_name_idx ON public\.docs USING gin \(name gin_trgm_ops\)"\}.*It needs the extension pg_trgm, which is not installed/, '... and advised, with what it needs');
+is($sql->(q{SELECT string_agg(d, '; ' ORDER BY d) FROM perfopt.advise(ARRAY['SELECT id FROM docs WHERE data @> $${"user": 7}$$', 'SELECT id FROM docs WHERE words @@ $$a1$$']), unnest(ddl) d WHERE query IS NULL}),
+	'CREATE INDEX CONCURRENTLY docs_data_idx ON public.docs USING gin (data jsonb_path_ops); CREATE INDEX CONCURRENTLY docs_words_idx ON public.docs USING gin (words)', 'GIN is advised');
+
 $node->stop;
 done_testing();
