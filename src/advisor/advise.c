@@ -260,7 +260,8 @@ assess(void *arg, ChoiceIndex *index)
 		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
 		add_writes(advise, index->spec->relid, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
-												rows > 0 ? Min(size->tuples / rows, 1) : 1,
+												perfopt_row_writes(index->spec, size) *
+												(rows > 0 ? Min(size->tuples / rows, 1) : 1),
 												list_length(RelationGetIndexList(relation))) *
 			(size->pages > effective_cache_size / 2 ? random_page_cost : ENTRY_COST);
 	}
@@ -341,6 +342,7 @@ put_result(Advise *advise, Choice *choice)
 	List	   *notes = NIL;
 	double		before = 0;
 	double		after = 0;
+	bool		needs = false;
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -348,6 +350,15 @@ put_result(Advise *advise, Choice *choice)
 	{
 		Told	   *one = &told[foreach_current_index(lc)];
 
+		const IndexSpec *spec = ((ChoiceIndex *) lfirst(lc))->spec;
+
+		/* to be run in this order; one extension is all that may be missing */
+		if (spec->extension && !needs)
+		{
+			needs = true;
+			ddl = lcons(psprintf("CREATE EXTENSION %s", spec->extension), ddl);
+			notes = lappend(notes, pstrdup(perfopt_describe_needs(spec)));
+		}
 		ddl = lappend(ddl, one->ddl);
 		foreach(lc2, one->superseded)
 			notes = lappend(notes, psprintf("With %s, index %s is superfluous.", one->ddl,

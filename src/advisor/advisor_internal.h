@@ -358,7 +358,14 @@ typedef struct TableWrites
 extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
 									  double fraction, int other_indexes);
 
+/* What a row costs there, in entries of a btree. */
+extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
+
 /* describe.c */
+
+/* What must be done before it can be made, in a sentence; or nothing. */
+extern const char *perfopt_describe_needs(const IndexSpec *spec);
+
 
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);

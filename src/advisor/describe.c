@@ -25,7 +25,7 @@ is_taken(List *taken, const char *name)
 
 	foreach(lc, taken)
 		if (strcmp(lfirst(lc), name) == 0)
-			return true;
+		return true;
 	return false;
 }
 
@@ -64,6 +64,14 @@ perfopt_describe_keys(const IndexSpec *spec, Relation relation)
 																column->attnum - 1)->attname)));
 	}
 	return keys.data;
+}
+
+const char *
+perfopt_describe_needs(const IndexSpec *spec)
+{
+	return spec->extension == NULL ? "" :
+		psprintf("It needs the extension %s, which is not installed: run CREATE EXTENSION %s first.",
+				 spec->extension, spec->extension);
 }
 
 bool

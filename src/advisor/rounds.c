@@ -135,7 +135,8 @@ assess(void *arg, ChoiceIndex *index)
 		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
 		perfopt_workload_writes(index->spec->relid, live_rows, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
-												live_rows > 0 ? Min(size->tuples / live_rows, 1) : 1,
+												perfopt_row_writes(index->spec, size) *
+												(live_rows > 0 ? Min(size->tuples / live_rows, 1) : 1),
 												list_length(RelationGetIndexList(relation))) *
 			(size->pages > NBuffers / 2 ? WRITE_UNCACHED_MS : WRITE_MS);
 	}
@@ -294,6 +295,7 @@ describe(Round *round, ChoiceIndex *index)
 	double		share = 0;
 	double		freed;
 	char	   *superseded;
+	const char *needs = perfopt_describe_needs(index->spec);
 
 	found->kind = advice_kinds[0];
 	if (num == 0 || !perfopt_advice_name_index(found, index->spec) ||
@@ -310,6 +312,11 @@ describe(Round *round, ChoiceIndex *index)
 	}
 	appendStringInfo(&evidence, "], \"saved_share\": %.4f, \"write_cost_share\": %.4f",
 					 Min(Max(index->saved, 0) / database_ms, 1), index->writes / database_ms);
+	if (index->spec->extension)
+	{
+		appendStringInfoString(&evidence, ", \"requires_extension\": ");
+		escape_json(&evidence, index->spec->extension);
+	}
 	superseded = tell_superseded(&evidence, perfopt_superseded_by(index->spec, relation, &freed));
 	appendStringInfoChar(&evidence, '}');
 
@@ -317,7 +324,7 @@ describe(Round *round, ChoiceIndex *index)
 	found->bytes = index->bytes;
 	found->evidence = evidence.data;
 	found->reason =
-		psprintf("Statements that %s %s %s %s take %s a call and %.0f %% of the statement time; with this index about %s a call.%s",
+		psprintf("Statements that %s %s %s %s take %s a call and %.0f %% of the statement time; with this index about %s a call.%s%s%s",
 				 index->spec->order_only ? "read" : "look up",
 				 quote_qualified_identifier(found->schema_name, found->table_name),
 				 index->spec->order_only ? "in the order of" : "by",
@@ -325,7 +332,7 @@ describe(Round *round, ChoiceIndex *index)
 				 readable_ms(mean_ms(effects[0].statement)),
 				 Min(share, 1) * 100,
 				 readable_ms(mean_ms(effects[0].statement) * effects[0].after),
-				 superseded);
+				 superseded, needs[0] ? " " : "", needs);
 	relation_close(relation, AccessShareLock);
 	return found;
 }

@@ -36,6 +36,7 @@
 
 #include "advisor/advisor_internal.h"
 #include "advisor/candidates.h"
+#include "advisor/trigrams.h"
 
 #include "access/amapi.h"
 #include "access/genam.h"
@@ -348,7 +349,10 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 {
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
-	if (perfopt_what_if_planning(root) && current->candidates)
+	if (!perfopt_what_if_planning(root))
+		return;
+	perfopt_trigram_paths(root, rel);
+	if (current->candidates)
 		perfopt_candidates_collect(root, rel, rte, current->candidates);
 }
 
