@@ -50,6 +50,15 @@ is_trusted_by_owner(const IndexSpec *spec, Relation relation)
 		perfopt_expression_is_trusted((Node *) spec->predicate, owner);
 }
 
+static char *
+drop_statement(Relation relation, const char *index_name)
+{
+	return psprintf("DROP INDEX %s%s",
+					relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+											   index_name));
+}
+
 bool
 perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 {
@@ -68,11 +77,13 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 	{
 		found->definition = perfopt_index_spec_definition(spec, relation);
 		found->index_name = perfopt_index_spec_name(spec, relation);
-		found->ddl = perfopt_index_ddl(found->index_name, found->schema_name,
-									   found->table_name, found->definition);
-		found->undo = psprintf("DROP INDEX CONCURRENTLY %s",
-							   quote_qualified_identifier(found->schema_name,
-														  found->index_name));
+		if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+			found->ddl = perfopt_index_ddl_of_parent(found->index_name, found->schema_name,
+													 found->table_name, found->definition);
+		else
+			found->ddl = perfopt_index_ddl(found->index_name, found->schema_name,
+										   found->table_name, found->definition);
+		found->undo = drop_statement(relation, found->index_name);
 	}
 	relation_close(relation, AccessShareLock);
 	return found->schema_name != NULL && strlen(found->definition) <= MAX_DEFINITION;
@@ -226,9 +237,7 @@ perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec, char **inde
 			continue;
 		*index_name = get_rel_name(lfirst_oid(lc));
 		if (*index_name && !is_unique(lfirst_oid(lc)))
-			*undo = psprintf("DROP INDEX CONCURRENTLY %s",
-							 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-														*index_name));
+			*undo = drop_statement(relation, *index_name);
 	}
 	list_free(indexes);
 }

@@ -29,6 +29,7 @@
  *		requests.c		what people may ask for
  *		apply.c			duty "apply": has done what was asked for, and cleans up
  *		apply_steps.c	what that is, and what has become of it
+ *		apply_partitions.c	the same for an index of a partitioned table
  *		verify.c		duty "verify": what it was good for
  *		measure.c		... by comparing latencies
  *		auto_apply.c	applies by itself, and reverts
