@@ -82,7 +82,8 @@ typedef struct Advise
 	int			num;
 	Statement  *statements;
 	double		budget;			/* bytes; negative: any */
-	TimestampTz deadline;
+	TimestampTz started;
+	double		time_ms;		/* at most */
 } Advise;
 
 /* ---------------------------------------------------------------------
@@ -269,10 +270,12 @@ assess(void *arg, ChoiceIndex *index)
 	return good;
 }
 
-static bool
-out_of_time(void *arg)
+static double
+time_used(void *arg)
 {
-	return GetCurrentTimestamp() >= ((Advise *) arg)->deadline;
+	Advise	   *advise = arg;
+
+	return (GetCurrentTimestamp() - advise->started) / (advise->time_ms * 1000);
 }
 
 /* ---------------------------------------------------------------------
@@ -401,7 +404,7 @@ run(void *arg)
 		.least_speedup = LEAST_SPEEDUP,
 		.price = price,
 		.assess = assess,
-		.out_of_time = out_of_time,
+		.time_used = time_used,
 		.arg = advise
 	};
 
@@ -471,8 +474,8 @@ perfopt_advise(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("time_budget must be greater than zero")));
-	advise.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  (int64) Min(ms, 365.0 * SECS_PER_DAY * 1000));
+	advise.started = GetCurrentTimestamp();
+	advise.time_ms = ms;
 	read_queries(&advise, PG_GETARG_ARRAYTYPE_P(0));
 	perfopt_what_if_for_caller(run, &advise);
 	return (Datum) 0;

@@ -309,8 +309,6 @@ perfopt_choose(Choice *choice)
 	ListCell   *lc;
 
 	choice_gather(choice);
-	for (int i = 0; i < choice->num_statements; i++)
-		choice_peel(choice, i);
 
 	/* without a budget the cheapest indexes lead to the same end */
 	for (int i = 0; i < (choice->budget < 0 ? 1 : lengthof(exponents)); i++)
@@ -340,4 +338,5 @@ perfopt_choose(Choice *choice)
 
 		index->saved = -choice_gain(choice, &move, true, -HUGE_VAL);
 	}
+	choice->cut_short = choice->cut_short || choice->hurried;
 }

@@ -99,18 +99,26 @@ choice_cost_with(Choice *choice, int number, const Bitmapset *given)
 	return known;
 }
 
+void
+choice_start(Choice *choice, int number)
+{
+	ChoiceStatement *statement = &choice->statements[number];
+
+	statement->ratio = 1;
+	statement->floor = 0;
+	statement->known = list_make1(palloc0(sizeof(KnownCost)));
+	((KnownCost *) linitial(statement->known))->ratio = 1;
+}
+
 /* Learn what candidates can do for the statement at all. */
 void
 choice_peel(Choice *choice, int number)
 {
 	ChoiceStatement *statement = &choice->statements[number];
 	Bitmapset  *given = NULL;
-	KnownCost  *known = palloc0(sizeof(KnownCost));
+	KnownCost  *known;
 	ListCell   *lc;
 
-	statement->ratio = known->ratio = 1;
-	statement->floor = 0;
-	statement->known = list_make1(known);
 	foreach(lc, statement->indexes)
 	{
 		ListCell   *own;

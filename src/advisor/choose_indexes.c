@@ -12,6 +12,9 @@
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 
+/* Of the time, so much goes to learning what candidates are good for. */
+#define GATHERING			0.5
+
 /* Expressions that are told apart elsewhere may have the same one. */
 static FirstKey
 first_key(const IndexSpec *spec)
@@ -99,7 +102,7 @@ bool
 choice_out_of_time(Choice *choice)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (!choice->out_of_time(choice->arg))
+	if (choice->time_used(choice->arg) < 1)
 		return false;
 	choice->cut_short = true;
 	return true;
@@ -113,16 +116,58 @@ choice_assess(Choice *choice, ChoiceIndex *index)
 		(choice->budget >= 0 && index->bytes > choice->budget);
 }
 
+static int
+heavier_first(const void *a, const void *b, void *arg)
+{
+	const ChoiceStatement *statements = arg;
+	double		left = statements[*(const int *) a].weight;
+	double		right = statements[*(const int *) b].weight;
+
+	return left < right ? 1 : left > right ? -1 : 0;
+}
+
+/* Could it save enough, if it made all it counts for take no time? */
+static bool
+may_save_enough(Choice *choice, const ChoiceIndex *index)
+{
+	double		weight = 0;
+	ListCell   *lc;
+
+	foreach(lc, choice_first_key(choice, index->spec)->statements)
+		weight += choice->statements[lfirst_int(lc)].weight;
+	return weight >= choice->least && weight > 0;
+}
+
+static void
+assess_candidates(Choice *choice, ChoiceStatement *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->candidates)
+	{
+		ChoiceIndex *index = choice_enter(choice, lfirst(lc));
+
+		if (index->assessed || !may_save_enough(choice, index))
+			continue;
+		choice_assess(choice, index);
+		if (!index->barred)
+			choice_connect(choice, index);
+	}
+}
+
 void
 choice_gather(Choice *choice)
 {
 	HASHCTL		ctl = {.keysize = sizeof(FirstKey),.entrysize = sizeof(FirstKeyEntry),.hcxt = CurrentMemoryContext};
+	int		   *order = palloc(sizeof(int) * Max(choice->num_statements, 1));
 	ListCell   *lc;
 
 	choice->by_key = hash_create("perfopt first keys", 128, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (int i = 0; i < choice->num_statements; i++)
 	{
+		order[i] = i;
+		choice_start(choice, i);
 		foreach(lc, choice->statements[i].candidates)
 		{
 			FirstKeyEntry *entry = choice_first_key(choice, lfirst(lc));
@@ -132,16 +177,21 @@ choice_gather(Choice *choice)
 				entry->statements = lappend_int(entry->statements, i);
 		}
 	}
-	foreach(lc, choice->indexes)
-	{
-		ChoiceIndex *index = lfirst(lc);
 
-		if (choice_out_of_time(choice))
-			break;
-		choice_assess(choice, index);
-		if (!index->barred)
-			choice_connect(choice, index);
+	/* learn as much as may be of the heaviest, rather than a little of all */
+	qsort_arg(order, choice->num_statements, sizeof(int), heavier_first, choice->statements);
+	for (int i = 0; i < choice->num_statements && !choice->hurried; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (choice->time_used(choice->arg) >= GATHERING)
+			choice->hurried = true;
+		else
+		{
+			assess_candidates(choice, &choice->statements[order[i]]);
+			choice_peel(choice, order[i]);
+		}
 	}
-	for_each_cell(lc, choice->indexes, lc)
-		((ChoiceIndex *) lfirst(lc))->barred = true;
+	foreach(lc, choice->indexes)
+		if (!((ChoiceIndex *) lfirst(lc))->assessed)
+			((ChoiceIndex *) lfirst(lc))->barred = true;
 }

@@ -38,7 +38,7 @@ typedef struct Move
 
 /* choose_indexes.c */
 
-/* The table of candidates, made of what the statements have. */
+/* The candidates, as far as there is time to look at them. */
 extern void choice_gather(Choice *choice);
 
 extern FirstKeyEntry *choice_first_key(Choice *choice, const IndexSpec *spec);
@@ -54,7 +54,8 @@ extern bool choice_out_of_time(Choice *choice);
 
 /* choose_costs.c */
 
-/* Learn what candidates can do for the statement at all. */
+/* As things are; then learn what candidates can do for it at all. */
+extern void choice_start(Choice *choice, int number);
 extern void choice_peel(Choice *choice, int number);
 
 /* NULL: it can't be told, or not in time. */

@@ -59,17 +59,16 @@ typedef struct Round
 {
 	Workload	workload;
 	Choice		choice;
-	double		worked_ms;
-	double		until_ms;		/* ... at most */
+	double		worked_ms;		/* until working_since */
+	double		loaded_ms;		/* ... when the workload was loaded */
 	TimestampTz working_since;
 } Round;
 
 static const char *const advice_kinds[] = {"create_index", NULL};
 
-static bool
-out_of_time(void *arg)
+static double
+worked_ms(Round *round)
 {
-	Round	   *round = arg;
 	double		ms;
 
 	CHECK_FOR_INTERRUPTS();
@@ -84,7 +83,27 @@ out_of_time(void *arg)
 		round->working_since = GetCurrentTimestamp();
 		ms = 0;
 	}
-	return round->worked_ms + ms >= round->until_ms;
+	return round->worked_ms + ms;
+}
+
+/* Statements are priced as they are for half of the time at most. */
+static bool
+out_of_time(void *arg)
+{
+	return worked_ms(arg) >= perfopt_advice_time_budget / 2.0;
+}
+
+/*
+ * The choice has the rest: one statement that takes long to plan must not leave
+ * nothing for it.
+ */
+static double
+time_used(void *arg)
+{
+	Round	   *round = arg;
+
+	return (worked_ms(round) - round->loaded_ms) /
+		Max(perfopt_advice_time_budget - round->loaded_ms, perfopt_advice_time_budget / 2.0);
 }
 
 /*
@@ -377,7 +396,6 @@ advise(void)
 	round = palloc0(sizeof(Round));
 	choice = &round->choice;
 	round->working_since = GetCurrentTimestamp();
-	round->until_ms = perfopt_advice_time_budget / 2.0;
 	perfopt_workload_begin();
 	perfopt_workload_load(&round->workload, out_of_time, round);
 	PERFOPT_STOP_POINT("advise-priced");
@@ -394,13 +412,9 @@ advise(void)
 	choice->least_speedup = perfopt_advice_min_speedup;
 	choice->price = price;
 	choice->assess = assess;
-	choice->out_of_time = out_of_time;
+	choice->time_used = time_used;
 	choice->arg = round;
-
-	/* one statement that takes long to plan must not leave nothing for this */
-	(void) out_of_time(round);
-	round->until_ms = Max(perfopt_advice_time_budget,
-						  round->worked_ms + perfopt_advice_time_budget / 2.0);
+	round->loaded_ms = worked_ms(round);
 	perfopt_choose(choice);
 	perfopt_workload_end();
 	ereport(DEBUG1,
