@@ -20,7 +20,8 @@ typedef struct KnownCost
 typedef struct ChoiceStatement
 {
 	/* given */
-	double		weight;			/* what it takes as things are: the unit of all */
+	double		weight;			/* what it takes as things are: the unit of
+								 * all */
 	List	   *candidates;		/* IndexSpec *, what may help it */
 
 	/* found */

@@ -24,7 +24,7 @@ is_taken(List *taken, const char *name)
 
 	foreach(lc, taken)
 		if (strcmp(lfirst(lc), name) == 0)
-			return true;
+		return true;
 	return false;
 }
 
