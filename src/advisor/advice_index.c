@@ -36,9 +36,8 @@
 /* A row of the table holds so much, and so does a job. */
 #define MAX_DEFINITION	6000
 
-/* May the table's owner evaluate what it is made of? */
-static bool
-is_trusted_by_owner(const IndexSpec *spec, Relation relation)
+bool
+perfopt_advice_index_is_trusted(const IndexSpec *spec, Relation relation)
 {
 	Oid			owner = relation->rd_rel->relowner;
 
@@ -63,10 +62,12 @@ bool
 perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 {
 	Relation	relation = perfopt_index_spec_open(spec);
+	bool		good;
+	bool		gone;
 
 	if (relation == NULL)
 		return false;
-	if (!is_trusted_by_owner(spec, relation))
+	if (!perfopt_advice_index_is_trusted(spec, relation))
 	{
 		relation_close(relation, AccessShareLock);
 		return false;
@@ -85,8 +86,10 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 										   found->table_name, found->definition);
 		found->undo = drop_statement(relation, found->index_name);
 	}
+	good = found->schema_name != NULL && strlen(found->definition) <= MAX_DEFINITION &&
+		perfopt_advice_index_spec(relation, found->definition, &gone) != NULL;
 	relation_close(relation, AccessShareLock);
-	return found->schema_name != NULL && strlen(found->definition) <= MAX_DEFINITION;
+	return good;
 }
 
 Oid

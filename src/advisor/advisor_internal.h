@@ -425,7 +425,8 @@ extern void perfopt_advice_store(const AdviceFinding *finding);
 
 /*
  * Fills in schema, table, definition, index name, ddl and undo; false when
- * perfopt_index_spec_open() does not open it.
+ * perfopt_index_spec_open() does not open it, or when it is not to be advised:
+ * its definition is too long, or others' types or functions are in it.
  */
 extern bool perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec);
 
@@ -438,6 +439,9 @@ extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name)
  */
 extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *definition,
 											bool *gone);
+
+/* May the table's owner evaluate what it is made of? */
+extern bool perfopt_advice_index_is_trusted(const IndexSpec *spec, Relation relation);
 
 /* The name of an index that is like the wanted one, and how to drop it; or NULL. */
 extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,

@@ -142,9 +142,13 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 		*problem = "what the index is of is gone";
 		return STEP_IMPOSSIBLE;
 	}
-	if (spec)
-		spec->any_direction = true;
-	if (spec && perfopt_index_exists(relation, spec))
+	if (spec == NULL || !perfopt_advice_index_is_trusted(spec, relation))
+	{
+		*problem = "the definition has a type or a function that the table's owner need not trust";
+		return STEP_IMPOSSIBLE;
+	}
+	spec->any_direction = true;
+	if (perfopt_index_exists(relation, spec))
 	{
 		perfopt_advice_adopt_index(relation, spec, &row->index_name, &row->undo);
 		return STEP_DONE_ALREADY;
@@ -153,9 +157,7 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 	if (*problem)
 		return STEP_IMPOSSIBLE;
 	if (!resumes)
-		row->index_name = spec ? perfopt_index_spec_name(spec, relation) :
-			ChooseRelationName(RelationGetRelationName(relation), "advised", "idx",
-							   RelationGetNamespace(relation), false);
+		row->index_name = perfopt_index_spec_name(spec, relation);
 	row->ddl = perfopt_index_ddl(row->index_name, row->schema_name, row->table_name,
 								 row->definition);
 	row->undo = drop_statement(row, row->index_name);

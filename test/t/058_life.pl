@@ -227,7 +227,25 @@ $id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, defi
 sql('SELECT perfopt.analyze_now()');
 is(sql("SELECT status FROM perfopt.advice_item WHERE id = $id"), 'open', 'a definition with a literal of a composite type is not looked into');
 as_role('other', "SELECT perfopt.apply_advice($id)");
-becomes($id, 'failed: trapped as other', 'what it calls is called as the role that asked');
+becomes($id, q{failed: the definition has a type or a function that the table's owner need not trust}, 'nor is it built');
+sql('SET ROLE owner; CREATE FUNCTION public.f(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT $1$$; GRANT CREATE ON SCHEMA public TO other');
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, reason, evidence, estimated_bytes, status)
+	VALUES ('create_index', 'other', 't', $$USING btree (public.f(a))$$, 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id});
+as_role('other', "SELECT perfopt.apply_advice($id)");
+becomes($id, q{failed: the definition has a type or a function that the table's owner need not trust}, q{nor one of somebody else's function});
+sql('SET ROLE other; ALTER TABLE other.t DROP COLUMN p; CREATE FUNCTION other.g(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT $1$$');
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, reason, evidence, estimated_bytes, status)
+	VALUES ('create_index', 'other', 't', $$USING btree (other.g(a))$$, 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id});
+sql("SELECT perfopt.apply_advice($id)");
+becomes($id, 'applied', q{the owner's own is});
+is(sql("SELECT requested_by || ' ' || run_as FROM perfopt.advice_item WHERE id = $id") =~ s/^\S+ //r, 'other', 'and a superuser has it done as the owner');
+
+# Of statements that an application runs
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, role_name, queryid, instead, reason, evidence, status)
+	VALUES ('n_plus_one', 'other', 1, 'x', 'r', '{}', 'open') RETURNING id});
+like(as_role('owner', "SELECT perfopt.dismiss_advice($id, 'x')"), qr/ERROR:  42501: must be the role whose statements/, 'others do not dismiss it');
+like(as_role('other', "SELECT perfopt.apply_advice($id)"), qr/ERROR:  0A000/, 'it is not applied');
+is(as_role('other', "SELECT perfopt.dismiss_advice($id, 'x')"), '', 'but dismissed');
 
 is(sql(q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
 $node->stop;
