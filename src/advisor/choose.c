@@ -194,7 +194,7 @@ best_move(Choice *choice, double exponent)
 		}
 		moves = list_delete_ptr(moves, move);
 		move->gain = choice_gain(choice, move, true,
-							 best ? best->score * pow(move->scored_bytes, exponent) : choice->least);
+								 best ? best->score * pow(move->scored_bytes, exponent) : choice->least);
 		score_move(choice, move, exponent);
 		if (worth_it(choice, move) && (best == NULL || move->score > best->score))
 			best = move;

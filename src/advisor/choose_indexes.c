@@ -193,5 +193,5 @@ choice_gather(Choice *choice)
 	}
 	foreach(lc, choice->indexes)
 		if (!((ChoiceIndex *) lfirst(lc))->assessed)
-			((ChoiceIndex *) lfirst(lc))->barred = true;
+		((ChoiceIndex *) lfirst(lc))->barred = true;
 }

@@ -79,7 +79,7 @@ is_among(List *specs, const IndexSpec *spec)
 
 	foreach(lc, specs)
 		if (perfopt_index_spec_equal(lfirst(lc), spec))
-			return true;
+		return true;
 	return false;
 }
 
