@@ -16,6 +16,7 @@
  *		partitions.c	indexes of partitioned tables
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.h	which indexes could help a statement being planned
+ *		prefixed.c		and such as make existing indexes superfluous
  *		choose.c		which of these, together, save the most of a workload
  *		writes.c		what an index would cost those who write
  *		describe.c		what is told of an index that was chosen
@@ -365,7 +366,14 @@ typedef struct TableWrites
 extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
 									  double fraction, int other_indexes);
 
+/* What a row costs there, in entries of a btree. */
+extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
+
 /* describe.c */
+
+/* What must be done before it can be made, in a sentence; or nothing. */
+extern const char *perfopt_describe_needs(const IndexSpec *spec);
+
 
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
@@ -373,8 +381,19 @@ extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **
 /* The keys as one reads them: "a and lower(b)". */
 extern char *perfopt_describe_keys(const IndexSpec *spec, Relation relation);
 
-/* Indexes that one like this makes superfluous: names, as char *. */
-extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation);
+/* Is an index there for its entries only, and not for what it guarantees? */
+extern bool perfopt_is_only_access_path(Oid index);
+
+/*
+ * Indexes that one like this makes superfluous: names, as char *, and the bytes
+ * they take.
+ */
+extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation, double *bytes);
+
+/* prefixed.c */
+
+/* These candidates, and others that begin as an index does that exists. */
+extern List *perfopt_candidates_prefixed(List *specs);
 
 /* rounds.c */
 

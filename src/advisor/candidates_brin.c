@@ -12,13 +12,14 @@
 #include "advisor/advisor_internal.h"
 #include "advisor/candidates.h"
 
+#include <math.h>
+
 #include "access/brin.h"
-#include "access/stratnum.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_statistic.h"
 #include "commands/defrem.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 
@@ -39,46 +40,20 @@ correlation_of(const RelationUses *uses, Node *expr)
 	AttStatsSlot slot;
 	double		correlation = 0;
 
+	expr = copyObject(expr);
+	if (uses->rel->relid != 1)
+		ChangeVarNodes(expr, 1, uses->rel->relid, 0);
 	examine_variable(uses->root, expr, 0, &vardata);
 	if (HeapTupleIsValid(vardata.statsTuple) && vardata.acl_ok &&
 		get_attstatsslot(&slot, vardata.statsTuple, STATISTIC_KIND_CORRELATION, InvalidOid,
 						 ATTSTATSSLOT_NUMBERS))
 	{
 		if (slot.nnumbers > 0)
-			correlation = Abs(slot.numbers[0]);
+			correlation = fabs(slot.numbers[0]);
 		free_attstatsslot(&slot);
 	}
 	ReleaseVariableStats(vardata);
 	return correlation;
-}
-
-/* The side of the condition that the index would have as its key. */
-static Node *
-own_side(const RelationUses *uses, RestrictInfo *rinfo)
-{
-	OpExpr	   *op = (OpExpr *) rinfo->clause;
-
-	if (!IsA(op, OpExpr) || list_length(op->args) != 2)
-		return NULL;
-	return bms_equal(rinfo->left_relids, uses->rel->relids) ? linitial(op->args) :
-		bms_equal(rinfo->right_relids, uses->rel->relids) ? lsecond(op->args) : NULL;
-}
-
-/* All that the statement compares this with. */
-static List *
-clauses_of(const RelationUses *uses, Node *expr)
-{
-	List	   *clauses = NIL;
-	ListCell   *lc;
-
-	foreach(lc, uses->uses)
-	{
-		IndexUse   *use = lfirst(lc);
-
-		if (use->clause && use->others == NULL && equal(use->expr, expr))
-			clauses = lappend(clauses, use->clause);
-	}
-	return clauses;
 }
 
 static void
@@ -113,17 +88,16 @@ perfopt_candidates_brin(const RelationUses *uses, CandidateList *candidates)
 	foreach(lc, uses->uses)
 	{
 		IndexUse   *use = lfirst(lc);
-		Node	   *side;
-		Selectivity selectivity;
 
-		if (use->kind != USE_RANGE || use->clause == NULL || use->others ||
-			(side = own_side(uses, use->clause)) == NULL)
-			continue;
-		selectivity = clauselist_selectivity(uses->root, clauses_of(uses, use->expr), 0,
-											 JOIN_INNER, NULL);
-		if (selectivity > MOST_OF_TABLE ||
-			selectivity * uses->pages < LEAST_RANGES * BRIN_DEFAULT_PAGES_PER_RANGE ||
-			correlation_of(uses, side) < LEAST_CORRELATION)
+		/*
+		 * the clause of a range from and to is none, that of IS NOT NULL
+		 * another
+		 */
+		if (use->kind != USE_RANGE || use->others || use->more ||
+			(use->clause && !IsA(use->clause->clause, OpExpr)) ||
+			use->selectivity > MOST_OF_TABLE ||
+			use->selectivity * uses->pages < LEAST_RANGES * BRIN_DEFAULT_PAGES_PER_RANGE ||
+			correlation_of(uses, use->expr) < LEAST_CORRELATION)
 			continue;
 		make_spec(uses, use, candidates);
 	}

@@ -7,7 +7,8 @@
  * operator, and no btree has it.  That may be the default one of the type, and:
  *
  * - jsonb_path_ops, which is smaller and has fewer operators;
- * - gin_trgm_ops of pg_trgm, for patterns, if it is installed.
+ * - gin_trgm_ops of pg_trgm, for patterns; also if that is not installed but
+ *	 could be, then of one condition for itself.
  *
  * Conditions may have one index together, beside one each: those that all must
  * hold, and arms of ORs, as a scan of it may look for any of its keys.
@@ -16,6 +17,7 @@
 
 #include "advisor/advisor_internal.h"
 #include "advisor/candidates.h"
+#include "advisor/trigrams.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -41,7 +43,7 @@ typedef struct GinUse
 {
 	Node	   *expr;			/* over the table as varno 1 */
 	Oid			collation;
-	Oid			opclass;
+	Oid			opclass;		/* InvalidOid: gin_trgm_ops, if it were there */
 	bool		of_constants;
 	bool		of_arm;			/* of an OR */
 } GinUse;
@@ -154,6 +156,12 @@ read_operator(GinUses *found, Oid opno, Node *left, Node *right, Oid collation, 
 		add_use(found, key, classes[i], of_constants, of_arm);
 		any = true;
 	}
+	if (!any && !of_arm && is_text(type) && perfopt_trigram_operator(opno) &&
+		!is_prefix_pattern(opno, right) && perfopt_trigrams_missing())
+	{
+		add_use(found, key, InvalidOid, of_constants, of_arm);
+		any = true;
+	}
 	return any;
 }
 
@@ -204,8 +212,10 @@ make_spec(const GinUses *found, List *list, CandidateList *candidates)
 	{
 		GinUse	   *use = lfirst(lc);
 
-		problem = perfopt_index_spec_add_key(spec, copyObject(use->expr), use->opclass,
-											 use->collation, 0);
+		problem = OidIsValid(use->opclass) ?
+			perfopt_index_spec_add_key(spec, copyObject(use->expr), use->opclass,
+									   use->collation, 0) :
+			perfopt_index_spec_add_trigrams(spec, copyObject(use->expr), use->collation);
 		if (problem)
 			break;
 		spec->of_constants = spec->of_constants || use->of_constants;
@@ -263,7 +273,7 @@ perfopt_candidates_gin(const RelationUses *uses, CandidateList *candidates)
 		make_spec(&found, list_make1(use), candidates);
 		if (use->of_arm)
 			arms = add_distinct(arms, use);
-		else
+		else if (OidIsValid(use->opclass))
 			together = add_distinct(together, use);
 	}
 	if (list_length(together) > 1)

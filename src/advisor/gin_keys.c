@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "advisor/gin_keys.h"
+#include "advisor/trigrams.h"
 
 #include <math.h>
 
@@ -42,6 +43,7 @@
 /* A column of the index. */
 typedef struct KeyColumn
 {
+	bool		trigrams;		/* found here, without a function */
 	FmgrInfo	extract;
 	Oid			collation;
 	Oid			type;			/* of its keys */
@@ -103,11 +105,13 @@ prepare_column(KeyColumn *column, const IndexColumn *of, bool one_column)
 	Oid			extract = get_opfamily_proc(of->opfamily, of->opcintype, of->opcintype,
 											GIN_EXTRACTVALUE_PROC);
 
-	if (!OidIsValid(extract))
+	column->trigrams = !OidIsValid(of->opclass);
+	if (!column->trigrams && !OidIsValid(extract))
 		elog(ERROR, "operator class %u has no function to extract keys", of->opclass);
-	fmgr_info(extract, &column->extract);
+	if (!column->trigrams)
+		fmgr_info(extract, &column->extract);
 	column->collation = OidIsValid(of->collation) ? of->collation : DEFAULT_COLLATION_OID;
-	column->type = key_type(of);
+	column->type = column->trigrams ? INT4OID : key_type(of);
 	get_typlenbyval(column->type, &column->length, &column->by_value);
 	column->desc = CreateTemplateTupleDesc(one_column ? 1 : 2);
 	if (!one_column)
@@ -193,6 +197,33 @@ identify(const KeyColumn *column, int number, Extracted *extracted)
 	extracted->hash = hash_combine64(hash_bytes_extended(data, size, 0), number + 1);
 }
 
+/* A row without keys has one that stands for that. */
+static Extracted *
+no_keys(int number, bool isnull, int *num)
+{
+	Extracted  *extracted = palloc0(sizeof(Extracted));
+
+	extracted->hash = hash_combine64(number, isnull ? 1 : 2);
+	extracted->isnull = true;
+	*num = 1;
+	return extracted;
+}
+
+static Extracted *
+extract_trigrams(int number, Datum value, int *num)
+{
+	uint64	   *hashes;
+	Extracted  *extracted;
+
+	*num = perfopt_trigrams_of_text(value, &hashes);
+	if (*num == 0)
+		return no_keys(number, false, num);
+	extracted = palloc0(sizeof(Extracted) * *num);
+	for (int i = 0; i < *num; i++)
+		extracted[i].hash = extracted[i].order[0] = hash_combine64(hashes[i], number + 1);
+	return extracted;
+}
+
 static Extracted *
 extract(GinKeys *keys, int number, Datum value, bool isnull, int *num)
 {
@@ -203,21 +234,16 @@ extract(GinKeys *keys, int number, Datum value, bool isnull, int *num)
 	Extracted  *extracted;
 	int			distinct = 0;
 
+	if (!isnull && column->trigrams)
+		return extract_trigrams(number, value, num);
 	if (!isnull)
 		datums = (Datum *)
 			DatumGetPointer(FunctionCall3Coll(&column->extract, column->collation, value,
 											  PointerGetDatum(&num_keys),
 											  PointerGetDatum(&nulls)));
 
-	/* a row without keys has one that stands for that */
 	if (datums == NULL || num_keys <= 0)
-	{
-		extracted = palloc0(sizeof(Extracted));
-		extracted->hash = hash_combine64(number, isnull ? 1 : 2);
-		extracted->isnull = true;
-		*num = 1;
-		return extracted;
-	}
+		return no_keys(number, isnull, num);
 	extracted = palloc(sizeof(Extracted) * num_keys);
 	for (int i = 0; i < num_keys; i++)
 	{

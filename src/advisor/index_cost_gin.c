@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/trigrams.h"
 
 #include <math.h>
 
@@ -162,6 +163,13 @@ perfopt_gin_cost(PlannerInfo *root, IndexPath * path, double loop_count, Cost *s
 	double		server_startup;
 	double		server_all;
 
+	*correlation = 0;
+	if (facts && facts->spec->extension)
+	{
+		perfopt_trigram_cost(root, path, &facts->size, startup_cost, total_cost, selectivity,
+							 pages);
+		return;
+	}
 	if (facts == NULL)
 	{
 		gincostestimate(root, path, loop_count, startup_cost, total_cost, selectivity,

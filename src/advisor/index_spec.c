@@ -111,19 +111,36 @@ perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collati
 	}
 	if (type_is_collatable(column->type) != OidIsValid(column->collation))
 		return "the collation of an index expression can't be determined";
-	column->opclass = OidIsValid(opclass) ? opclass :
-		GetDefaultOpClass(column->type, spec->am);
-	if (!OidIsValid(column->opclass))
-		return "the type has no default operator class";
-	if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
-											 &column->opcintype))
-		return "there is no such operator class";
+	if (spec->extension == NULL)
+	{
+		column->opclass = OidIsValid(opclass) ? opclass :
+			GetDefaultOpClass(column->type, spec->am);
+		if (!OidIsValid(column->opclass))
+			return "the type has no default operator class";
+		if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
+												 &column->opcintype))
+			return "there is no such operator class";
+	}
 	if (spec->am == BRIN_AM_OID && !is_minmax(column))
 		return "of brin operator classes only minmax ones are priced";
 	column->options = options;
 	spec->num_keys++;
 	spec->num_columns++;
 	return NULL;
+}
+
+const char *
+perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation)
+{
+	Oid			type = getBaseType(exprType(expr));
+
+	if (spec->am != GIN_AM_OID || (type != TEXTOID && type != VARCHAROID))
+		return "there is no such operator class";
+	if (spec->num_keys > 0 && spec->extension == NULL)
+		return "keys with and without a missing extension can't be priced together";
+	spec->extension = "pg_trgm";
+	spec->columns[spec->num_columns].opcintype = TEXTOID;
+	return perfopt_index_spec_add_key(spec, expr, InvalidOid, collation, 0);
 }
 
 const char *
@@ -225,6 +242,15 @@ key_of_element(Oid relid, IndexElem * element)
 	return (Node *) makeVar(1, attnum, type, typmod, collation, 0);
 }
 
+/* Of pg_trgm, where that is not installed. */
+static bool
+is_missing_class(Oid am, List *name)
+{
+	return am == GIN_AM_OID && list_length(name) == 1 &&
+		strcmp(strVal(linitial(name)), "gin_trgm_ops") == 0 &&
+		!OidIsValid(get_opclass_oid(am, name, true));
+}
+
 IndexSpec *
 perfopt_index_spec_parse(const char *ddl)
 {
@@ -254,6 +280,14 @@ perfopt_index_spec_parse(const char *ddl)
 		if (element->nulls_ordering == SORTBY_NULLS_FIRST ||
 			(element->nulls_ordering == SORTBY_NULLS_DEFAULT && options != 0))
 			options |= INDOPTION_NULLS_FIRST;
+		if (is_missing_class(spec->am, element->opclass))
+		{
+			check(perfopt_index_spec_add_trigrams(spec, key, element->collation == NIL ? InvalidOid :
+												  get_collation_oid(element->collation, false)));
+			continue;
+		}
+		if (spec->extension)
+			check("keys with and without a missing extension can't be priced together");
 		check(perfopt_index_spec_add_key(spec, key,
 										 element->opclass == NIL ? InvalidOid :
 										 ResolveOpClass(element->opclass, exprType(key),
@@ -606,7 +640,9 @@ append_key(StringInfo ddl, const IndexSpec *spec, Relation relation,
 	}
 	if (column->collation != collation)
 		appendStringInfo(ddl, " COLLATE %s", generate_collation_name(column->collation));
-	if (column->opclass != GetDefaultOpClass(column->type, spec->am))
+	if (spec->extension)
+		appendStringInfoString(ddl, " gin_trgm_ops");
+	else if (column->opclass != GetDefaultOpClass(column->type, spec->am))
 		appendStringInfo(ddl, " %s", generate_opclass_name(column->opclass));
 	if (column->options & INDOPTION_DESC)
 		appendStringInfoString(ddl, column->options & INDOPTION_NULLS_FIRST ?

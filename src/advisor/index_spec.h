@@ -40,6 +40,8 @@ typedef struct IndexSpec
 	IndexColumn *columns;
 	List	   *predicate;		/* implicitly ANDed, over varno 1 */
 	int			fillfactor;		/* 0: the default */
+	const char *extension;		/* that its operator class is of, if that is
+								 * not installed; or NULL */
 
 	/* what it is wanted for, no part of the index itself */
 	bool		order_only;		/* for its order, not to find rows */
@@ -60,6 +62,12 @@ extern IndexSpec *perfopt_index_spec_create(Oid relid, Oid am);
 /* expr is a column or an expression; InvalidOid stands for the default. */
 extern const char *perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass,
 											  Oid collation, int16 options);
+
+/*
+ * The same with gin_trgm_ops, which is not there as pg_trgm is not installed; such
+ * an index can be priced, but not be made.
+ */
+extern const char *perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation);
 extern const char *perfopt_index_spec_add_included(IndexSpec *spec, AttrNumber attnum);
 extern const char *perfopt_index_spec_set_predicate(IndexSpec *spec, Node *predicate);
 extern const char *perfopt_index_spec_set_fillfactor(IndexSpec *spec, int fillfactor);

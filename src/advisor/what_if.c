@@ -36,6 +36,7 @@
 
 #include "advisor/advisor_internal.h"
 #include "advisor/candidates.h"
+#include "advisor/trigrams.h"
 
 #include "access/amapi.h"
 #include "access/genam.h"
@@ -229,13 +230,28 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const Inde
 	return info;
 }
 
+/* With an index of a partitioned table its parts are hidden. */
+static bool
+is_hidden(Oid index)
+{
+	List	   *ancestors = get_rel_relispartition(index) ? get_partition_ancestors(index) : NIL;
+	ListCell   *lc;
+
+	foreach(lc, ancestors)
+		if (list_member_oid(current->hidden, lfirst_oid(lc)))
+		return true;
+	return list_member_oid(current->hidden, index);
+}
+
 static void
 hide_indexes(RelOptInfo *rel)
 {
 	ListCell   *lc;
 
+	if (current->hidden == NIL)
+		return;
 	foreach(lc, rel->indexlist)
-		if (list_member_oid(current->hidden, ((IndexOptInfo *) lfirst(lc))->indexoid))
+		if (is_hidden(((IndexOptInfo *) lfirst(lc))->indexoid))
 		rel->indexlist = foreach_delete_current(rel->indexlist, lc);
 }
 
@@ -349,9 +365,12 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 {
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
-	if (perfopt_what_if_planning(root) && perfopt_what_if_observer)
+	if (!perfopt_what_if_planning(root))
+		return;
+	if (perfopt_what_if_observer)
 		perfopt_what_if_observer(root, rel, rte);
-	if (perfopt_what_if_planning(root) && current->candidates)
+	perfopt_trigram_paths(root, rel);
+	if (current->candidates)
 		perfopt_candidates_collect(root, rel, rte, current->candidates);
 }
 

@@ -94,5 +94,35 @@ my $arms = q{'SELECT id FROM docs WHERE name ILIKE $$%bad1%$$ OR email ILIKE $$%
 cmp_ok($sql->("SELECT what_if_cost($arms, indexes => '{\"CREATE INDEX ON docs USING gin (name gin_trgm_ops, email gin_trgm_ops)\"}')"), '<',
 	$sql->("SELECT what_if_cost($arms) / 4"), 'an index of both arms serves an OR');
 
+# Where pg_trgm is not installed: the same index, as near as can be
+my @patterns = (q{name ILIKE '%bad1%'}, q{name LIKE '%fade%'}, q{name ~ 'bad1'}, q{lower(name) LIKE '%e77%'}, q{body LIKE 'some%77%'});
+my %with;
+for my $where (@patterns)
+{
+	my ($key) = $where =~ /^(\S+)/;
+	my $ddl = "CREATE INDEX ON docs USING gin ($key gin_trgm_ops)";
+	(my $query = "SELECT id FROM docs WHERE $where") =~ s/'/''/g;
+	$with{$where} = [ $ddl, $query, split /\|/, $sql->("SELECT bytes, what_if_cost('$query', indexes => ARRAY['$ddl']), what_if_cost('$query') FROM index_facts('$ddl')") ];
+}
+$sql->('DROP EXTENSION pg_trgm CASCADE');
+for my $where (@patterns)
+{
+	my ($ddl, $query, $bytes, $cost, $none) = @{ $with{$where} };
+	my ($bytes_now, $cost_now) = split /\|/, $sql->("SELECT bytes, what_if_cost('$query', indexes => ARRAY['$ddl']) FROM index_facts('$ddl')");
+	cmp_ok(abs($bytes_now / $bytes - 1), '<', 0.05, "without pg_trgm: size for $where") or diag("$bytes_now, $bytes");
+	cmp_ok(abs($cost_now / $cost - 1), '<', 0.2, "... and cost") or diag("$cost_now, $cost, $none");
+}
+is_deeply([ candidates(q{SELECT id FROM docs WHERE name ILIKE '%bad%' AND tags @> ARRAY['t5']}) ],
+	['docs USING gin (name gin_trgm_ops)', 'docs USING gin (tags)'], '... and it is a candidate');
+is_deeply([ candidates(q{SELECT id FROM docs WHERE name LIKE 'Name a%'}) ], [], '... but not for what a btree finds');
+is($sql->(q{SELECT what_if_cost('SELECT id FROM docs WHERE name LIKE $$%a%$$', indexes => '{CREATE INDEX ON docs USING gin (name gin_trgm_ops)}') = what_if_cost('SELECT id FROM docs WHERE name LIKE $$%a%$$')}),
+	't', '... and of no use without a trigram to look for');
+is($sql->(q{SELECT index_ddl('CREATE INDEX ON docs USING gin (name gin_trgm_ops)')}), 'CREATE INDEX CONCURRENTLY docs_name_idx ON public.docs USING gin (name gin_trgm_ops)', '... written with its class');
+
+like($sql->(q{SELECT ddl::text || notes::text FROM perfopt.advise(ARRAY['SELECT id FROM docs WHERE name ILIKE $$%bad1%$$']) WHERE query IS NULL}),
+	qr/^\{"CREATE EXTENSION pg_trgm","CREATE INDEX CONCURRENTLY docs_name_idx ON public\.docs USING gin \(name gin_trgm_ops\)"\}.*It needs the extension pg_trgm, which is not installed/, '... and advised, with what it needs');
+is($sql->(q{SELECT string_agg(d, '; ' ORDER BY d) FROM perfopt.advise(ARRAY['SELECT id FROM docs WHERE data @> $${"user": 7}$$', 'SELECT id FROM docs WHERE words @@ $$a1$$']), unnest(ddl) d WHERE query IS NULL}),
+	'CREATE INDEX CONCURRENTLY docs_data_idx ON public.docs USING gin (data jsonb_path_ops); CREATE INDEX CONCURRENTLY docs_words_idx ON public.docs USING gin (words)', 'GIN is advised');
+
 $node->stop;
 done_testing();
