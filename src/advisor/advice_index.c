@@ -36,9 +36,8 @@
 /* A row of the table holds so much, and so does a job. */
 #define MAX_DEFINITION	6000
 
-/* May the table's owner evaluate what it is made of? */
-static bool
-is_trusted_by_owner(const IndexSpec *spec, Relation relation)
+bool
+perfopt_advice_index_is_trusted(const IndexSpec *spec, Relation relation)
 {
 	Oid			owner = relation->rd_rel->relowner;
 
@@ -50,14 +49,25 @@ is_trusted_by_owner(const IndexSpec *spec, Relation relation)
 		perfopt_expression_is_trusted((Node *) spec->predicate, owner);
 }
 
+static char *
+drop_statement(Relation relation, const char *index_name)
+{
+	return psprintf("DROP INDEX %s%s",
+					relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+											   index_name));
+}
+
 bool
 perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 {
 	Relation	relation = perfopt_index_spec_open(spec);
+	bool		good;
+	bool		gone;
 
 	if (relation == NULL)
 		return false;
-	if (!is_trusted_by_owner(spec, relation))
+	if (!perfopt_advice_index_is_trusted(spec, relation))
 	{
 		relation_close(relation, AccessShareLock);
 		return false;
@@ -68,14 +78,18 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 	{
 		found->definition = perfopt_index_spec_definition(spec, relation);
 		found->index_name = perfopt_index_spec_name(spec, relation);
-		found->ddl = perfopt_index_ddl(found->index_name, found->schema_name,
-									   found->table_name, found->definition);
-		found->undo = psprintf("DROP INDEX CONCURRENTLY %s",
-							   quote_qualified_identifier(found->schema_name,
-														  found->index_name));
+		if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+			found->ddl = perfopt_index_ddl_of_parent(found->index_name, found->schema_name,
+													 found->table_name, found->definition);
+		else
+			found->ddl = perfopt_index_ddl(found->index_name, found->schema_name,
+										   found->table_name, found->definition);
+		found->undo = drop_statement(relation, found->index_name);
 	}
+	good = found->schema_name != NULL && strlen(found->definition) <= MAX_DEFINITION &&
+		perfopt_advice_index_spec(relation, found->definition, &gone) != NULL;
 	relation_close(relation, AccessShareLock);
-	return found->schema_name != NULL && strlen(found->definition) <= MAX_DEFINITION;
+	return good;
 }
 
 Oid
@@ -226,9 +240,7 @@ perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec, char **inde
 			continue;
 		*index_name = get_rel_name(lfirst_oid(lc));
 		if (*index_name && !is_unique(lfirst_oid(lc)))
-			*undo = psprintf("DROP INDEX CONCURRENTLY %s",
-							 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-														*index_name));
+			*undo = drop_statement(relation, *index_name);
 	}
 	list_free(indexes);
 }

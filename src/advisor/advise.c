@@ -82,7 +82,8 @@ typedef struct Advise
 	int			num;
 	Statement  *statements;
 	double		budget;			/* bytes; negative: any */
-	TimestampTz deadline;
+	TimestampTz started;
+	double		time_ms;		/* at most */
 } Advise;
 
 /* ---------------------------------------------------------------------
@@ -168,7 +169,7 @@ load_statements(Advise *advise, Choice *choice)
 		error_context_stack = callback.previous;
 
 		choice->statements[i].candidates =
-			perfopt_candidates_settle(choice->statements[i].candidates, 1);
+			perfopt_candidates_prefixed(perfopt_candidates_settle(choice->statements[i].candidates, 1));
 		statement->cost = price.cost;
 		statement->rows = price.rows;
 		choice->statements[i].weight = price.cost;
@@ -257,6 +258,7 @@ assess(void *arg, ChoiceIndex *index)
 		size = &perfopt_index_facts(relation, rows, index->spec)->size;
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
+		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
 		add_writes(advise, index->spec->relid, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												perfopt_row_writes(index->spec, size) *
@@ -268,10 +270,12 @@ assess(void *arg, ChoiceIndex *index)
 	return good;
 }
 
-static bool
-out_of_time(void *arg)
+static double
+time_used(void *arg)
 {
-	return GetCurrentTimestamp() >= ((Advise *) arg)->deadline;
+	Advise	   *advise = arg;
+
+	return (GetCurrentTimestamp() - advise->started) / (advise->time_ms * 1000);
 }
 
 /* ---------------------------------------------------------------------
@@ -323,10 +327,11 @@ tell(Choice *choice)
 		const IndexSpec *spec = ((ChoiceIndex *) lfirst(lc))->spec;
 		Told	   *one = &told[foreach_current_index(lc)];
 		Relation	relation = relation_open(spec->relid, AccessShareLock);
+		double		bytes;
 
 		one->ddl = perfopt_index_spec_ddl(spec, relation,
 										  perfopt_name_once(spec, relation, &taken));
-		one->superseded = perfopt_superseded_by(spec, relation);
+		one->superseded = perfopt_superseded_by(spec, relation, &bytes);
 		relation_close(relation, NoLock);
 	}
 	return told;
@@ -399,7 +404,7 @@ run(void *arg)
 		.least_speedup = LEAST_SPEEDUP,
 		.price = price,
 		.assess = assess,
-		.out_of_time = out_of_time,
+		.time_used = time_used,
 		.arg = advise
 	};
 
@@ -469,8 +474,8 @@ perfopt_advise(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("time_budget must be greater than zero")));
-	advise.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  (int64) Min(ms, 365.0 * SECS_PER_DAY * 1000));
+	advise.started = GetCurrentTimestamp();
+	advise.time_ms = ms;
 	read_queries(&advise, PG_GETARG_ARRAYTYPE_P(0));
 	perfopt_what_if_for_caller(run, &advise);
 	return (Datum) 0;

@@ -79,7 +79,7 @@ CREATE TABLE perfopt.advice_log (
     detail text
 );
 COMMENT ON TABLE perfopt.advice_log IS
-'Every change of the status of an advice: when, which advice, who made it (the role that asked, or perfopt for the background worker), what it was, the status before and after, and a detail: the statement run, the reason of a dismissal, the verdict, or the error. Kept for a year.';
+'Every change of the status of an advice: when, which advice, who made it (the role that asked, or perfopt for the background worker), what it was, the status before and after, and a detail: the statement run, the reason of a dismissal, the verdict, or the error. Kept for a year, the last 100,000 at most.';
 SELECT pg_catalog.pg_extension_config_dump('perfopt.advice_log', '');
 SELECT pg_catalog.pg_extension_config_dump('perfopt.advice_log_id_seq', '');
 GRANT SELECT ON perfopt.advice_log TO pg_read_all_stats;
@@ -128,7 +128,7 @@ GRANT EXECUTE ON FUNCTION perfopt.analyze_now() TO pg_read_all_stats;
 CREATE FUNCTION perfopt.apply_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_apply_advice';
 COMMENT ON FUNCTION perfopt.apply_advice(bigint) IS
-'Asks for the ddl of an advice of perfopt.advice to be run in the background, after this transaction commits; indexes are built and dropped concurrently. It is done as the calling role, or as the owner of the table for a member of perfopt.advice_role. Returns what was queued. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice that only an application can follow, insufficient_privilege unless the caller owns the table or is a member of perfopt.advice_role, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied, or the table is gone.';
+'Asks for the ddl of an advice of perfopt.advice to be run in the background, after this transaction commits; indexes are built and dropped concurrently. It is done as the calling role, or as the owner of the table for a superuser or a member of perfopt.advice_role. Returns what was queued. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice that only an application can follow, insufficient_privilege unless the caller owns the table or is a member of perfopt.advice_role, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied, or the table is gone.';
 
 CREATE FUNCTION perfopt.revert_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_revert_advice';

@@ -16,6 +16,7 @@
  *		partitions.c	indexes of partitioned tables
  *		what_if.c		what a sampled statement would cost with such indexes
  *		candidates.h	which indexes could help a statement being planned
+ *		prefixed.c		and such as make existing indexes superfluous
  *		choose.c		which of these, together, save the most of a workload
  *		writes.c		what an index would cost those who write
  *		describe.c		what is told of an index that was chosen
@@ -28,6 +29,7 @@
  *		requests.c		what people may ask for
  *		apply.c			duty "apply": has done what was asked for, and cleans up
  *		apply_steps.c	what that is, and what has become of it
+ *		apply_partitions.c	the same for an index of a partitioned table
  *		verify.c		duty "verify": what it was good for
  *		measure.c		... by comparing latencies
  *		auto_apply.c	applies by itself, and reverts
@@ -372,8 +374,19 @@ extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **
 /* The keys as one reads them: "a and lower(b)". */
 extern char *perfopt_describe_keys(const IndexSpec *spec, Relation relation);
 
-/* Indexes that one like this makes superfluous: names, as char *. */
-extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation);
+/* Is an index there for its entries only, and not for what it guarantees? */
+extern bool perfopt_is_only_access_path(Oid index);
+
+/*
+ * Indexes that one like this makes superfluous: names, as char *, and the bytes
+ * they take.
+ */
+extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation, double *bytes);
+
+/* prefixed.c */
+
+/* These candidates, and others that begin as an index does that exists. */
+extern List *perfopt_candidates_prefixed(List *specs);
 
 /* rounds.c */
 
@@ -412,7 +425,8 @@ extern void perfopt_advice_store(const AdviceFinding *finding);
 
 /*
  * Fills in schema, table, definition, index name, ddl and undo; false when
- * perfopt_index_spec_open() does not open it.
+ * perfopt_index_spec_open() does not open it, or when it is not to be advised:
+ * its definition is too long, or others' types or functions are in it.
  */
 extern bool perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec);
 
@@ -425,6 +439,9 @@ extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name)
  */
 extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *definition,
 											bool *gone);
+
+/* May the table's owner evaluate what it is made of? */
+extern bool perfopt_advice_index_is_trusted(const IndexSpec *spec, Relation relation);
 
 /* The name of an index that is like the wanted one, and how to drop it; or NULL. */
 extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,

@@ -22,6 +22,8 @@
  * and is committed first: an invalid index of that name on that table is ours,
  * unless the job tells that somebody else was faster to take the name.
  *
+ * An index of a partitioned table takes many statements, each a job.
+ *
  * When a lock could not be had in the role's lock_timeout, or there was a
  * deadlock, it waits for its turn again, perfopt.apply_attempts times in all.
  */
@@ -51,6 +53,9 @@
  * Its lock_timeout is the role's own.
  */
 #define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0"
+
+/* Others wait behind who waits for a lock that is in their way. */
+#define BRIEF_JOB_SETTINGS	JOB_SETTINGS "\nlock_timeout=2s"
 
 #define WAITING				"(status = 'queued' OR (status = 'reverting' AND started_at IS NULL))" \
 							" AND (retry_at IS NULL OR retry_at <= now())"
@@ -121,7 +126,7 @@ fetch_row(const char *condition, int skip)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(skip)};
 	char	   *sql = psprintf("SELECT id, status, kind, schema_name, table_name, definition, index_name,"
-							   " ddl, undo, coalesce(run_as, requested_by), error, estimated_bytes::float8"
+							   " ddl, undo, coalesce(run_as, requested_by), error, estimated_bytes::float8, retry_at IS NOT NULL"
 							   " FROM perfopt.advice_item WHERE %s"
 							   " ORDER BY requested_at, id LIMIT 1 OFFSET $1", condition);
 
@@ -151,6 +156,7 @@ fetch_row(const char *condition, int skip)
 		row->error = SPI_getvalue(tuple, desc, 11);
 		bytes = SPI_getbinval(tuple, desc, 12, &isnull);
 		row->bytes = isnull ? 0 : DatumGetFloat8(bytes);
+		row->will_retry = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull));
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_finish();
@@ -166,7 +172,7 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 		.payload = statement,
 		.database = MyDatabaseId,
 		.role = row->role ? get_role_oid(row->role, true) : InvalidOid,
-		.settings = JOB_SETTINGS,
+		.settings = strstr(statement, " CONCURRENTLY ") ? JOB_SETTINGS : BRIEF_JOB_SETTINGS,
 		.then_duty = ADVISOR_APPLY_DUTY
 	};
 	const char *message;
@@ -199,9 +205,9 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 static bool
 settle(Applying *row)
 {
-	char	   *drop = NULL;
+	char	   *statement = NULL;
 
-	switch (perfopt_step_look(row, &drop))
+	switch (perfopt_step_look(row, &statement))
 	{
 		case STEP_LEFT_DONE:
 			set_done(row);
@@ -213,7 +219,11 @@ settle(Applying *row)
 			/* commit first, or the job would wait for our snapshot */
 			apply_interval = BUSY_INTERVAL_MS;
 			PERFOPT_STOP_POINT("apply-clean-up");
-			submit_or_fail(row, drop, true);
+			submit_or_fail(row, statement, true);
+			break;
+		case STEP_LEFT_NEXT:
+			PERFOPT_STOP_POINT("apply-next");
+			submit_or_fail(row, statement, false);
 			break;
 		case STEP_LEFT_UNKNOWN:
 			apply_interval = BUSY_INTERVAL_MS;

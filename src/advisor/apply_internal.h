@@ -24,6 +24,7 @@ typedef struct Applying
 	char	   *undo;
 	char	   *role;			/* as whom */
 	char	   *error;
+	bool		will_retry;		/* as a lock could not be had */
 	double		bytes;
 } Applying;
 
@@ -42,11 +43,16 @@ typedef enum StepLeft
 {
 	STEP_LEFT_DONE,
 	STEP_LEFT_NOTHING,			/* it has not been done, nor left anything */
-	STEP_LEFT_INVALID,			/* *drop is to be run */
+	STEP_LEFT_INVALID,			/* *statement is to be run to drop it */
+	STEP_LEFT_NEXT,				/* *statement is the next one to be run */
 	STEP_LEFT_UNKNOWN			/* somebody is at it; look again soon */
 } StepLeft;
 
 /* What has a job, or a process that is gone, left of this step? */
-extern StepLeft perfopt_step_look(const Applying *row, char **drop);
+extern StepLeft perfopt_step_look(const Applying *row, char **statement);
+
+/* apply_partitions.c */
+extern StepLeft perfopt_partitions_look(const Applying *row, Oid table, Oid index, char **statement);
+extern const char *perfopt_partitions_problem(Oid table);
 
 #endif							/* PERFOPT_APPLY_INTERNAL_H */

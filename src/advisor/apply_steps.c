@@ -12,6 +12,8 @@
  *		reindex, analyze	run the statement	(never)
  *		create_statistics	run the statement	run the undo
  *
+ * (An index of a partitioned table takes many statements: apply_partitions.c.)
+ *
  * That an index is built can be seen by its being valid, that it is dropped by
  * its being gone; an index that is invalid was left by a build, or by a drop,
  * that was interrupted, and is to be dropped.  REINDEX CONCURRENTLY leaves
@@ -28,6 +30,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "commands/defrem.h"
 #include "common/relpath.h"
@@ -80,7 +83,10 @@ target_name(const Applying *row)
 static char *
 drop_statement(const Applying *row, const char *index_name)
 {
-	return psprintf("DROP INDEX CONCURRENTLY %s",
+	Oid			table = perfopt_advice_table(row->schema_name, row->table_name);
+
+	return psprintf("DROP INDEX %s%s",
+					get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
 					quote_qualified_identifier(row->schema_name, index_name));
 }
 
@@ -126,15 +132,23 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 {
 	bool		gone;
 	IndexSpec  *spec = perfopt_advice_index_spec(relation, row->definition, &gone);
+	FormData_pg_index form;
+	Oid			index = find_index(RelationGetRelid(relation), row->index_name, &form);
+	bool		resumes = row->will_retry && OidIsValid(index) && !form.indisvalid &&
+	relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 
 	if (gone)
 	{
 		*problem = "what the index is of is gone";
 		return STEP_IMPOSSIBLE;
 	}
-	if (spec)
-		spec->any_direction = true;
-	if (spec && perfopt_index_exists(relation, spec))
+	if (spec == NULL || !perfopt_advice_index_is_trusted(spec, relation))
+	{
+		*problem = "the definition has a type or a function that the table's owner need not trust";
+		return STEP_IMPOSSIBLE;
+	}
+	spec->any_direction = true;
+	if (perfopt_index_exists(relation, spec))
 	{
 		perfopt_advice_adopt_index(relation, spec, &row->index_name, &row->undo);
 		return STEP_DONE_ALREADY;
@@ -142,14 +156,26 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 	*problem = lacks_disk_space(row);
 	if (*problem)
 		return STEP_IMPOSSIBLE;
-	row->index_name = spec ? perfopt_index_spec_name(spec, relation) :
-		ChooseRelationName(RelationGetRelationName(relation), "advised", "idx",
-						   RelationGetNamespace(relation), false);
+	if (!resumes)
+		row->index_name = perfopt_index_spec_name(spec, relation);
 	row->ddl = perfopt_index_ddl(row->index_name, row->schema_name, row->table_name,
 								 row->definition);
 	row->undo = drop_statement(row, row->index_name);
 	*statement = row->ddl;
-	return STEP_READY;
+	if (relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return STEP_READY;
+
+	/* or it goes on where it was when it had to wait for a lock */
+	*problem = perfopt_partitions_problem(RelationGetRelid(relation));
+	if (*problem)
+		return STEP_IMPOSSIBLE;
+	row->ddl = perfopt_index_ddl_of_parent(row->index_name, row->schema_name, row->table_name,
+										   row->definition);
+	row->error = NULL;
+	row->will_retry = false;
+	index = find_index(RelationGetRelid(relation), row->index_name, &form);
+	return perfopt_partitions_look(row, RelationGetRelid(relation), index, statement) == STEP_LEFT_NEXT ?
+		STEP_READY : STEP_LOCKED;
 }
 
 /* An index that has got a purpose besides being fast stays. */
@@ -243,7 +269,7 @@ left_by_reindex(Oid relid, const char *index_name)
 }
 
 StepLeft
-perfopt_step_look(const Applying *row, char **drop)
+perfopt_step_look(const Applying *row, char **statement)
 {
 	Oid			relid = perfopt_advice_table(row->schema_name, row->table_name);
 	Step		step = step_of(row);
@@ -258,6 +284,10 @@ perfopt_step_look(const Applying *row, char **drop)
 	exists = OidIsValid(find_index(relid, name, &form));
 	if ((step == STEP_BUILD && exists && form.indisvalid) || (step == STEP_DROP && !exists))
 		return STEP_LEFT_DONE;
+
+	if (step == STEP_BUILD && get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		return perfopt_partitions_look(row, relid, exists ? get_relname_relid(name, get_rel_namespace(relid)) :
+									   InvalidOid, statement);
 
 	/*
 	 * An index build holds this lock throughout, in whatever process.  So do
@@ -275,19 +305,19 @@ perfopt_step_look(const Applying *row, char **drop)
 				return STEP_LEFT_NOTHING;
 			if (form.indisvalid)
 				return STEP_LEFT_DONE;
-			*drop = drop_statement(row, name);
+			*statement = drop_statement(row, name);
 			return STEP_LEFT_INVALID;
 		case STEP_DROP:
 			if (!exists)
 				return STEP_LEFT_DONE;
 			if (form.indisvalid)
 				return STEP_LEFT_NOTHING;
-			*drop = drop_statement(row, name);
+			*statement = drop_statement(row, name);
 			return STEP_LEFT_INVALID;
 		case STEP_RUN:
 			if (is_kind(row, "reindex") && (name = left_by_reindex(relid, name)) != NULL)
 			{
-				*drop = drop_statement(row, name);
+				*statement = drop_statement(row, name);
 				return STEP_LEFT_INVALID;
 			}
 			if (is_kind(row, "create_statistics") && row->index_name &&

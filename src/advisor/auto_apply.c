@@ -16,6 +16,8 @@
 
 #include "advisor/advisor_internal.h"
 
+#include <time.h>
+
 #include "catalog/pg_type.h"
 #include "common/settings.h"
 #include "executor/spi.h"

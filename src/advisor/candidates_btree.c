@@ -121,8 +121,12 @@ push_use(Keys *keys, const IndexUse *use)
 static void
 start_keys(const Builder *builder, Keys *keys)
 {
+	ListCell   *lc;
+
 	memset(keys, 0, sizeof(*keys));
 	keys->rows = Max(builder->uses->tuples, 1);
+	foreach(lc, builder->conditions)
+		keys->rows *= ((RowCondition *) lfirst(lc))->selectivity;
 }
 
 /* Of uses in their order, as many as it takes. */
@@ -338,8 +342,11 @@ fewer_first(const ListCell *a, const ListCell *b)
 
 /*
  * Uses of these kinds, the most selective first: conditions of the relation
- * alone, and, if partner is not 0, those that compare it with that relation.
+ * alone, and those that compare it with the partner: a relation, none (0), or
+ * any.
  */
+#define ANY_PARTNER			(-1)
+
 static List *
 pick_uses(const Builder *builder, List *uses, bool ranges, int partner)
 {
@@ -351,7 +358,8 @@ pick_uses(const Builder *builder, List *uses, bool ranges, int partner)
 		IndexUse   *use = lfirst(lc);
 
 		if ((use->kind == USE_RANGE || use->kind == USE_PATTERN) == ranges &&
-			(use->others == NULL || bms_is_member(partner, use->others)) &&
+			(use->others == NULL || partner == ANY_PARTNER ||
+			 bms_is_member(partner, use->others)) &&
 			(use->clause == NULL || !is_predicate(builder, use->clause)))
 			picked = lappend(picked, use);
 	}
@@ -372,7 +380,7 @@ add_second_range(Builder *builder, const Keys *keys, List *ranges)
 
 		if (use->selectivity <= SINGLE_SHARE && push_use(&with_second, use))
 		{
-			make_spec(builder, &with_second, NULL);
+			make_specs(builder, &with_second);
 			return;
 		}
 	}
@@ -492,15 +500,16 @@ arms(Builder *builder, List *or_arms)
 	foreach(lc, or_arms)
 	{
 		List	   *arm = list_copy(lfirst(lc));
-		List	   *ranges = pick_uses(builder, arm, true, 0);
+		List	   *ranges = pick_uses(builder, arm, true, ANY_PARTNER);
 		ListCell   *use;
 		Keys		keys;
 
 		foreach(use, builder->uses->uses)
-			if (((IndexUse *) lfirst(use))->kind == USE_EQUAL)
+			if (((IndexUse *) lfirst(use))->kind == USE_EQUAL &&
+				((IndexUse *) lfirst(use))->others == NULL)
 			arm = lappend(arm, lfirst(use));
 		start_keys(builder, &keys);
-		push_equalities(&keys, pick_uses(builder, arm, false, 0), false, MAX_KEYS);
+		push_equalities(&keys, pick_uses(builder, arm, false, ANY_PARTNER), false, MAX_KEYS);
 		if (ranges && (keys.num == 0 || keys.rows > FEW_ROWS))
 			(void) push_use(&keys, linitial(ranges));
 		make_spec(builder, &keys, NULL);

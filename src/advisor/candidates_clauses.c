@@ -660,6 +660,13 @@ perfopt_collect_clauses(RelationUses *uses)
 	merge_ranges(uses, &uses->uses);
 	list_sort(uses->conditions, rarer_first);
 	foreach(lc, uses->rel->joininfo)
-		read_clause(uses, lfirst_node(RestrictInfo, lc), &uses->uses);
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
+
+		if (rinfo->orclause)
+			read_or(uses, rinfo);
+		else
+			read_clause(uses, rinfo, &uses->uses);
+	}
 	read_classes(uses);
 }

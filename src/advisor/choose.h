@@ -52,6 +52,7 @@ typedef struct ChoiceIndex
 {
 	const IndexSpec *spec;
 	double		bytes;
+	double		freed;			/* that existing ones take which it replaces */
 	double		writes;			/* what it costs writes */
 	double		saved;			/* by its choice, if chosen */
 	double		speedup;		/* of the statement it helps most, then */
@@ -80,7 +81,7 @@ typedef struct Choice
 						  Bitmapset **used);
 	/* What it takes; false: it exists, or can't be made. */
 	bool		(*assess) (void *arg, ChoiceIndex *index);
-	bool		(*out_of_time) (void *arg);
+	double		(*time_used) (void *arg);	/* of all there is: from 0 to 1 */
 	void	   *arg;
 
 	/* found */
@@ -94,6 +95,7 @@ typedef struct Choice
 	List	   *indexes;
 	struct HTAB *by_key;
 	int			trials;
+	bool		hurried;		/* some candidates were not looked at */
 	bool		thorough;		/* look again at what did not help before */
 } Choice;
 

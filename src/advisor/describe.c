@@ -7,6 +7,7 @@
 #include "advisor/advisor_internal.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -73,9 +74,8 @@ perfopt_describe_needs(const IndexSpec *spec)
 				 spec->extension, spec->extension);
 }
 
-/* Is it there for its entries only, and not for what it guarantees? */
-static bool
-only_an_access_path(Oid index)
+bool
+perfopt_is_only_access_path(Oid index)
 {
 	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
 	bool		only = false;
@@ -91,26 +91,43 @@ only_an_access_path(Oid index)
 	return only;
 }
 
+static double
+pages_of(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index));
+	double		pages = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		pages = ((Form_pg_class) GETSTRUCT(tuple))->relpages;
+		ReleaseSysCache(tuple);
+	}
+	return pages;
+}
+
 /* They are looked at in the catalogs, without a lock. */
 List *
-perfopt_superseded_by(const IndexSpec *spec, Relation relation)
+perfopt_superseded_by(const IndexSpec *spec, Relation relation, double *bytes)
 {
 	List	   *indexes = RelationGetIndexList(relation);
 	List	   *names = NIL;
 	ListCell   *lc;
 
+	*bytes = 0;
 	foreach(lc, indexes)
 	{
 		IndexSpec  *existing = perfopt_index_spec_of_index(lfirst_oid(lc));
 		char	   *name;
 
-		if (existing == NULL || !only_an_access_path(lfirst_oid(lc)) ||
+		if (existing == NULL || !perfopt_is_only_access_path(lfirst_oid(lc)) ||
 			!perfopt_index_spec_serves(spec, existing))
 			continue;
 		name = get_rel_name(lfirst_oid(lc));
-		if (name)
-			names = lappend(names, quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-															  name));
+		if (name == NULL)
+			continue;
+		names = lappend(names, quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+														  name));
+		*bytes += pages_of(lfirst_oid(lc)) * BLCKSZ;
 	}
 	list_free(indexes);
 	return names;

@@ -25,7 +25,7 @@
 #include "utils/timestamp.h"
 
 #define FACTS_LIFE_MS		(10 * 60 * 1000)
-#define FACTS_KEPT			2000
+#define FACTS_KEPT			10000	/* of partitions, too */
 
 /* Partitions that are sampled for an index of all of them. */
 #define PARTITIONS_SAMPLED	8

@@ -716,6 +716,18 @@ perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *ind
 }
 
 char *
+perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
+							const char *table_name, const char *definition)
+{
+	const char *usual = "USING btree ";
+
+	if (strncmp(definition, usual, strlen(usual)) == 0)
+		definition += strlen(usual);
+	return psprintf("CREATE INDEX %s ON %s %s", quote_identifier(index_name),
+					quote_qualified_identifier(schema_name, table_name), definition);
+}
+
+char *
 perfopt_index_ddl(const char *index_name, const char *schema_name, const char *table_name,
 				  const char *definition)
 {

@@ -125,6 +125,10 @@ extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,
 extern char *perfopt_index_ddl(const char *index_name, const char *schema_name,
 							   const char *table_name, const char *definition);
 
+/* The same of a partitioned table, which can't be done concurrently. */
+extern char *perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
+										 const char *table_name, const char *definition);
+
 /*
  * May these functions and operators be called as this role?  They are immutable,
  * and a superuser's or its own; InvalidOid stands for none.

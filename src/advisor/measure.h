@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-#include "monitor/histogram.h"
+#include "monitor/monitor.h"
 
 /* Calls there must be before and after. */
 #define MEASURE_MIN_CALLS	20

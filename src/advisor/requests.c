@@ -13,7 +13,9 @@
  * perfopt.advice_role, which is for the server's administrator to name.  That is
  * checked for the caller, before anything is written.  What is asked for is
  * later done as the caller, who could have done it himself; for a member of that
- * role who could not, as the owner of the table.
+ * role who could not, and for a superuser, who should not run what is made of
+ * others' types and functions, as the owner of the table.  Before PostgreSQL 17
+ * that takes an owner with LOGIN.
  */
 #include "postgres.h"
 
@@ -92,7 +94,7 @@ has_advice_role(Oid role)
 }
 
 static char *
-owner_of(Oid relid)
+run_as(Oid relid, Oid caller)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
@@ -101,6 +103,9 @@ owner_of(Oid relid)
 		return NULL;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
+	if (perfopt_table_ownercheck(relid, caller) &&
+		!(superuser_arg(caller) && perfopt_job_role_can_log_in(owner)))
+		owner = caller;
 	return GetUserNameFromId(owner, true);
 }
 
@@ -169,10 +174,9 @@ begin_request(Request *request, int64 id)
 					 errmsg("must be the role whose statements advice %lld is about",
 							(long long) id)));
 	}
-	else if (request->has_table && perfopt_table_ownercheck(relid, request->caller))
-		request->run_as = GetUserNameFromId(request->caller, false);
-	else if (has_advice_role(request->caller))
-		request->run_as = request->has_table ? owner_of(relid) : NULL;
+	else if ((request->has_table && perfopt_table_ownercheck(relid, request->caller)) ||
+			 has_advice_role(request->caller))
+		request->run_as = request->has_table ? run_as(relid, request->caller) : NULL;
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

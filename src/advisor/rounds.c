@@ -27,9 +27,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/bufmgr.h"
-#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -61,29 +59,16 @@ typedef struct Round
 {
 	Workload	workload;
 	Choice		choice;
-	double		worked_ms;
-	double		until_ms;		/* ... at most */
+	double		worked_ms;		/* until working_since */
+	double		loaded_ms;		/* ... when the workload was loaded */
 	TimestampTz working_since;
 } Round;
 
 static const char *const advice_kinds[] = {"create_index", NULL};
 
-/*
- * Time
- */
-static void
-rest(long ms)
+static double
+worked_ms(Round *round)
 {
-	/* whoever sets the latch is heard when the round is over */
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
-					 PG_WAIT_EXTENSION);
-	CHECK_FOR_INTERRUPTS();
-}
-
-static bool
-out_of_time(void *arg)
-{
-	Round	   *round = arg;
 	double		ms;
 
 	CHECK_FOR_INTERRUPTS();
@@ -91,12 +76,34 @@ out_of_time(void *arg)
 	if (ms >= WORK_MS)
 	{
 		round->worked_ms += ms;
+		/* not on the latch, which may well be set: others want the worker */
 		if (round->worked_ms > UNRESTED_MS)
-			rest(WORK_MS);
+			pg_usleep(WORK_MS * 1000L);
+		CHECK_FOR_INTERRUPTS();
 		round->working_since = GetCurrentTimestamp();
 		ms = 0;
 	}
-	return round->worked_ms + ms >= round->until_ms;
+	return round->worked_ms + ms;
+}
+
+/* Statements are priced as they are for half of the time at most. */
+static bool
+out_of_time(void *arg)
+{
+	return worked_ms(arg) >= perfopt_advice_time_budget / 2.0;
+}
+
+/*
+ * The choice has the rest: one statement that takes long to plan must not leave
+ * nothing for it.
+ */
+static double
+time_used(void *arg)
+{
+	Round	   *round = arg;
+
+	return (worked_ms(round) - round->loaded_ms) /
+		Max(perfopt_advice_time_budget - round->loaded_ms, perfopt_advice_time_budget / 2.0);
 }
 
 /*
@@ -144,6 +151,7 @@ assess(void *arg, ChoiceIndex *index)
 
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
+		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
 		perfopt_workload_writes(index->spec->relid, live_rows, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												perfopt_row_writes(index->spec, size) *
@@ -304,6 +312,7 @@ describe(Round *round, ChoiceIndex *index)
 	StringInfoData evidence;
 	double		database_ms = round->workload.ms;
 	double		share = 0;
+	double		freed;
 	char	   *superseded;
 	const char *needs = perfopt_describe_needs(index->spec);
 
@@ -327,7 +336,7 @@ describe(Round *round, ChoiceIndex *index)
 		appendStringInfoString(&evidence, ", \"requires_extension\": ");
 		escape_json(&evidence, index->spec->extension);
 	}
-	superseded = tell_superseded(&evidence, perfopt_superseded_by(index->spec, relation));
+	superseded = tell_superseded(&evidence, perfopt_superseded_by(index->spec, relation, &freed));
 	appendStringInfoChar(&evidence, '}');
 
 	found->predicted_gain = Min(Max(index->saved, 0) / database_ms, 1);
@@ -387,7 +396,6 @@ advise(void)
 	round = palloc0(sizeof(Round));
 	choice = &round->choice;
 	round->working_since = GetCurrentTimestamp();
-	round->until_ms = perfopt_advice_time_budget / 2.0;
 	perfopt_workload_begin();
 	perfopt_workload_load(&round->workload, out_of_time, round);
 	PERFOPT_STOP_POINT("advise-priced");
@@ -404,13 +412,9 @@ advise(void)
 	choice->least_speedup = perfopt_advice_min_speedup;
 	choice->price = price;
 	choice->assess = assess;
-	choice->out_of_time = out_of_time;
+	choice->time_used = time_used;
 	choice->arg = round;
-
-	/* one statement that takes long to plan must not leave nothing for this */
-	(void) out_of_time(round);
-	round->until_ms = Max(perfopt_advice_time_budget,
-						  round->worked_ms + perfopt_advice_time_budget / 2.0);
+	round->loaded_ms = worked_ms(round);
 	perfopt_choose(choice);
 	perfopt_workload_end();
 	ereport(DEBUG1,

@@ -220,18 +220,24 @@ begin(void *arg)
 	SPI_finish();
 }
 
-/* Nothing of this stands in the way of applying. */
+/*
+ * Nothing of this stands in the way of applying: where it took longer than a
+ * duty may, or was cancelled, it is left out the next time.
+ */
 void
 perfopt_verify_begin(int64 id, TimestampTz until)
 {
+	static int64 cancelled = 0;
 	Beginning	beginning = {.id = id,.until = until};
 	ErrorData  *error;
 
-	if (perfopt_verify_window == 0)
+	if (perfopt_verify_window == 0 || cancelled == id)
 		return;
+	cancelled = id;
 	error = perfopt_try(CurrentMemoryContext, begin, &beginning);
 	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
+	cancelled = 0;
 	if (error)
 		ereport(LOG,
 				(errmsg("perfopt could not measure statements before advice %lld is applied: %s",
@@ -546,7 +552,8 @@ tidy(void)
 			"   AND index_name IS NOT NULL AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"
 			"  FOR UPDATE SKIP LOCKED))",
 			0, NULL, NULL, SPI_OK_UPDATE);
-	execute("DELETE FROM perfopt.advice_log WHERE at < now() - interval '1 year'",
+	execute("DELETE FROM perfopt.advice_log WHERE at < now() - interval '1 year'"
+			" OR id <= (SELECT max(id) FROM perfopt.advice_log) - 100000",
 			0, NULL, NULL, SPI_OK_DELETE);
 }
 

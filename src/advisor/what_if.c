@@ -229,13 +229,28 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const Inde
 	return info;
 }
 
+/* With an index of a partitioned table its parts are hidden. */
+static bool
+is_hidden(Oid index)
+{
+	List	   *ancestors = get_rel_relispartition(index) ? get_partition_ancestors(index) : NIL;
+	ListCell   *lc;
+
+	foreach(lc, ancestors)
+		if (list_member_oid(current->hidden, lfirst_oid(lc)))
+		return true;
+	return list_member_oid(current->hidden, index);
+}
+
 static void
 hide_indexes(RelOptInfo *rel)
 {
 	ListCell   *lc;
 
+	if (current->hidden == NIL)
+		return;
 	foreach(lc, rel->indexlist)
-		if (list_member_oid(current->hidden, ((IndexOptInfo *) lfirst(lc))->indexoid))
+		if (is_hidden(((IndexOptInfo *) lfirst(lc))->indexoid))
 		rel->indexlist = foreach_delete_current(rel->indexlist, lc);
 }
 

@@ -309,7 +309,8 @@ price_as_it_is(WorkloadStatement *statement)
 		else
 			statement->costs[i] = -1;
 	}
-	statement->candidates = perfopt_candidates_settle(statement->candidates, priced);
+	statement->candidates =
+		perfopt_candidates_prefixed(perfopt_candidates_settle(statement->candidates, priced));
 	statement->cost = priced > 0 ? sum / priced : 0;
 }
 

@@ -149,6 +149,50 @@ $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers W
 becomes($id, 'reverted', 'a crash while it is dropped');
 is(indexes(), 't_old t_unique', 'it is gone, and nothing is left');
 
+# A partitioned table: partitions of partitions, of other column numbers, and
+# one that has such an index already
+sql(q{
+	SET ROLE owner;
+	CREATE TABLE p (a int, b text, c int) PARTITION BY RANGE (a);
+	CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+	CREATE TABLE p2 (x int, c int, b text, a int);
+	ALTER TABLE p2 DROP COLUMN x;
+	ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200);
+	CREATE TABLE p3 PARTITION OF p FOR VALUES FROM (200) TO (400) PARTITION BY RANGE (a);
+	CREATE TABLE p31 PARTITION OF p3 FOR VALUES FROM (200) TO (300);
+	CREATE TABLE p32 PARTITION OF p3 FOR VALUES FROM (300) TO (400);
+	CREATE INDEX p32_mine ON p32 (c, lower(b));
+	INSERT INTO p SELECT i, 'B', i FROM generate_series(0, 399) i});
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, reason, evidence, estimated_bytes, status)
+	VALUES ('create_index', 'public', 'p', 'USING btree (c, lower(b))', 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id});
+sub parts { return sql(q{SELECT count(*) || ' ' || count(*) FILTER (WHERE indisvalid) FROM pg_index JOIN pg_class c ON c.oid = indrelid WHERE relname ~ '^p\d*$'}); }
+my $waits = q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'perfopt job' AND query LIKE 'CREATE INDEX CONCURRENTLY p31%' AND wait_event_type = 'Lock'};
+$writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO p31 VALUES (250)');
+as_role('owner', "SELECT perfopt.apply_advice($id)");
+ok($node->poll_query_until('postgres', $waits), 'a writer keeps one partition waiting');
+is(sql(q{SELECT count(*) FROM p WHERE c = 5}), '1', 'everybody else goes on');
+sql('INSERT INTO p VALUES (1, NULL, 1)');
+sql(q{SELECT pg_terminate_backend(pid) FROM perfopt.workers WHERE kind = 'job'});
+$node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM perfopt.advice WHERE id = $id") or die;
+$writer->query_safe('ROLLBACK');
+becomes($id, 'failed: terminating background worker "perfopt job" due to administrator command', 'a job that is killed');
+is(parts(), '1 1', 'takes all with it, but what was there before');
+$writer->query_safe('BEGIN; INSERT INTO p31 VALUES (250)');
+as_role('owner', "SELECT perfopt.apply_advice($id)");
+$node->poll_query_until('postgres', $waits) or die 'no build';
+sql('SELECT pg_switch_wal()');
+$node->stop('immediate');
+eval { $writer->quit };
+$node->start;
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers WHERE kind = 'database' AND state = 'sleeping'});
+becomes($id, 'applied', 'after a crash it goes on where it was');
+is(parts(), '6 6', 'every partition has it, and no one twice');
+is(sql(q{SET enable_seqscan = off; EXPLAIN (COSTS off) SELECT FROM p WHERE c = 350 AND lower(b) = 'b'}) =~ s/Index Only/Index/r =~ /Index Scan/ ? 1 : 0, 1, 'it is used');
+as_role('owner', "SELECT perfopt.revert_advice($id)");
+becomes($id, 'reverted', 'reverted');
+is(parts(), '0 0', 'everywhere');
+
 # Dismissed advice is not raised again, nor one that differs by direction only.
 sql(q{SET ROLE owner; CREATE TABLE u AS SELECT i AS a, i % 100 AS b, repeat('x', 100) AS c FROM generate_series(1, 20000) i; ANALYZE u});
 sql('SELECT perfopt.reset_latency()');
@@ -183,7 +227,25 @@ $id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, defi
 sql('SELECT perfopt.analyze_now()');
 is(sql("SELECT status FROM perfopt.advice_item WHERE id = $id"), 'open', 'a definition with a literal of a composite type is not looked into');
 as_role('other', "SELECT perfopt.apply_advice($id)");
-becomes($id, 'failed: trapped as other', 'what it calls is called as the role that asked');
+becomes($id, q{failed: the definition has a type or a function that the table's owner need not trust}, 'nor is it built');
+sql('SET ROLE owner; CREATE FUNCTION public.f(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT $1$$; GRANT CREATE ON SCHEMA public TO other');
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, reason, evidence, estimated_bytes, status)
+	VALUES ('create_index', 'other', 't', $$USING btree (public.f(a))$$, 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id});
+as_role('other', "SELECT perfopt.apply_advice($id)");
+becomes($id, q{failed: the definition has a type or a function that the table's owner need not trust}, q{nor one of somebody else's function});
+sql('SET ROLE other; ALTER TABLE other.t DROP COLUMN p; CREATE FUNCTION other.g(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT $1$$');
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, reason, evidence, estimated_bytes, status)
+	VALUES ('create_index', 'other', 't', $$USING btree (other.g(a))$$, 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id});
+sql("SELECT perfopt.apply_advice($id)");
+becomes($id, 'applied', q{the owner's own is});
+is(sql("SELECT requested_by || ' ' || run_as FROM perfopt.advice_item WHERE id = $id") =~ s/^\S+ //r, 'other', 'and a superuser has it done as the owner');
+
+# Of statements that an application runs
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, role_name, queryid, instead, reason, evidence, status)
+	VALUES ('n_plus_one', 'other', 1, 'x', 'r', '{}', 'open') RETURNING id});
+like(as_role('owner', "SELECT perfopt.dismiss_advice($id, 'x')"), qr/ERROR:  42501: must be the role whose statements/, 'others do not dismiss it');
+like(as_role('other', "SELECT perfopt.apply_advice($id)"), qr/ERROR:  0A000/, 'it is not applied');
+is(as_role('other', "SELECT perfopt.dismiss_advice($id, 'x')"), '', 'but dismissed');
 
 is(sql(q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
 $node->stop;

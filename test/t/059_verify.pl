@@ -82,6 +82,21 @@ like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"),
 is(sql("SELECT q ->> 'change' FROM perfopt.advice, jsonb_array_elements(evidence -> 'measured') q WHERE id = $id"), 'faster', 'and in the evidence');
 is(sql("SELECT count(*) FROM perfopt.advice_measure"), '0', 'what was put aside is forgotten');
 
+# One that somebody builds by hand
+$id = advice('users', 'USING btree (name, id)', '[]', 0.01);
+my $by_name = 'SET ROLE owner; ' . join(';', map { "SELECT count(*) FROM users WHERE name = 'x$_'" } 1 .. 40);
+sql($by_name);
+sql("UPDATE perfopt.advice_item SET evidence = (SELECT jsonb_build_object('queries', jsonb_agg(jsonb_build_object('queryid', queryid, 'role', 'owner')))
+	FROM perfopt.query_texts WHERE query LIKE 'SELECT count(*) FROM users WHERE name%'), last_seen = clock_timestamp() + interval '1 s' WHERE id = $id;
+	SELECT perfopt.sample_now()");
+sql('CREATE INDEX by_hand ON users (name, id)');
+sql('SELECT perfopt.analyze_now()');
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'applied', 'built by hand');
+measured($id);
+sql($by_name);
+judged($id);
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'confirmed', 'and confirmed');
+
 # One that is not used, and one that nobody calls
 $id = advice('users', 'USING btree (id)', '[{"queryid": 4711, "role": "owner"}]', 0.01);
 sql("SELECT perfopt.apply_advice($id)");
