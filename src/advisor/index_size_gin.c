@@ -45,6 +45,9 @@
 /* Keys that there must be of each number of rows, to find a surplus. */
 #define EXCESS_FROM		100
 
+/* So much memory, in kB, the server wants two processes to have to build an index. */
+#define MEMORY_OF_WORKERS	(2 * 32 * 1024)
+
 /* How full pages are that have been divided at different times. */
 #define AGED_FILL		0.69
 
@@ -273,7 +276,10 @@ populate(const GinKeysSummary *summary, double tuples, double blocks, Population
  * Goes
  */
 
-/* What a chunk of memory takes: its size is a power of two, with a head. */
+/* Of a chunk of memory, which is smaller from 16 on. */
+#define CHUNK_HEAD		(PG_VERSION_NUM >= 160000 ? 8 : 16)
+
+/* What a chunk of memory takes: its size is a power of two. */
 static double
 chunk(double size)
 {
@@ -281,7 +287,7 @@ chunk(double size)
 
 	while (space < size && space < 8192)
 		space *= 2;
-	return Max(space, size) + (PG_VERSION_NUM >= 160000 ? 8 : 16);
+	return Max(space, size) + CHUNK_HEAD;
 }
 
 /* Memory that a part of the table takes, of all that has been filled. */
@@ -314,9 +320,9 @@ part_of_go(Relation relation, const Population *all)
 	double		low = 1.0 / MOST_GOES;
 	double		high = 1;
 
+	/* from 18 on, workers gather, and their results are merged: one go */
 #if PG_VERSION_NUM >= 180000
-	/* workers gather, and their results are merged: one go */
-	if (max_parallel_maintenance_workers > 0 &&
+	if (maintenance_work_mem >= MEMORY_OF_WORKERS && max_parallel_maintenance_workers > 0 &&
 		RelationGetNumberOfBlocks(relation) >= min_parallel_table_scan_size)
 		return 1;
 #endif
