@@ -89,6 +89,7 @@ typedef struct WhatIf
 } WhatIf;
 
 void		(*perfopt_what_if_observer) (PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte) = NULL;
+
 /* One of the indexes, under the number the planner has it by. */
 typedef struct Offered
 {
