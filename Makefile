@@ -12,7 +12,7 @@ OBJS = $(patsubst $(top)/%.c,%.o,$(sort $(wildcard $(top)/src/*.c $(top)/src/*/*
 
 # The order in which the capabilities' SQL is put together: a file may use
 # what an earlier one made.
-SQL_PARTS = common/common worker/worker monitor/monitor advisor/advisor cache/cache \
+SQL_PARTS = common/common worker/worker monitor/monitor advisor/advisor advisor/survey cache/cache \
 	batch/insert batch/buffer batch/chunks lookup/n_plus_one lookup/lookup bench/bench
 DATA_built = perfopt--$(EXTVERSION).sql
 DATA = $(patsubst $(top)/%,%,$(wildcard $(top)/src/upgrade/perfopt--*--*.sql))

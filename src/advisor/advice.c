@@ -1,48 +1,39 @@
 /*
  * advice.c
- *		The table of advice, perfopt.advice_item: what a round writes into it,
- *		and how the owner of a table asks for an index to be built.  Rows of
- *		other kinds than create_index are written by who finds them, in SQL.
+ *		The table of advice, perfopt.advice_item: what those who look for advice
+ *		write into it.  Rows of what only an application can follow are written
+ *		by who finds them, in SQL.
  *
- * Tables and columns are kept by name, so that a dump and restore keeps
- * advice.  The life of an advice:
+ * An advice is known by its kind, its table and its definition, all as text, so
+ * that a dump and restore keeps it.  Its life:
  *
- *		open ---> queued ---> applying ---> applied
- *		  |	 ^				  |
- *		  |	 |				  +-----------> failed (may be applied again)
- *		  v	 |
- *		obsolete, or applied when somebody has built the index by hand
+ *		open ---> queued ---> applying ---> applied ---> confirmed
+ *		 |  ^                    |            |  |           |
+ *		 |  |                    v            |  +------> regressed
+ *		 |  |                  failed         v              |
+ *		 |  |                              reverting <-------+
+ *		 |  v                                 |
+ *		 | obsolete                           v
+ *		 +---> dismissed                   reverted
  *
- * A round moves between open, obsolete and applied; perfopt.apply_advice()
- * makes open, failed and obsolete ones queued; apply.c does the rest.
+ * What is found makes rows open and obsolete ones open again; one whose index
+ * somebody has built, or dropped, by hand becomes applied.  What was dismissed,
+ * or reverted, is not raised again.  requests.c has what people may ask for,
+ * apply.c does it, and verify.c judges what it was good for.
  */
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "common/compat.h"
-#include "common/shmem.h"
 #include "executor/spi.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
-#include "worker/worker.h"
 
 /* An open advice not confirmed by any round for so many days is obsolete. */
 #define OPEN_DAYS	"7"
@@ -50,109 +41,195 @@
 /* An obsolete one is forgotten so many days after it was last seen. */
 #define OBSOLETE_DAYS	"30"
 
-IndexSpec *
-perfopt_advice_resolve(const char *schema_name, const char *table_name,
-					   ArrayType *columns)
-{
-	Oid			namespace = get_namespace_oid(schema_name, true);
-	Oid			relid = OidIsValid(namespace) ?
-	get_relname_relid(table_name, namespace) : InvalidOid;
-	AttrNumber	attnums[ADVICE_MAX_COLUMNS];
-	Datum	   *names;
-	int			num_names;
-	char		relkind;
+/* What nobody is at work on, and nobody has said no to. */
+#define MAY_BE_RAISED	"status NOT IN ('queued', 'applying', 'reverting', 'dismissed')"
 
-	if (!OidIsValid(relid))
-		return NULL;
-	relkind = get_rel_relkind(relid);
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
-		return NULL;
-	deconstruct_array(columns, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &num_names);
-	if (num_names < 1 || num_names > ADVICE_MAX_COLUMNS)
-		return NULL;
-	for (int i = 0; i < num_names; i++)
-	{
-		attnums[i] = get_attnum(relid, TextDatumGetCString(names[i]));
-		if (attnums[i] <= 0)
-			return NULL;
-	}
-	return perfopt_index_spec_of_columns(relid, num_names, attnums);
+static void
+execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
+{
+	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) != expected)
+		elog(ERROR, "could not write advice");
+}
+
+static bool
+is_about_new_index(const char *kind)
+{
+	return strcmp(kind, "create_index") == 0 || strcmp(kind, "index_foreign_key") == 0;
 }
 
 /*
- * A round's result
+ * The table, locked for reading; NULL when that can't be had at once, or when
+ * it is gone.
  */
-
-bool
-perfopt_advice_name(AdviceFound *found)
+static Relation
+open_table(const char *schema_name, const char *table_name, bool *gone)
 {
-	Relation	relation = perfopt_index_spec_open(&found->spec);
+	Oid			relid = perfopt_advice_table(schema_name, table_name);
+	IndexSpec	any = {.relid = relid};
 
-	if (relation == NULL)
-		return false;
-	found->schema_name = get_namespace_name(RelationGetNamespace(relation));
-	found->table_name = pstrdup(RelationGetRelationName(relation));
-	for (int i = 0; i < found->spec.num_columns; i++)
-		found->columns[i] = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(relation),
-														  found->spec.columns[i].attnum - 1)->attname));
-	found->index_name = perfopt_index_spec_name(&found->spec, relation);
-	if (found->schema_name)
-		found->ddl = perfopt_index_spec_ddl(&found->spec, relation, found->index_name);
-	relation_close(relation, AccessShareLock);
-	return found->schema_name != NULL;
+	*gone = !OidIsValid(relid);
+	return *gone ? NULL : perfopt_index_spec_open(&any);
 }
 
-static void
-execute(const char *sql, int nargs, Oid *types, Datum *values, int expected)
+/*
+ * Has somebody dismissed an index that is the same, though it is written in
+ * another way, with its columns descending, say?
+ */
+static bool
+dismissed_likewise(const AdviceFound *found)
 {
-	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0) != expected)
-		elog(ERROR, "could not write advice");
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+	SPITupleTable *table;
+	uint64		num_rows;
+	bool		gone;
+	bool		same = false;
+	Relation	relation;
+	IndexSpec  *wanted;
+
+	values[0] = CStringGetTextDatum(found->kind);
+	values[1] = CStringGetTextDatum(found->schema_name);
+	values[2] = CStringGetTextDatum(found->table_name);
+	values[3] = CStringGetTextDatum(found->definition);
+	execute("SELECT definition FROM perfopt.advice_item WHERE status = 'dismissed'"
+			" AND kind = $1 AND schema_name = $2 AND table_name = $3 AND definition <> $4",
+			4, types, values, NULL, SPI_OK_SELECT);
+	table = SPI_tuptable;
+	num_rows = SPI_processed;
+	if (num_rows == 0)
+		return false;
+	relation = open_table(found->schema_name, found->table_name, &gone);
+	if (relation == NULL)
+		return false;
+	wanted = perfopt_advice_index_spec(relation, found->definition, &gone);
+	for (uint64 i = 0; i < num_rows && wanted && !same; i++)
+	{
+		IndexSpec  *dismissed = perfopt_advice_index_spec(relation,
+														  SPI_getvalue(table->vals[i], table->tupdesc, 1),
+														  &gone);
+
+		same = dismissed && perfopt_index_spec_serves(dismissed, wanted) &&
+			perfopt_index_spec_serves(wanted, dismissed);
+	}
+	relation_close(relation, AccessShareLock);
+	return same;
+}
+
+static Datum
+text_or_null(const char *string, char *null)
+{
+	*null = string ? ' ' : 'n';
+	return string ? CStringGetTextDatum(string) : (Datum) 0;
 }
 
 static void
 store_one(const AdviceFound *found)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID};
-	Datum		values[8];
-	Datum		column_datums[ADVICE_MAX_COLUMNS];
-	int			n = found->spec.num_columns;
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, INT8OID, FLOAT8OID};
+	Datum		values[11];
+	char		nulls[12] = "           ";
 
-	for (int i = 0; i < n; i++)
-		column_datums[i] = CStringGetTextDatum(found->columns[i]);
-	values[0] = CStringGetTextDatum(found->schema_name);
-	values[1] = CStringGetTextDatum(found->table_name);
-	values[2] = PointerGetDatum(construct_array(column_datums, n, TEXTOID, -1, false,
-												TYPALIGN_INT));
-	values[3] = CStringGetTextDatum(found->index_name);
-	values[4] = CStringGetTextDatum(found->ddl);
-	values[5] = CStringGetTextDatum(found->reason);
-	values[6] = CStringGetTextDatum(found->evidence);
-	values[7] = Int64GetDatum((int64) found->bytes);
+	if (is_about_new_index(found->kind) && dismissed_likewise(found))
+		return;
+	values[0] = CStringGetTextDatum(found->kind);
+	values[1] = CStringGetTextDatum(found->schema_name);
+	values[2] = CStringGetTextDatum(found->table_name);
+	values[3] = CStringGetTextDatum(found->definition);
+	values[4] = text_or_null(found->index_name, &nulls[4]);
+	values[5] = CStringGetTextDatum(found->ddl);
+	values[6] = text_or_null(found->undo, &nulls[6]);
+	values[7] = CStringGetTextDatum(found->reason);
+	values[8] = CStringGetTextDatum(found->evidence);
+	values[9] = Int64GetDatum((int64) found->bytes);
+	values[10] = Float8GetDatum(found->predicted_gain);
 
 	/*
 	 * Not what is queued or being built: the worker and its index have that
 	 * row.  Nor what apply_advice() has locked in some open transaction: that
-	 * waits for another round.
+	 * waits for another round.  What did harm, or was taken back, stays so,
+	 * though it looks good again.
 	 */
 	execute("UPDATE perfopt.advice_item SET"
-			"  index_name = $4, ddl = $5, reason = $6, evidence = $7::jsonb,"
-			"  estimated_bytes = $8, last_seen = now(), applied_at = NULL,"
-			"  first_seen = CASE WHEN status IN ('applied', 'obsolete')"
+			"  index_name = $5, ddl = $6, undo = $7, reason = $8, evidence = $9::jsonb,"
+			"  estimated_bytes = $10, predicted_gain = $11, last_seen = now(),"
+			"  applied_at = CASE WHEN status IN ('regressed', 'reverted') THEN applied_at END,"
+			"  measured_gain = CASE WHEN status IN ('regressed', 'reverted') THEN measured_gain END,"
+			"  judged_at = CASE WHEN status IN ('regressed', 'reverted') THEN judged_at END,"
+			"  first_seen = CASE WHEN status IN ('applied', 'confirmed', 'obsolete')"
 			"   THEN now() ELSE first_seen END,"
-			"  status = CASE WHEN status = 'failed' THEN 'failed' ELSE 'open' END"
+			"  status = CASE WHEN status = 'failed' THEN 'failed'"
+			"   WHEN status IN ('regressed', 'reverted') THEN 'reverted' ELSE 'open' END"
 			" WHERE id = (SELECT id FROM perfopt.advice_item"
-			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
-			"    AND column_names = $3 AND status NOT IN ('queued', 'applying')"
+			"   WHERE kind = $1 AND schema_name = $2 AND table_name = $3"
+			"    AND definition = $4 AND " MAY_BE_RAISED
 			"   FOR UPDATE SKIP LOCKED)",
-			8, types, values, SPI_OK_UPDATE);
+			11, types, values, nulls, SPI_OK_UPDATE);
 	execute("INSERT INTO perfopt.advice_item"
-			" (kind, schema_name, table_name, column_names, index_name, ddl, reason,"
-			"  evidence, estimated_bytes, status)"
-			" SELECT 'create_index', $1, $2, $3, $4, $5, $6, $7::jsonb, $8, 'open'"
+			" (kind, schema_name, table_name, definition, index_name, ddl, undo, reason,"
+			"  evidence, estimated_bytes, predicted_gain, status)"
+			" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11, 'open'"
 			" WHERE NOT EXISTS (SELECT FROM perfopt.advice_item"
-			"   WHERE kind = 'create_index' AND schema_name = $1 AND table_name = $2"
-			"    AND column_names = $3)",
-			8, types, values, SPI_OK_INSERT);
+			"   WHERE kind = $1 AND schema_name = $2 AND table_name = $3"
+			"    AND definition = $4)"
+			" ON CONFLICT DO NOTHING",
+			11, types, values, nulls, SPI_OK_INSERT);
+}
+
+static bool
+was_found(const AdviceFinding *finding, const char *kind, const char *schema_name,
+		  const char *table_name, const char *definition)
+{
+	ListCell   *lc;
+
+	foreach(lc, finding->found)
+	{
+		AdviceFound *found = lfirst(lc);
+
+		if (strcmp(found->kind, kind) == 0 &&
+			strcmp(found->schema_name, schema_name) == 0 &&
+			strcmp(found->table_name, table_name) == 0 &&
+			strcmp(found->definition, definition) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The row's new status, by what there is in the database; or NULL.  An index
+ * with its columns in another direction counts unless the advice still stands.
+ */
+static const char *
+followed_or_gone(const char *kind, const char *schema_name, const char *table_name,
+				 const char *definition, bool found_again, char **index_name, char **undo)
+{
+	const char *status = NULL;
+	bool		gone;
+	Relation	relation = open_table(schema_name, table_name, &gone);
+
+	if (gone)
+		return "obsolete";
+	if (relation == NULL)
+		return NULL;
+	if (is_about_new_index(kind))
+	{
+		IndexSpec  *spec = perfopt_advice_index_spec(relation, definition, &gone);
+
+		if (spec)
+			spec->any_direction = !found_again;
+		if (gone)
+			status = "obsolete";
+		else if (spec && perfopt_index_exists(relation, spec))
+		{
+			status = "applied";
+			perfopt_advice_adopt_index(relation, spec, index_name, undo);
+		}
+	}
+	else if (strcmp(kind, "drop_index") == 0 &&
+			 !OidIsValid(get_relname_relid(definition, RelationGetNamespace(relation))))
+		status = "applied";
+	relation_close(relation, AccessShareLock);
+	return status;
 }
 
 /*
@@ -160,21 +237,34 @@ store_one(const AdviceFound *found)
  * hand, its table may be gone, or its reason.
  */
 static void
-revise(List *found, Datum priced_queryids)
+revise(const AdviceFinding *finding)
 {
-	Oid			types[] = {INT8ARRAYOID};
+	Oid			types[] = {TEXTARRAYOID, INT8ARRAYOID, BOOLOID};
+	Datum		values[3];
+	char		nulls[4] = "   ";
+	Datum		kinds[16];
+	int			num_kinds = 0;
 	SPITupleTable *table;
 	uint64		num_rows;
 
-	if (SPI_execute_with_args("SELECT id, schema_name, table_name, column_names,"
-							  " last_seen < now() - interval '" OPEN_DAYS " days'"
-							  " OR EXISTS (SELECT FROM jsonb_array_elements(evidence -> 'queries') q"
-							  "  WHERE (q ->> 'queryid')::bigint = ANY ($1))"
-							  " FROM perfopt.advice_item"
-							  " WHERE kind = 'create_index' AND status IN ('open', 'failed')"
-							  " FOR UPDATE SKIP LOCKED",
-							  1, types, &priced_queryids, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read advice");
+	while (finding->kinds[num_kinds] && num_kinds < lengthof(kinds))
+	{
+		kinds[num_kinds] = CStringGetTextDatum(finding->kinds[num_kinds]);
+		num_kinds++;
+	}
+	values[0] = PointerGetDatum(construct_array(kinds, num_kinds, TEXTOID, -1, false,
+												TYPALIGN_INT));
+	values[1] = finding->priced_queryids;
+	nulls[1] = DatumGetPointer(finding->priced_queryids) ? ' ' : 'n';
+	values[2] = BoolGetDatum(finding->complete);
+	execute("SELECT id, kind, schema_name, table_name, definition,"
+			" $3 OR last_seen < now() - interval '" OPEN_DAYS " days'"
+			" OR EXISTS (SELECT FROM jsonb_array_elements(evidence -> 'queries') q"
+			"  WHERE (q ->> 'queryid')::bigint = ANY ($2))"
+			" FROM perfopt.advice_item"
+			" WHERE kind = ANY ($1) AND status IN ('open', 'failed')"
+			" FOR UPDATE SKIP LOCKED",
+			3, types, values, nulls, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	num_rows = SPI_processed;
 	for (uint64 i = 0; i < num_rows; i++)
@@ -182,191 +272,58 @@ revise(List *found, Datum priced_queryids)
 		HeapTuple	tuple = table->vals[i];
 		TupleDesc	desc = table->tupdesc;
 		bool		isnull;
-		Datum		values[2];
-		Oid			update_types[] = {INT8OID, TEXTOID};
-		char	   *schema_name = SPI_getvalue(tuple, desc, 2);
-		char	   *table_name = SPI_getvalue(tuple, desc, 3);
-		ArrayType  *columns = DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 4, &isnull));
-		bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull)) && !isnull;
-		const char *status = NULL;
-		IndexSpec  *spec = perfopt_advice_resolve(schema_name, table_name, columns);
-		Relation	relation;
-		ListCell   *lc;
+		Datum		update_values[4];
+		char		update_nulls[5] = "    ";
+		Oid			update_types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
+		char	   *kind = SPI_getvalue(tuple, desc, 2);
+		char	   *schema_name = SPI_getvalue(tuple, desc, 3);
+		char	   *table_name = SPI_getvalue(tuple, desc, 4);
+		char	   *definition = SPI_getvalue(tuple, desc, 5);
+		bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
+		bool		found_again = was_found(finding, kind, schema_name, table_name, definition);
+		char	   *index_name = NULL;
+		char	   *undo = NULL;
+		const char *status;
 
 		CHECK_FOR_INTERRUPTS();
-		if (spec == NULL)
+		status = followed_or_gone(kind, schema_name, table_name, definition, found_again,
+								  &index_name, &undo);
+		if (status == NULL && judged && !found_again)
 			status = "obsolete";
-		else if ((relation = perfopt_index_spec_open(spec)) != NULL)
-		{
-			spec->any_direction = true;
-			if (perfopt_index_exists(relation, spec))
-				status = "applied";
-			relation_close(relation, AccessShareLock);
-		}
-		if (status == NULL && judged)
-		{
-			status = "obsolete";
-			foreach(lc, found)
-				if (perfopt_index_spec_equal(&((AdviceFound *) lfirst(lc))->spec, spec))
-				status = NULL;
-		}
 		if (status == NULL)
 			continue;
-		values[0] = SPI_getbinval(tuple, desc, 1, &isnull);
-		values[1] = CStringGetTextDatum(status);
+		update_values[0] = SPI_getbinval(tuple, desc, 1, &isnull);
+		update_values[1] = CStringGetTextDatum(status);
+		update_values[2] = text_or_null(index_name, &update_nulls[2]);
+		update_values[3] = text_or_null(undo, &update_nulls[3]);
+
+		/* it was done some time after the advice was last seen */
 		execute("UPDATE perfopt.advice_item SET status = $2, error = NULL,"
+				" index_name = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
+				"  THEN $3 ELSE index_name END,"
+				" undo = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
+				"  THEN $4 ELSE undo END,"
+				" started_at = CASE WHEN $2 = 'applied' THEN last_seen END, measured_from = NULL, judged_at = NULL,"
 				" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
 				" WHERE id = $1 AND status IN ('open', 'failed')",
-				2, update_types, values, SPI_OK_UPDATE);
+				4, update_types, update_values, update_nulls, SPI_OK_UPDATE);
 	}
 }
 
 void
-perfopt_advice_store(List *found, Datum priced_queryids)
+perfopt_advice_store(const AdviceFinding *finding)
 {
 	ListCell   *lc;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	foreach(lc, found)
+	foreach(lc, finding->found)
 		store_one(lfirst(lc));
-	revise(found, priced_queryids);
+	revise(finding);
 	execute("DELETE FROM perfopt.advice_item WHERE id IN"
-			" (SELECT id FROM perfopt.advice_item WHERE kind = 'create_index' AND status = 'obsolete'"
+			" (SELECT id FROM perfopt.advice_item WHERE table_name IS NOT NULL AND status = 'obsolete'"
 			"   AND last_seen < now() - interval '" OBSOLETE_DAYS " days'"
 			"  FOR UPDATE SKIP LOCKED)",
-			0, NULL, NULL, SPI_OK_DELETE);
+			0, NULL, NULL, NULL, SPI_OK_DELETE);
 	SPI_finish();
-}
-
-/*
- * Asking for an index
- */
-static Oid
-extension_owner(void)
-{
-	Oid			extension = get_extension_oid("perfopt", false);
-	Relation	catalog = relation_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			owner = InvalidOid;
-
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	relation_close(catalog, AccessShareLock);
-	if (!OidIsValid(owner))
-		elog(ERROR, "extension \"perfopt\" has no owner");
-	return owner;
-}
-
-PG_FUNCTION_INFO_V1(perfopt_apply_advice);
-
-/*
- * apply_advice(id bigint) returns text
- *
- * The caller has no right to the table of advice, and must not get one: who
- * may write a row could write any DDL into it.  So the two fixed statements
- * below, and nothing else, run as the owner of the extension, with a locked
- * search_path and in a security-restricted operation; the caller's only say
- * is the id.  The right to have the index is checked for the caller, before
- * anything is written, and the index is later built as the caller.
- */
-Datum
-perfopt_apply_advice(PG_FUNCTION_ARGS)
-{
-	int64		id = PG_GETARG_INT64(0);
-	Oid			caller = GetUserId();
-	Oid			save_user;
-	int			save_context;
-	int			nest_level;
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[2];
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	char	   *status;
-	IndexSpec  *spec;
-	Oid			relid;
-	bool		isnull;
-	MemoryContext caller_memory = CurrentMemoryContext;
-	char	   *result;
-
-	perfopt_require_preload();
-	PreventCommandIfReadOnly("perfopt.apply_advice()");
-
-	values[0] = Int64GetDatum(id);
-	values[1] = CStringGetTextDatum(GetUserNameFromId(caller, false));
-
-	/* an error restores the user and the settings by aborting */
-	GetUserIdAndSecContext(&save_user, &save_context);
-	nest_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(extension_owner(),
-						   save_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT schema_name, table_name, column_names, status, ddl, kind"
-							  " FROM perfopt.advice_item WHERE id = $1 FOR UPDATE",
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read advice");
-	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no advice %lld", (long long) id)));
-	tuple = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
-	if (strcmp(SPI_getvalue(tuple, desc, 6), "create_index") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("advice %lld is not about an index", (long long) id),
-				 errdetail("Only the application can follow advice of kind %s.",
-						   SPI_getvalue(tuple, desc, 6)),
-				 errhint("Column instead of perfopt.advice has the call to use.")));
-	spec = perfopt_advice_resolve(SPI_getvalue(tuple, desc, 1), SPI_getvalue(tuple, desc, 2),
-								  DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull)));
-	relid = spec ? spec->relid : InvalidOid;
-	status = SPI_getvalue(tuple, desc, 4);
-
-	if (!OidIsValid(relid) ? !superuser_arg(caller) :
-		!perfopt_table_ownercheck(relid, caller))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of the table that advice %lld is about",
-						(long long) id)));
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the table or a column that advice %lld is about is gone",
-						(long long) id)));
-	if (strcmp(status, "queued") == 0 || strcmp(status, "applying") == 0 ||
-		strcmp(status, "applied") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("advice %lld is %s already", (long long) id, status)));
-
-	execute("UPDATE perfopt.advice_item SET status = 'queued', requested_by = $2,"
-			" requested_at = now(), error = NULL WHERE id = $1",
-			2, types, values, SPI_OK_UPDATE);
-	{
-		char	   *ddl = SPI_getvalue(tuple, desc, 5);
-		MemoryContext old_context = MemoryContextSwitchTo(caller_memory);
-
-		result = psprintf("queued: %s; perfopt.advice shows how it goes once this transaction commits",
-						  ddl);
-		MemoryContextSwitchTo(old_context);
-	}
-	SPI_finish();
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(save_user, save_context);
-
-	perfopt_duty_wake_at_commit(ADVISOR_APPLY_DUTY);
-	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

@@ -1,14 +1,17 @@
 /*
  * apply.c
- *		Duty "apply": builds the indexes that perfopt.apply_advice() was asked
- *		for, one at a time, and leaves no invalid index behind.
+ *		Duty "apply": does what perfopt.apply_advice() and revert_advice() were
+ *		asked for, one at a time, and leaves no invalid index behind.
  *
- * CREATE INDEX CONCURRENTLY runs as a job of the pool, as the role that asked.
+ * What is to be done is one statement (apply_steps.c), such as CREATE INDEX
+ * CONCURRENTLY.  It runs as a job of the pool, as the role that may have it done.
  * The duty only looks after it: it never waits.  The state is in the table, so
  * that a restart at any point loses nothing:
  *
- *		queued		waits for its turn
- *		applying	committed before the job is submitted.  What has become of it
+ *		queued, or reverting without started_at
+ *					waits for its turn
+ *		applying, or reverting with started_at
+ *					committed before the job is submitted.  What has become of it
  *					is told by the job while this process has one, and by the
  *					catalogs otherwise: once nobody holds the lock of an index
  *					build on the table, a valid index of that name means
@@ -18,43 +21,45 @@
  * The index's name is chosen just before building, so that it is free then,
  * and is committed first: an invalid index of that name on that table is ours,
  * unless the job tells that somebody else was faster to take the name.
+ *
+ * An index of a partitioned table takes many statements, each a job.
+ *
+ * When a lock could not be had in the role's lock_timeout, or there was a
+ * deadlock, it waits for its turn again, perfopt.apply_attempts times in all.
  */
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/apply_internal.h"
 
-#include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "common/compat.h"
+#include "common/settings.h"
 #include "common/stop_points.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/syscache.h"
+#include "utils/timestamp.h"
 #include "worker/worker.h"
 
 #define IDLE_INTERVAL_MS	10000
 #define BUSY_INTERVAL_MS	500
-
-/* Told when nothing better is known. */
-#define INTERRUPTED			"the index build was interrupted"
 
 /*
  * A build may take hours, whatever the role's limit for its statements is.
  * Its lock_timeout is the role's own.
  */
 #define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0"
+
+/* Others wait behind who waits for a lock that is in their way. */
+#define BRIEF_JOB_SETTINGS	JOB_SETTINGS "\nlock_timeout=2s"
+
+#define WAITING				"(status = 'queued' OR (status = 'reverting' AND started_at IS NULL))" \
+							" AND (retry_at IS NULL OR retry_at <= now())"
+#define AT_WORK				"(status = 'applying' OR (status = 'reverting' AND started_at IS NOT NULL))"
 
 static int	apply_interval = IDLE_INTERVAL_MS;
 
@@ -64,91 +69,94 @@ static bool job_cleans_up;		/* it drops what another one has left */
 static PerfoptJob job;
 static int64 job_advice;
 
-/* One row being looked after. */
-typedef struct Applying
-{
-	int64		id;
-	char	   *schema_name;
-	char	   *table_name;
-	char	   *index_name;
-	char	   *ddl;
-	char	   *role;
-	char	   *error;
-	ArrayType  *columns;
-} Applying;
-
-/* sql has the id as $1, and may use a and b, texts or NULL, as $2 and $3. */
+/* sql has the id as $1, and may use texts or NULL, as $2 to $4. */
 static void
-update_row(const char *sql, int64 id, const char *a, const char *b)
+update_row(const char *sql, int64 id, const char *a, const char *b, const char *c)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
-	Datum		values[3];
-	char		nulls[4] = "   ";
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+	char		nulls[5] = "    ";
+	const char *texts[] = {a, b, c};
 
 	values[0] = Int64GetDatum(id);
-	values[1] = a ? CStringGetTextDatum(a) : (Datum) 0;
-	values[2] = b ? CStringGetTextDatum(b) : (Datum) 0;
-	nulls[1] = a ? ' ' : 'n';
-	nulls[2] = b ? ' ' : 'n';
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		values[i + 1] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
+		nulls[i + 1] = texts[i] ? ' ' : 'n';
+	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(sql, 3, types, values, nulls, false, 0) != SPI_OK_UPDATE)
+	if (SPI_execute_with_args(sql, 4, types, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not write advice");
 	SPI_finish();
 }
 
 static void
-set_applied(int64 id)
+set_done(const Applying *row)
 {
-	update_row("UPDATE perfopt.advice_item SET status = 'applied', applied_at = now(),"
-			   " error = NULL WHERE id = $1", id, NULL, NULL);
+	update_row("UPDATE perfopt.advice_item SET error = NULL, retry_at = NULL,"
+			   " status = CASE status WHEN 'reverting' THEN 'reverted' ELSE 'applied' END,"
+			   " applied_at = CASE status WHEN 'reverting' THEN applied_at ELSE now() END,"
+			   " started_at = CASE status WHEN 'reverting' THEN started_at ELSE coalesce(started_at, last_seen) END,"
+			   " index_name = $2, undo = $3 WHERE id = $1",
+			   row->id, row->index_name, row->undo, NULL);
+	perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
 }
 
+/* Or it waits to be tried again, if that was decided when the job had ended. */
 static void
 set_failed(int64 id, const char *error)
 {
-	update_row("UPDATE perfopt.advice_item SET status = 'failed', error = $2 WHERE id = $1",
-			   id, error ? error : INTERRUPTED, NULL);
+	update_row("UPDATE perfopt.advice_item SET error = $2, started_at = NULL,"
+			   " status = CASE WHEN status <> 'reverting' THEN CASE WHEN retry_at IS NULL THEN 'failed' ELSE 'queued' END"
+			   "  WHEN retry_at IS NOT NULL THEN status WHEN judged_at IS NULL OR measured_gain IS NULL THEN 'applied'"
+			   "  WHEN measured_gain < 0 THEN 'regressed' ELSE 'confirmed' END"
+			   " WHERE id = $1", id, error ? error : INTERRUPTED, NULL, NULL);
 }
 
 /*
- * The row of that status after the skip oldest ones, as this run has left it,
- * in the caller's memory context; or NULL.
+ * The row for which the condition holds after the skip oldest ones, as this run
+ * has left it, in the caller's memory context; or NULL.
  */
 static Applying *
-fetch_row(const char *status, int skip)
+fetch_row(const char *condition, int skip)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Applying   *row = NULL;
-	Oid			types[] = {TEXTOID, INT4OID};
-	Datum		values[2];
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(skip)};
+	char	   *sql = psprintf("SELECT id, status, kind, schema_name, table_name, definition, index_name,"
+							   " ddl, undo, coalesce(run_as, requested_by), error, estimated_bytes::float8, retry_at IS NOT NULL"
+							   " FROM perfopt.advice_item WHERE %s"
+							   " ORDER BY requested_at, id LIMIT 1 OFFSET $1", condition);
 
-	values[0] = CStringGetTextDatum(status);
-	values[1] = Int32GetDatum(skip);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT id, schema_name, table_name, index_name, ddl,"
-							  " requested_by, error, column_names"
-							  " FROM perfopt.advice_item WHERE status = $1"
-							  " ORDER BY requested_at, id LIMIT 1 OFFSET $2",
-							  2, types, values, NULL, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	if (SPI_processed > 0)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[0];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
+		Datum		bytes;
 		MemoryContext old_context = MemoryContextSwitchTo(context);
 
 		row = palloc0(sizeof(Applying));
 		row->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		row->schema_name = SPI_getvalue(tuple, desc, 2);
-		row->table_name = SPI_getvalue(tuple, desc, 3);
-		row->index_name = SPI_getvalue(tuple, desc, 4);
-		row->ddl = SPI_getvalue(tuple, desc, 5);
-		row->role = SPI_getvalue(tuple, desc, 6);
-		row->error = SPI_getvalue(tuple, desc, 7);
-		row->columns = DatumGetArrayTypePCopy(SPI_getbinval(tuple, desc, 8, &isnull));
+		row->reverting = strcmp(SPI_getvalue(tuple, desc, 2), "reverting") == 0;
+		row->kind = SPI_getvalue(tuple, desc, 3);
+		row->schema_name = SPI_getvalue(tuple, desc, 4);
+		row->table_name = SPI_getvalue(tuple, desc, 5);
+		row->definition = SPI_getvalue(tuple, desc, 6);
+		row->index_name = SPI_getvalue(tuple, desc, 7);
+		row->ddl = SPI_getvalue(tuple, desc, 8);
+		row->undo = SPI_getvalue(tuple, desc, 9);
+		row->role = SPI_getvalue(tuple, desc, 10);
+		row->error = SPI_getvalue(tuple, desc, 11);
+		bytes = SPI_getbinval(tuple, desc, 12, &isnull);
+		row->bytes = isnull ? 0 : DatumGetFloat8(bytes);
+		row->will_retry = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull));
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_finish();
@@ -163,14 +171,14 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 		.capability = "advisor",
 		.payload = statement,
 		.database = MyDatabaseId,
-		.role = get_role_oid(row->role, true),
-		.settings = JOB_SETTINGS,
+		.role = row->role ? get_role_oid(row->role, true) : InvalidOid,
+		.settings = strstr(statement, " CONCURRENTLY ") ? JOB_SETTINGS : BRIEF_JOB_SETTINGS,
 		.then_duty = ADVISOR_APPLY_DUTY
 	};
 	const char *message;
 
 	if (!OidIsValid(spec.role))
-		message = psprintf("role \"%s\" does not exist", row->role);
+		message = psprintf("role \"%s\" does not exist", row->role ? row->role : "");
 	else
 	{
 		ErrorData  *error = perfopt_job_try_submit(&spec, &job);
@@ -185,122 +193,120 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 		message = error->message;
 	}
 	set_failed(row->id, !cleans_up ? message :
-			   psprintf("%s; the invalid index %s is left, as it could not be dropped: %s",
-						row->error ? row->error : INTERRUPTED,
-						quote_qualified_identifier(row->schema_name, row->index_name),
-						message));
-}
-
-/* The row's index: InvalidOid when there is none of that name on that table. */
-static Oid
-find_index(Oid relid, const char *index_name, bool *valid)
-{
-	Oid			index = get_relname_relid(index_name, get_rel_namespace(relid));
-	HeapTuple	tuple;
-
-	if (!OidIsValid(index))
-		return InvalidOid;
-	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	if (((Form_pg_index) GETSTRUCT(tuple))->indrelid != relid)
-		index = InvalidOid;
-	*valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
-	ReleaseSysCache(tuple);
-	return index;
+			   psprintf("%s; an invalid index is left, as %s failed: %s",
+						row->error ? row->error : INTERRUPTED, statement, message));
 }
 
 /*
- * A row is "applying" and this process has no job for it: its job has just
- * ended, or ended or goes on after a restart.  Look at what it left.  False:
- * that can't be seen now, so the row stays as it is.
+ * A row is at work and this process has no job for it: its job has just ended,
+ * or ended or goes on after a restart.  Look at what it left.  False: that can't
+ * be seen now, so the row stays as it is.
  */
 static bool
 settle(Applying *row)
 {
-	IndexSpec  *spec = perfopt_advice_resolve(row->schema_name, row->table_name,
-											  row->columns);
-	Oid			relid = spec ? spec->relid : InvalidOid;
-	Oid			index;
-	bool		valid = false;
+	char	   *statement = NULL;
 
-	if (!OidIsValid(relid))
+	switch (perfopt_step_look(row, &statement))
 	{
-		set_failed(row->id, row->error ? row->error : "the table is gone");
-		return true;
+		case STEP_LEFT_DONE:
+			set_done(row);
+			break;
+		case STEP_LEFT_NOTHING:
+			set_failed(row->id, row->error);
+			break;
+		case STEP_LEFT_INVALID:
+			/* commit first, or the job would wait for our snapshot */
+			apply_interval = BUSY_INTERVAL_MS;
+			PERFOPT_STOP_POINT("apply-clean-up");
+			submit_or_fail(row, statement, true);
+			break;
+		case STEP_LEFT_NEXT:
+			PERFOPT_STOP_POINT("apply-next");
+			submit_or_fail(row, statement, false);
+			break;
+		case STEP_LEFT_UNKNOWN:
+			apply_interval = BUSY_INTERVAL_MS;
+			return false;
 	}
-
-	/* being valid is the last step of a build */
-	index = find_index(relid, row->index_name, &valid);
-	if (OidIsValid(index) && valid)
-	{
-		set_applied(row->id);
-		return true;
-	}
-
-	/*
-	 * An index build holds this lock throughout, in whatever process.  So do
-	 * others, such as vacuum; then it is looked at again soon.
-	 */
-	apply_interval = BUSY_INTERVAL_MS;
-	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
-		return false;
-	index = find_index(relid, row->index_name, &valid);
-	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
-
-	if (OidIsValid(index) && valid)
-		set_applied(row->id);
-	else if (OidIsValid(index))
-	{
-		/* commit first, or the job would wait for our snapshot */
-		char	   *drop = psprintf("DROP INDEX CONCURRENTLY %s",
-									quote_qualified_identifier(row->schema_name,
-															   row->index_name));
-
-		PERFOPT_STOP_POINT("apply-clean-up");
-		submit_or_fail(row, drop, true);
-	}
-	else
-		set_failed(row->id, row->error);
 	return true;
 }
 
 /*
- * Take this one: name it, commit that it is ours, and start.  False: its table
- * is locked or just goes, so it stays queued and others come first.
+ * Take this one: commit that it is ours, and start.  False: its table is locked
+ * or just goes, so it stays queued and others come first.
  */
 static bool
 start(Applying *row)
 {
-	IndexSpec  *spec = perfopt_advice_resolve(row->schema_name, row->table_name,
-											  row->columns);
-	Relation	relation;
+	char	   *statement = NULL;
+	const char *problem = NULL;
 
-	if (spec == NULL)
+	switch (perfopt_step_prepare(row, &statement, &problem))
 	{
-		set_failed(row->id, "the table is gone");
-		return true;
+		case STEP_LOCKED:
+			return false;
+		case STEP_DONE_ALREADY:
+			set_done(row);
+			return true;
+		case STEP_IMPOSSIBLE:
+			update_row("UPDATE perfopt.advice_item SET retry_at = NULL WHERE id = $1",
+					   row->id, NULL, NULL, NULL);
+			set_failed(row->id, problem);
+			return true;
+		case STEP_READY:
+			break;
 	}
-	relation = perfopt_index_spec_open(spec);
-	if (relation == NULL)
-		return false;
-	spec->any_direction = true;
-	if (perfopt_index_exists(relation, spec))
-	{
-		relation_close(relation, AccessShareLock);
-		set_applied(row->id);
-		return true;
-	}
-	row->index_name = perfopt_index_spec_name(spec, relation);
-	row->ddl = perfopt_index_spec_ddl(spec, relation, row->index_name);
-	relation_close(relation, AccessShareLock);
-
-	update_row("UPDATE perfopt.advice_item SET status = 'applying', index_name = $2,"
-			   " ddl = $3 WHERE id = $1", row->id, row->index_name, row->ddl);
+	update_row("UPDATE perfopt.advice_item SET index_name = $2, ddl = $3, undo = $4, retry_at = NULL,"
+			   " status = CASE status WHEN 'queued' THEN 'applying' ELSE status END,"
+			   " started_at = now(), error = NULL WHERE id = $1",
+			   row->id, row->index_name, row->ddl, row->undo);
+	if (!row->reverting)
+		perfopt_verify_begin(row->id, GetCurrentTimestamp());
 	perfopt_duty_next_transaction();
 	PERFOPT_STOP_POINT("apply-submit");
-	submit_or_fail(row, row->ddl, false);
+	submit_or_fail(row, statement, false);
 	return true;
+}
+
+/* The job has ended.  Returns the advice if it is not to be looked at at once. */
+static int64
+note_outcome(PerfoptJobState state, const PerfoptJobOutcome *outcome)
+{
+	const char *message = outcome->message[0] ? outcome->message : INTERRUPTED;
+
+	if (state == PERFOPT_JOB_DONE)
+	{
+		/* of statements that leave nothing to see, it is what tells */
+		perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
+		if (!job_cleans_up)
+			update_row("UPDATE perfopt.advice_item SET error = NULL,"
+					   " status = CASE status WHEN 'reverting' THEN 'reverted' ELSE 'applied' END,"
+					   " applied_at = CASE status WHEN 'reverting' THEN applied_at ELSE now() END"
+					   " WHERE id = $1 AND " AT_WORK
+					   " AND kind IN ('reindex', 'analyze', 'create_statistics')",
+					   job_advice, NULL, NULL, NULL);
+		return 0;
+	}
+	if (state == PERFOPT_JOB_FAILED && outcome->sqlerrcode == ERRCODE_DUPLICATE_TABLE)
+	{
+		/* somebody else's index: nothing of ours is there to look at */
+		set_failed(job_advice, message);
+		return 0;
+	}
+
+	/* the first error tells why; that of cleaning up doesn't */
+	update_row("UPDATE perfopt.advice_item SET error = coalesce(error, $2)"
+			   " WHERE id = $1 AND " AT_WORK, job_advice, message, NULL, NULL);
+	if (!job_cleans_up && state == PERFOPT_JOB_FAILED &&
+		(outcome->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		 outcome->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED))
+		update_row("UPDATE perfopt.advice_item SET attempts = attempts + 1,"
+				   " retry_at = CASE WHEN attempts + 1 < $2::int THEN now() + interval '1 s' * (4 ^ attempts) END"
+				   " WHERE id = $1", job_advice, psprintf("%d", perfopt_apply_attempts), NULL, NULL);
+
+	/* what stands in the way of a drop won't go so soon */
+	return job_cleans_up ? job_advice : 0;
 }
 
 static void
@@ -319,29 +325,20 @@ apply(void)
 			return;
 		perfopt_job_release(job);
 		job_running = false;
-		if (state == PERFOPT_JOB_FAILED && outcome.sqlerrcode == ERRCODE_DUPLICATE_TABLE)
-			/* somebody else's index: nothing of ours is there to look at */
-			set_failed(job_advice, outcome.message);
-		else if (state != PERFOPT_JOB_DONE)
-		{
-			/* the first error tells why; that of cleaning up doesn't */
-			update_row("UPDATE perfopt.advice_item SET error = coalesce(error, $2)"
-					   " WHERE id = $1 AND status = 'applying'", job_advice,
-					   outcome.message[0] ? outcome.message : INTERRUPTED, NULL);
-
-			/* what stands in the way of a drop won't go so soon */
-			if (job_cleans_up)
-				stuck = job_advice;
-		}
+		stuck = note_outcome(state, &outcome);
 	}
 
 	/* nobody keeps others waiting by a lock on his own table */
-	for (int skip = 0; !job_running && (row = fetch_row("applying", skip)) != NULL;)
+	for (int skip = 0; !job_running && (row = fetch_row(AT_WORK, skip)) != NULL;)
 		if (row->id == stuck || !settle(row))
 			skip++;
-	for (int skip = 0; !job_running && (row = fetch_row("queued", skip)) != NULL;)
+	for (int skip = 0; !job_running && (row = fetch_row(WAITING, skip)) != NULL;)
 		if (!start(row))
 			skip++;
+
+	/* it waits to be tried again */
+	if (!job_running && fetch_row("status IN ('queued', 'reverting') AND retry_at > now()", 0))
+		apply_interval = BUSY_INTERVAL_MS;
 }
 
 void

@@ -1,169 +1,141 @@
 /*
  * candidates.c
- *		Which one- and two-column btree indexes could help a statement.
+ *		Which indexes could help a statement.
  *
  * Called from the planner while it makes the paths of a base relation, when
  * predicates have the form in which it matches them to indexes: restrictions
- * are distributed to their relations, and equalities are merged into classes.
- * Each column of the relation that could use an index is noted with its use:
- * compared for equality (with a constant, a parameter, an array or another
- * relation), compared for a range, or sorted by.  The candidates are the single
- * columns, and pairs with an equality first: equality and equality (the more
- * distinct column first, and so useful alone), equality and range, equality
- * and sort column.
+ * are distributed to their relations, those common to the arms of an OR are
+ * extracted, and equalities are merged into classes.  What the statement does
+ * with the relation is collected: conditions that an index could meet, the
+ * order it is wanted in, the columns it is read for, conditions that few rows
+ * meet.  Each kind of index has a function that makes specifications of that.
  *
- * Left out: partitioned tables and inheritance parents (an index on those
- * can't be built concurrently in one statement), and tables that are read in
- * no time anyway.
+ * A plan sample has the statement with the constants of one run.  Statements
+ * that differ in constants only are the same to the monitor, so an index that
+ * depends on a constant (a partial one, or on an expression) is kept only when
+ * all samples of the statement have asked for it.
+ *
+ * What is made is bounded, whatever the statement: conditions, arms of ORs and
+ * specifications of one relation, and specifications in all.
+ *
+ * A partitioned table is looked at as a whole; with other inheritance each table
+ * is, as no index of the parent has the rows of its children.  Left out are
+ * tables that are read in no time anyway.
  */
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
-#include "access/stratnum.h"
 #include "access/transam.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
-#include "catalog/pg_statistic.h"
+#include "common/compat.h"
 #include "commands/defrem.h"
+#include "catalog/pg_am.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/restrictinfo.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/relcache.h"
 #include "utils/syscache.h"
 
 /* Tables with fewer pages never get advice. */
 #define MIN_TABLE_PAGES		10
 
-/* Columns looked at of one relation. */
-#define MAX_USES			16
+/* Candidates of a statement. */
+#define MAX_CANDIDATES		300
 
-typedef struct ColumnUse
-{
-	AttrNumber	attnum;
-	bool		equality;
-	bool		range;
-	bool		sort;
-} ColumnUse;
+/* Columns of an order that are looked at. */
+#define MAX_ORDER			4
 
-typedef struct RelationUses
-{
-	RelOptInfo *rel;
-	int			num;
-	ColumnUse	columns[MAX_USES];
-} RelationUses;
+/* Constants of a statement that are looked at. */
+#define MAX_CONSTANTS		100
 
-/* The relation's column that an expression is, or NULL. */
-static Var *
-column_of(RelOptInfo *rel, Node *node)
-{
-	Var		   *var;
-
-	while (node && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	if (node == NULL || !IsA(node, Var))
-		return NULL;
-	var = (Var *) node;
-	if (var->varno != rel->relid || var->varlevelsup != 0 || var->varattno <= 0)
-		return NULL;
-	return var;
-}
-
-static ColumnUse *
-use_of(RelationUses *uses, AttrNumber attnum)
-{
-	for (int i = 0; i < uses->num; i++)
-		if (uses->columns[i].attnum == attnum)
-			return &uses->columns[i];
-	if (uses->num == MAX_USES)
-		return NULL;
-	memset(&uses->columns[uses->num], 0, sizeof(ColumnUse));
-	uses->columns[uses->num].attnum = attnum;
-	return &uses->columns[uses->num++];
-}
-
-/* The operator family a btree index on the column would have by default. */
-static Oid
-default_opfamily(Oid type)
-{
-	Oid			opclass = GetDefaultOpClass(type, BTREE_AM_OID);
-
-	return OidIsValid(opclass) ? get_opclass_family(opclass) : InvalidOid;
-}
-
-static void
-note_comparison(RelationUses *uses, PlannerInfo *root, Node *left, Node *right, Oid opno,
-				Oid inputcollid)
-{
-	Var		   *var = column_of(uses->rel, left);
-	Node	   *other = right;
-	Oid			opfamily;
-	int			strategy;
-	ColumnUse  *use;
-
-	if (var == NULL)
-	{
-		var = column_of(uses->rel, right);
-		other = left;
-		opno = get_commutator(opno);
-	}
-	if (var == NULL || !OidIsValid(opno) ||
-		bms_is_member(uses->rel->relid, pull_varnos(root, other)) ||
-		contain_volatile_functions(other))
-		return;
-	if (OidIsValid(inputcollid) && OidIsValid(var->varcollid) &&
-		inputcollid != var->varcollid)
-		return;
-	opfamily = default_opfamily(var->vartype);
-	if (!OidIsValid(opfamily))
-		return;
-	strategy = get_op_opfamily_strategy(opno, opfamily);
-	if (strategy == 0 || (use = use_of(uses, var->varattno)) == NULL)
-		return;
-	if (strategy == BTEqualStrategyNumber)
-		use->equality = true;
-	else
-		use->range = true;
-}
-
-static void
-note_clauses(RelationUses *uses, PlannerInfo *root, List *clauses)
+/*
+ * The list
+ */
+IndexSpec *
+perfopt_candidates_add(CandidateList *candidates, IndexSpec *spec)
 {
 	ListCell   *lc;
 
-	foreach(lc, clauses)
+	foreach(lc, *candidates->specs)
 	{
-		Expr	   *clause = lfirst_node(RestrictInfo, lc)->clause;
+		IndexSpec  *kept = lfirst(lc);
 
-		if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
+		if (!perfopt_index_spec_equal(kept, spec))
+			continue;
+		kept->order_only = kept->order_only && spec->order_only;
+		kept->any_direction = kept->any_direction && spec->any_direction;
+		if (kept->arm_of == 0)
+			kept->arm_of = spec->arm_of;
+		kept->of_constants = kept->of_constants || spec->of_constants;
+		if (kept->last_found != candidates->planning)
 		{
-			OpExpr	   *op = (OpExpr *) clause;
-
-			note_comparison(uses, root, linitial(op->args), lsecond(op->args), op->opno,
-							op->inputcollid);
+			kept->last_found = candidates->planning;
+			kept->times_found++;
 		}
-		else if (IsA(clause, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) clause)->useOr)
-		{
-			ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
-
-			if (column_of(uses->rel, linitial(op->args)))
-				note_comparison(uses, root, linitial(op->args), lsecond(op->args), op->opno,
-								op->inputcollid);
-		}
+		pfree(spec->columns);
+		pfree(spec);
+		return kept;
 	}
+	if (list_length(*candidates->specs) >= MAX_CANDIDATES)
+		return NULL;
+	spec->last_found = candidates->planning;
+	spec->times_found = 1;
+	*candidates->specs = lappend(*candidates->specs, spec);
+	return spec;
 }
 
-/* The relation's column in an equivalence class, if it can be indexed so. */
-static Var *
-column_in_class(RelOptInfo *rel, EquivalenceClass *ec)
+List *
+perfopt_candidates_settle(List *specs, int plannings)
 {
+	List	   *settled = NIL;
+	ListCell   *lc;
+
+	foreach(lc, specs)
+	{
+		IndexSpec  *spec = lfirst(lc);
+
+		if (!spec->of_constants || spec->times_found >= plannings)
+			settled = lappend(settled, spec);
+	}
+	return settled;
+}
+
+static bool
+constants_walker(Node *node, List **constants)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+	{
+		if (!((Const *) node)->constisnull && list_length(*constants) < MAX_CONSTANTS)
+			*constants = lappend(*constants, copyObject(node));
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, constants_walker, constants, 0);
+	return expression_tree_walker(node, constants_walker, constants);
+}
+
+List *
+perfopt_statement_constants(Query *query)
+{
+	List	   *constants = NIL;
+
+	(void) constants_walker((Node *) query, &constants);
+	return constants;
+}
+
+/*
+ * What the statement does with the relation
+ */
+
+/* The relation's part of an equivalence class, to be sorted by; or NULL. */
+static SortUse *
+sort_use(const RelationUses *uses, const PathKey *pathkey)
+{
+	EquivalenceClass *ec = pathkey->pk_eclass;
 	ListCell   *lc;
 
 	if (ec->ec_has_volatile)
@@ -171,134 +143,162 @@ column_in_class(RelOptInfo *rel, EquivalenceClass *ec)
 	foreach(lc, ec->ec_members)
 	{
 		EquivalenceMember *em = lfirst(lc);
-		Var		   *var = em->em_is_child ? NULL : column_of(rel, (Node *) em->em_expr);
+		SortUse    *use;
+		bool		of_constants;
+		Node	   *expr = bms_equal(em->em_relids, uses->rel->relids) ?
+		perfopt_collect_key(uses, (Node *) em->em_expr, &of_constants) : NULL;
+		Oid			opclass = expr ? GetDefaultOpClass(exprType(expr), BTREE_AM_OID) : InvalidOid;
 
-		if (var && list_member_oid(ec->ec_opfamilies, default_opfamily(var->vartype)) &&
-			(!OidIsValid(var->varcollid) || var->varcollid == ec->ec_collation))
-			return var;
+		if (!OidIsValid(opclass) ||
+			!list_member_oid(ec->ec_opfamilies, get_opclass_family(opclass)))
+			continue;
+		use = palloc0(sizeof(SortUse));
+		use->expr = expr;
+		use->collation = ec->ec_collation;
+		use->of_constants = of_constants;
+		use->options = (perfopt_pathkey_descends(pathkey) ? INDOPTION_DESC : 0) |
+			(pathkey->pk_nulls_first ? INDOPTION_NULLS_FIRST : 0);
+		return use;
 	}
 	return NULL;
 }
 
-/* Columns equal to a column of another relation. */
-static void
-note_joins(RelationUses *uses, PlannerInfo *root)
+/*
+ * Is the planner at work for a min() or max()?  It plans a query of its own, by
+ * the order of the argument, without NULLs.
+ */
+static bool
+is_minmax(const PlannerInfo *root)
 {
+	const PlannerInfo *parent = root->parent_root;
+
+	return parent && parent->parse->hasAggs && !root->parse->hasAggs &&
+		root->parse->limitCount && IsA(root->parse->limitCount, Const) &&
+		list_length(root->parse->targetList) == 1 &&
+		root->parse->cteList == NIL && equal(root->parse->rtable, parent->parse->rtable);
+}
+
+/* As far as the order is of this relation. */
+static void
+collect_order(RelationUses *uses)
+{
+	const int16 both = INDOPTION_DESC | INDOPTION_NULLS_FIRST;
 	ListCell   *lc;
 
-	foreach(lc, root->eq_classes)
+	foreach(lc, uses->root->query_pathkeys)
 	{
-		EquivalenceClass *ec = lfirst(lc);
-		Var		   *var;
-		ColumnUse  *use;
+		SortUse    *use = sort_use(uses, lfirst(lc));
 
-		/* a class with a constant has made restrictions already */
-		if (ec->ec_merged || ec->ec_has_const ||
-			bms_membership(ec->ec_relids) != BMS_MULTIPLE)
+		if (use == NULL)
+			break;
+
+		/* that is tried with NULLs at either end */
+		if (use->options != 0 && use->options != both && is_minmax(uses->root))
+			break;
+		uses->order = lappend(uses->order, use);
+		if (list_length(uses->order) == MAX_ORDER)
+			break;
+	}
+}
+
+/* Columns that are needed beside those of conditions. */
+static void
+collect_columns(RelationUses *uses)
+{
+	List	   *vars = pull_var_clause((Node *) uses->rel->reltarget->exprs,
+									   PVC_RECURSE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS |
+									   PVC_RECURSE_PLACEHOLDERS);
+	ListCell   *lc;
+
+	foreach(lc, vars)
+	{
+		Var		   *var = lfirst_node(Var, lc);
+
+		if (var->varno != uses->rel->relid)
 			continue;
-		var = column_in_class(uses->rel, ec);
-		if (var && (use = use_of(uses, var->varattno)) != NULL)
-			use->equality = true;
+		if (var->varattno > 0)
+			uses->read = bms_add_member(uses->read, var->varattno);
+		else
+			uses->reads_all = true;
 	}
 }
 
-/* Only the first sort column counts: an index has at most two. */
+/* A partitioned table has the pages of those partitions that are read. */
 static void
-note_sort(RelationUses *uses, PlannerInfo *root)
+count_pages(RelationUses *uses, bool partitioned)
 {
-	Var		   *var;
-	ColumnUse  *use;
+	PlannerInfo *root = uses->root;
 
-	if (root->query_pathkeys == NIL)
+	uses->pages = uses->rel->pages;
+	uses->tuples = uses->rel->tuples;
+	if (!partitioned)
 		return;
-	var = column_in_class(uses->rel, ((PathKey *) linitial(root->query_pathkeys))->pk_eclass);
-	if (var && (use = use_of(uses, var->varattno)) != NULL)
-		use->sort = true;
+	uses->tuples = 0;
+	for (int i = 1; root->append_rel_array && i < root->simple_rel_array_size; i++)
+	{
+		AppendRelInfo *member = root->append_rel_array[i];
+		RelOptInfo *rel = root->simple_rel_array[i];
+		Index		parent = member ? member->parent_relid : 0;
+
+		if (rel == NULL || rel->pages == 0)
+			continue;
+		while (parent != 0 && parent != uses->rel->relid)
+			parent = root->append_rel_array[parent] ?
+				root->append_rel_array[parent]->parent_relid : 0;
+		if (parent == 0)
+			continue;
+		uses->pages += rel->pages;
+		uses->tuples += rel->tuples;
+	}
 }
 
-static double
-distinct_values(Oid relid, AttrNumber attnum, double tuples)
+/* Can the relation have an index, and may one be worth it? */
+static bool
+worth_it(RelationUses *uses, RangeTblEntry *rte)
 {
-	HeapTuple	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(relid),
-										Int16GetDatum(attnum), BoolGetDatum(false));
-	double		distinct = 0;
+	HeapTuple	tuple;
+	Form_pg_class form;
+	bool		fits;
 
-	if (HeapTupleIsValid(tuple))
+	if (!IS_SIMPLE_REL(uses->rel) || rte->rtekind != RTE_RELATION ||
+		rte->tablesample || rte->relid < FirstNormalObjectId)
+		return false;
+	if (uses->rel->reloptkind == RELOPT_OTHER_MEMBER_REL)
 	{
-		distinct = ((Form_pg_statistic) GETSTRUCT(tuple))->stadistinct;
-		if (distinct < 0)
-			distinct = -distinct * tuples;
-		ReleaseSysCache(tuple);
+		Oid			parent = uses->root->append_rel_array[uses->rel->relid]->parent_reloid;
+
+		/* a partition has its part of an index of the whole */
+		if (OidIsValid(parent) && get_rel_relkind(parent) == RELKIND_PARTITIONED_TABLE)
+			return false;
 	}
-	return distinct;
-}
-
-static void
-add_candidate(List **candidates, Oid relid, AttrNumber first, AttrNumber second,
-			  bool order_only)
-{
-	AttrNumber	attnums[] = {first, second};
-	IndexSpec  *spec = perfopt_index_spec_of_columns(relid, second ? 2 : 1, attnums);
-	ListCell   *lc;
-
-	if (spec == NULL)
-		return;
-	spec->order_only = order_only;
-
-	/* a first column meets an equality, or is the only one */
-	spec->any_direction = true;
-	foreach(lc, *candidates)
-	{
-		if (perfopt_index_spec_equal(lfirst(lc), spec))
-		{
-			pfree(spec);
-			return;
-		}
-	}
-	*candidates = lappend(*candidates, spec);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(rte->relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	uses->relid = rte->relid;
+	uses->owner = form->relowner;
+	fits = form->relpersistence != RELPERSISTENCE_TEMP &&
+		(rte->inh ? form->relkind == RELKIND_PARTITIONED_TABLE :
+		 form->relkind == RELKIND_RELATION || form->relkind == RELKIND_MATVIEW);
+	ReleaseSysCache(tuple);
+	if (!fits)
+		return false;
+	count_pages(uses, rte->inh);
+	return uses->pages >= MIN_TABLE_PAGES;
 }
 
 void
 perfopt_candidates_collect(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte,
-						   List **candidates, MemoryContext context)
+						   CandidateList *candidates)
 {
-	RelationUses uses = {.rel = rel};
-	MemoryContext old_context;
-	char		relkind;
+	RelationUses uses = {.root = root,.rel = rel,.constants = candidates->constants};
 
-	if (rel->reloptkind != RELOPT_BASEREL || rte->rtekind != RTE_RELATION ||
-		rte->inh || rte->tablesample || rte->relid < FirstNormalObjectId ||
-		rel->pages < MIN_TABLE_PAGES)
+	if (!worth_it(&uses, rte))
 		return;
-	relkind = get_rel_relkind(rte->relid);
-	if ((relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW) ||
-		get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
-		return;
-
-	note_clauses(&uses, root, rel->baserestrictinfo);
-	note_clauses(&uses, root, rel->joininfo);
-	note_joins(&uses, root);
-	note_sort(&uses, root);
-
-	old_context = MemoryContextSwitchTo(context);
-	for (int i = 0; i < uses.num; i++)
-	{
-		ColumnUse  *a = &uses.columns[i];
-
-		add_candidate(candidates, rte->relid, a->attnum, 0,
-					  !a->equality && !a->range);
-		for (int j = 0; a->equality && j < uses.num; j++)
-		{
-			ColumnUse  *b = &uses.columns[j];
-
-			if (i == j)
-				continue;
-			if (b->equality &&
-				distinct_values(rte->relid, a->attnum, rel->tuples) <
-				distinct_values(rte->relid, b->attnum, rel->tuples))
-				continue;
-			add_candidate(candidates, rte->relid, a->attnum, b->attnum, false);
-		}
-	}
-	MemoryContextSwitchTo(old_context);
+	perfopt_collect_clauses(&uses);
+	collect_order(&uses);
+	collect_columns(&uses);
+	perfopt_candidates_btree(&uses, candidates);
+	perfopt_candidates_gin(&uses, candidates);
+	perfopt_candidates_brin(&uses, candidates);
 }

@@ -16,14 +16,19 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "common/compat.h"
 #include "storage/bufmgr.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #define FACTS_LIFE_MS		(10 * 60 * 1000)
-#define FACTS_KEPT			2000
+#define FACTS_KEPT			10000	/* of partitions, too */
+
+/* Partitions that are sampled for an index of all of them. */
+#define PARTITIONS_SAMPLED	8
 
 /* No table has more rows. */
 #define MOST_ROWS			((double) MaxBlockNumber * MaxHeapTuplesPerPage)
@@ -32,13 +37,32 @@ typedef struct KeptFacts
 {
 	IndexFacts	facts;			/* what is handed out; must be first */
 	IndexSpec	spec;
-	uint32		fingerprint;
+	uint64		fingerprint;
 	Oid			relfilenode;
 	double		table_rows;
+	bool		sampled;
+	IndexSpec  *whole;			/* the partitioned table's, if it was asked
+								 * for */
 } KeptFacts;
 
+/* By table. */
+typedef struct TableFacts
+{
+	Oid			relid;
+	List	   *kept;			/* KeptFacts * */
+	List	   *of_partitions;	/* those with an index of this table as whole */
+} TableFacts;
+
+/* By number. */
+typedef struct NumberedFacts
+{
+	Oid			id;
+	KeptFacts  *facts;
+} NumberedFacts;
+
 static MemoryContext facts_context = NULL;
-static List *kept = NIL;		/* KeptFacts * */
+static HTAB *by_table = NULL;
+static HTAB *by_id = NULL;
 static TimestampTz kept_since = 0;
 static LocalTransactionId kept_asked = 0;
 static Oid	last_id = 0;
@@ -47,22 +71,51 @@ static void
 open_facts(void)
 {
 	LocalTransactionId now = perfopt_my_local_xid();
+	HASHCTL		table_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(TableFacts)};
+	HASHCTL		id_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(NumberedFacts)};
 
 	if (facts_context && now != kept_asked &&
-		(list_length(kept) >= FACTS_KEPT ||
+		(hash_get_num_entries(by_id) >= FACTS_KEPT ||
 		 TimestampDifferenceExceeds(kept_since, GetCurrentTimestamp(), FACTS_LIFE_MS)))
 	{
 		MemoryContextDelete(facts_context);
 		facts_context = NULL;
-		kept = NIL;
 	}
 	kept_asked = now;
 	if (facts_context == NULL)
 	{
 		facts_context = AllocSetContextCreate(TopMemoryContext, "perfopt index facts",
 											  ALLOCSET_DEFAULT_SIZES);
+		table_ctl.hcxt = id_ctl.hcxt = facts_context;
+		by_table = hash_create("perfopt facts of tables", 64, &table_ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		by_id = hash_create("perfopt facts by number", 256, &id_ctl,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		kept_since = GetCurrentTimestamp();
 	}
+}
+
+static TableFacts *
+facts_of_table(Oid relid)
+{
+	bool		found;
+	TableFacts *facts = hash_search(by_table, &relid, HASH_ENTER, &found);
+
+	if (!found)
+		facts->kept = facts->of_partitions = NIL;
+	return facts;
+}
+
+static void
+keep(KeptFacts *facts)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(facts_context);
+	TableFacts *of_table = facts_of_table(facts->spec.relid);
+	NumberedFacts *numbered = hash_search(by_id, &facts->facts.id, HASH_ENTER, NULL);
+
+	of_table->kept = lappend(of_table->kept, facts);
+	numbered->facts = facts;
+	MemoryContextSwitchTo(old_context);
 }
 
 static void
@@ -96,59 +149,173 @@ final(const IndexSpec *spec)
 	return spec->predicate == NIL;
 }
 
-const IndexFacts *
-perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
+/*
+ * Facts kept of this index; a table's unknown number of rows is what it was
+ * then.
+ */
+static KeptFacts *
+find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 {
-	IndexEntries entries;
-	IndexSize	size;
-	KeptFacts  *facts;
-	bool		sampled;
 	ListCell   *lc;
-	MemoryContext old_context;
-	MemoryContext work;
-
-	/* an owner may have set the table's statistics to infinity, or NaN */
-	table_rows = Min(table_rows, MOST_ROWS);
 
 	open_facts();
-	foreach(lc, kept)
+	foreach(lc, facts_of_table(spec->relid)->kept)
 	{
-		facts = lfirst(lc);
+		KeptFacts  *facts = lfirst(lc);
+
 		if (!perfopt_index_spec_equal(&facts->spec, spec))
 			continue;
-		if (table_rows < 0)
-			table_rows = facts->table_rows;
-		if (still_holds(facts, relation, table_rows))
-			return &facts->facts;
+		if (*table_rows < 0)
+			*table_rows = facts->table_rows;
+		if (still_holds(facts, relation, *table_rows))
+			return facts;
 	}
+	return NULL;
+}
 
-	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt index facts in the making",
-								 ALLOCSET_DEFAULT_SIZES);
-	old_context = MemoryContextSwitchTo(work);
-	sampled = perfopt_index_entries(relation, spec, &table_rows, &entries);
-	table_rows = Max(table_rows, 0);
-	perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
+/* In the current context. */
+static KeptFacts *
+make_facts(Relation relation, double table_rows, const IndexSpec *spec, const IndexSize *size,
+		   HeapTuple *statistics)
+{
+	KeptFacts  *facts = palloc0(sizeof(KeptFacts));
 
-	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);
-	facts = palloc0(sizeof(KeptFacts));
 	copy_spec(&facts->spec, spec);
 	facts->fingerprint = perfopt_relation_fingerprint(relation);
 	facts->relfilenode = relation->rd_rel->relfilenode;
 	facts->table_rows = table_rows;
 	facts->facts.id = --last_id;
 	facts->facts.spec = &facts->spec;
-	facts->facts.size = size;
-	if (sampled && entries.statistics)
+	facts->facts.size = *size;
+	if (statistics)
 	{
 		facts->facts.statistics = palloc0(sizeof(HeapTuple) * spec->num_columns);
 		for (int i = 0; i < spec->num_columns; i++)
-			if (entries.statistics[i])
-				facts->facts.statistics[i] = heap_copytuple(entries.statistics[i]);
+			if (statistics[i])
+				facts->facts.statistics[i] = heap_copytuple(statistics[i]);
 	}
+	return facts;
+}
+
+static KeptFacts *
+find_out(Relation relation, double table_rows, const IndexSpec *spec)
+{
+	IndexEntries entries = {0};
+	IndexSize	size;
+	KeptFacts  *facts;
+	bool		sampled = false;
+	MemoryContext old_context;
+	MemoryContext work;
+
+	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt index facts in the making",
+								 ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(work);
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		perfopt_partitioned_index_size(spec, &table_rows, &size);
+	else
+	{
+		sampled = perfopt_index_entries(relation, spec, &table_rows, &entries);
+		table_rows = Max(table_rows, 0);
+		perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
+	}
+
+	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);
+	facts = make_facts(relation, table_rows, spec, &size, sampled ? entries.statistics : NULL);
+	facts->sampled = sampled;
 	if (sampled || final(spec))
-		kept = lappend(kept, facts);
+		keep(facts);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(work);
+	return facts;
+}
+
+const IndexFacts *
+perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
+{
+	KeptFacts  *facts;
+
+	/* an owner may have set the table's statistics to infinity, or NaN */
+	table_rows = Min(table_rows, MOST_ROWS);
+
+	facts = find_facts(relation, &table_rows, spec);
+	if (facts == NULL)
+		facts = find_out(relation, table_rows, spec);
+	return &facts->facts;
+}
+
+/*
+ * What partitions that were sampled have on average for a row; NULL: there are
+ * not enough.
+ */
+static KeptFacts *
+facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
+				  const IndexSpec *whole)
+{
+	IndexSize	size = {.possible = true};
+	KeptFacts  *nearest = NULL;
+	KeptFacts  *facts;
+	double		rows = 0;
+	int			num = 0;
+	ListCell   *lc;
+	MemoryContext old_context;
+
+	foreach(lc, facts_of_table(whole->relid)->of_partitions)
+	{
+		facts = lfirst(lc);
+		if (!perfopt_index_spec_equal(facts->whole, whole))
+			continue;
+		num++;
+		rows += facts->table_rows;
+		size.pages += facts->facts.size.pages;
+		size.tuples += facts->facts.size.tuples;
+		size.keys += facts->facts.size.keys;
+		size.data_pages += facts->facts.size.data_pages;
+		size.possible = size.possible && facts->facts.size.possible;
+		if (nearest == NULL ||
+			fabs(facts->table_rows - table_rows) < fabs(nearest->table_rows - table_rows))
+			nearest = facts;
+	}
+	if (num < PARTITIONS_SAMPLED)
+		return NULL;
+	if (table_rows < 0)
+		table_rows = rows / num;
+	size.pages = Max(rint(size.pages * table_rows / Max(rows, 1)), 2);
+	size.tuples = Max(size.tuples * table_rows / Max(rows, 1), 1);
+	size.keys = size.keys * table_rows / Max(rows, 1);
+	size.data_pages = rint(size.data_pages * table_rows / Max(rows, 1));
+	size.tree_height = nearest->facts.size.tree_height;
+	size.row_entries = nearest->facts.size.row_entries;
+
+	old_context = MemoryContextSwitchTo(facts_context);
+	facts = make_facts(partition, table_rows, spec, &size, nearest->facts.statistics);
+	keep(facts);
+	MemoryContextSwitchTo(old_context);
+	return facts;
+}
+
+const IndexFacts *
+perfopt_index_facts_on_partition(Relation partition, double table_rows, const IndexSpec *spec,
+								 const IndexSpec *whole)
+{
+	KeptFacts  *facts;
+
+	table_rows = Min(table_rows, MOST_ROWS);
+	facts = find_facts(partition, &table_rows, spec);
+	if (facts == NULL)
+		facts = facts_of_siblings(partition, table_rows, spec, whole);
+	if (facts == NULL)
+		facts = find_out(partition, table_rows, spec);
+	if (facts->sampled && facts->whole == NULL)
+	{
+		TableFacts *of_whole = facts_of_table(whole->relid);
+		MemoryContext old_context;
+
+		old_context = MemoryContextSwitchTo(facts_context);
+		facts->whole = palloc(sizeof(IndexSpec));
+		copy_spec(facts->whole, whole);
+		of_whole->of_partitions = lappend(of_whole->of_partitions, facts);
+		MemoryContextSwitchTo(old_context);
+	}
 	return &facts->facts;
 }
 
@@ -156,14 +323,7 @@ perfopt_index_facts(Relation relation, double table_rows, const IndexSpec *spec)
 const IndexFacts *
 perfopt_index_facts_by_id(Oid id)
 {
-	ListCell   *lc;
+	NumberedFacts *numbered = facts_context ? hash_search(by_id, &id, HASH_FIND, NULL) : NULL;
 
-	foreach(lc, kept)
-	{
-		KeptFacts  *facts = lfirst(lc);
-
-		if (facts->facts.id == id)
-			return &facts->facts;
-	}
-	return NULL;
+	return numbered ? &numbered->facts->facts : NULL;
 }

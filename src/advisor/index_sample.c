@@ -14,7 +14,8 @@
  * commands do it.  Those of expressions and predicates are called
  * only if they belong to a superuser, or to that owner and the statement is
  * being priced under the timeouts of a what-if; with others the index is
- * estimated without a sample.  All of it is done in a subtransaction that is
+ * estimated without a sample, as it is for a session that asks about a table
+ * which it may not read all rows of.  All of it is done in a subtransaction that is
  * rolled back; what fails there ends nothing else.
  */
 #include "postgres.h"
@@ -29,6 +30,7 @@
 #include "access/nbtree.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
@@ -38,6 +40,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -46,6 +49,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -55,8 +59,22 @@
 /* Widths of parts of the key are averaged over every so many rows. */
 #define PART_EVERY			8
 
+/* Of the time one looks at the clock every so many rows. */
+#define CLOCK_EVERY			64
+
+/*
+ * Where equal keys are not kept together all that counts is how wide entries
+ * are, which every so many rows tell.
+ */
+#define WIDTH_EVERY			6
+
 /* Forming entries may take so long, of values that are stored out of line, say. */
 #define ENTRIES_MS			1000
+
+/* Keys of GIN are gathered so long, and so many, as rows that are tried tell. */
+#define GIN_MS				700
+#define GIN_ENTRIES			600000
+#define GIN_TRIED			200
 
 /* Entries that a partial index should have, to judge it by them. */
 #define ENTRIES_ENOUGH		5000
@@ -92,6 +110,19 @@ stored_type(const IndexColumn *column)
 		ReleaseSysCache(tuple);
 	}
 	return type;
+}
+
+/* Of a range, BRIN keeps two values of each column, with a head of the same size. */
+static TupleDesc
+range_desc(const IndexSpec *spec)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(2 * spec->num_keys);
+
+	for (int i = 0; i < 2 * spec->num_keys; i++)
+		TupleDescInitEntry(desc, i + 1, NULL, spec->columns[i / 2].type,
+						   spec->columns[i / 2].typmod, 0);
+	perfopt_tuple_desc_complete(desc);
+	return desc;
 }
 
 static TupleDesc
@@ -231,7 +262,9 @@ typedef struct Former
 	TupleDesc	desc;
 	TupleDesc	key_desc;
 	TupleDesc	first_desc;
+	int16	   *lengths;		/* of the columns' types */
 	TimestampTz deadline;
+	int			rows;			/* so far */
 
 	/* of the row formed last */
 	Datum		values[INDEX_MAX_KEYS];
@@ -251,7 +284,11 @@ prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState 
 	for (int i = 0; i < spec->num_columns; i++)
 		if (spec->columns[i].expr)
 			former->exprs[i] = ExecPrepareExpr((Expr *) spec->columns[i].expr, estate);
-	former->desc = entry_desc(spec, spec->num_columns);
+	former->lengths = palloc(sizeof(int16) * spec->num_columns);
+	for (int i = 0; i < spec->num_columns; i++)
+		former->lengths[i] = get_typlen(spec->columns[i].type);
+	former->desc = spec->am == BRIN_AM_OID ? range_desc(spec) :
+		entry_desc(spec, spec->num_columns);
 	former->key_desc = entry_desc(spec, spec->num_keys);
 	former->first_desc = entry_desc(spec, 1);
 	former->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ENTRIES_MS);
@@ -261,7 +298,7 @@ static void
 next_row(Former *former)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (GetCurrentTimestamp() > former->deadline)
+	if (former->rows++ % CLOCK_EVERY == 0 && GetCurrentTimestamp() > former->deadline)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("its entries take too long to form")));
@@ -283,13 +320,12 @@ rows_that_meet(const TableSample *sample, Former *former)
 	return num;
 }
 
-/* False: the row is not in the index, or too wide for it. */
+/* Its columns' values, in memory of the row; false: the row is not in the index. */
 static bool
-form_entry(Former *former, HeapTuple row, IndexEntry *entry)
+form_values(Former *former, HeapTuple row)
 {
 	ExprContext *econtext = former->econtext;
 	MemoryContext old_context;
-	IndexTuple	tuple;
 
 	next_row(former);
 	ExecStoreHeapTuple(row, former->slot, false);
@@ -306,22 +342,69 @@ form_entry(Former *former, HeapTuple row, IndexEntry *entry)
 			former->values[i] = slot_getattr(former->slot, column->attnum, &former->nulls[i]);
 		else
 			former->values[i] = ExecEvalExpr(former->exprs[i], econtext, &former->nulls[i]);
-		if (!former->nulls[i] && get_typlen(column->type) == -1 &&
-			toast_datum_size(former->values[i]) > TOO_WIDE)
-			former->too_wide = true;
-	}
-	if (!former->too_wide)
-	{
-		tuple = index_form_tuple(former->desc, former->values, former->nulls);
-		entry->block = ItemPointerGetBlockNumber(&row->t_self);
-		entry->size = MAXALIGN(IndexTupleSize(tuple));
-		entry->hash = entry->first_hash = hash_entry(tuple);
-		if (former->spec->num_keys > 1)
-			entry->first_hash = hash_entry(index_form_tuple(former->first_desc,
-															former->values, former->nulls));
 	}
 	MemoryContextSwitchTo(old_context);
-	return !former->too_wide;
+	return true;
+}
+
+static IndexTuple
+form_range(Former *former)
+{
+	Datum		values[2 * INDEX_MAX_KEYS];
+	bool		nulls[2 * INDEX_MAX_KEYS];
+
+	for (int i = 0; i < former->desc->natts; i++)
+	{
+		values[i] = former->values[i / 2];
+		nulls[i] = former->nulls[i / 2];
+	}
+	return index_form_tuple(former->desc, values, nulls);
+}
+
+/* False: the row is not in the index, or too wide for it. */
+static bool
+form_entry(Former *former, HeapTuple row, IndexEntry *entry)
+{
+	MemoryContext old_context;
+	IndexTuple	tuple;
+
+	if (!form_values(former, row))
+		return false;
+	for (int i = 0; i < former->spec->num_columns; i++)
+		if (!former->nulls[i] && former->lengths[i] == -1 &&
+			toast_datum_size(former->values[i]) > TOO_WIDE)
+			former->too_wide = true;
+	if (former->too_wide)
+		return false;
+
+	old_context = MemoryContextSwitchTo(former->econtext->ecxt_per_tuple_memory);
+	tuple = former->spec->am == BRIN_AM_OID ? form_range(former) :
+		index_form_tuple(former->desc, former->values, former->nulls);
+	entry->block = ItemPointerGetBlockNumber(&row->t_self);
+	entry->size = MAXALIGN(IndexTupleSize(tuple));
+	entry->hash = entry->first_hash = hash_entry(tuple);
+	if (former->spec->num_keys > 1)
+		entry->first_hash = hash_entry(index_form_tuple(former->first_desc,
+														former->values, former->nulls));
+	MemoryContextSwitchTo(old_context);
+	return true;
+}
+
+/* Put values of expressions aside, those of the row formed last. */
+static void
+keep_values(Former *former, ExprValues *expr_values, int at)
+{
+	for (int i = 0; i < former->spec->num_columns; i++)
+	{
+		ExprValues *expr = &expr_values[i];
+
+		if (expr->values == NULL)
+			continue;
+		expr->nulls[at] = former->nulls[i];
+		expr->values[at] = former->nulls[i] ? (Datum) 0 :
+			datumCopy(former->values[i], get_typbyval(former->spec->columns[i].type),
+					  get_typlen(former->spec->columns[i].type));
+	}
 }
 
 /* The same of all rows of the sample; values of expressions are put aside. */
@@ -330,23 +413,18 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 			 IndexEntries *entries)
 {
 	double		parts = 0;
+	int			step = former->spec->am != BTREE_AM_OID || entries->deduplicated ||
+	former->predicate || sample->num_rows < ENTRIES_ENOUGH ? 1 : WIDTH_EVERY;
 
-	for (int row = 0; row < sample->num_rows; row++)
+	for (int i = 0; i < former->spec->num_columns; i++)
+		if (expr_values[i].values)
+			step = 1;
+	for (int row = 0; row < sample->num_rows; row += step)
 	{
 		if (!form_entry(former, sample->rows[row], &entries->entries[entries->num]))
 			continue;
-		for (int i = 0; i < former->spec->num_columns; i++)
-		{
-			ExprValues *expr = &expr_values[i];
-
-			if (expr->values == NULL)
-				continue;
-			expr->nulls[entries->num] = former->nulls[i];
-			expr->values[entries->num] = former->nulls[i] ? (Datum) 0 :
-				datumCopy(former->values[i], get_typbyval(former->spec->columns[i].type),
-						  get_typlen(former->spec->columns[i].type));
-		}
-		if (row % PART_EVERY == 0)
+		keep_values(former, expr_values, entries->num);
+		if (row / step % PART_EVERY == 0)
 		{
 			entries->key_size += part_size(former->key_desc, former->values, former->nulls);
 			entries->first_size += part_size(former->first_desc, former->values, former->nulls);
@@ -359,17 +437,87 @@ form_entries(Former *former, const TableSample *sample, ExprValues *expr_values,
 		entries->key_size /= parts;
 		entries->first_size /= parts;
 	}
-	for (int row = 0; row < sample->num_whole; row++)
+	for (int row = 0; step == 1 && row < sample->num_whole; row++)
 		if (form_entry(former, sample->whole[row], &entries->whole[entries->num_whole]))
 			entries->num_whole++;
 	entries->too_wide = former->too_wide;
+	entries->rows_formed = sample->num_rows;
+}
+
+static int
+add_keys(Former *former, GinKeys *keys)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(former->econtext->ecxt_per_tuple_memory);
+	int			num = perfopt_gin_keys_add(keys, former->values, former->nulls);
+
+	MemoryContextSwitchTo(old_context);
+	return num;
+}
+
+/*
+ * Keys of GIN.  A row may have many, and finding them may take long; then only
+ * every so many rows are looked at.  Some rows tell how it is.
+ */
+static int
+rows_to_skip(Former *former, const TableSample *sample, GinKeys *keys)
+{
+	int			every = Max(sample->num_rows / GIN_TRIED, 1);
+	double		tried = 0;
+	double		num_keys = 0;
+	TimestampTz start = GetCurrentTimestamp();
+	double		step;
+
+	for (int row = 0; row < sample->num_rows; row += every)
+	{
+		if (!form_values(former, sample->rows[row]))
+			continue;
+		num_keys += add_keys(former, keys);
+		tried++;
+	}
+	if (tried == 0)
+		return 1;
+	step = Max(num_keys / tried * sample->num_rows / GIN_ENTRIES,
+			   (GetCurrentTimestamp() - start) / 1000.0 / tried * sample->num_rows / GIN_MS);
+	return (int) Max(1, ceil(step));
+}
+
+static void
+form_keys(Former *former, Relation relation, const TableSample *sample, MemoryContext result,
+		  ExprValues *expr_values, IndexEntries *entries)
+{
+	double		rows_of_block = sample->table_rows /
+	Max(RelationGetNumberOfBlocks(relation), 1) * sample->fraction;
+	GinKeys    *tried = perfopt_gin_keys_begin(former->spec, rows_of_block);
+	int			step = rows_to_skip(former, sample, tried);
+	MemoryContext old_context = MemoryContextSwitchTo(result);
+
+	entries->gin_keys = perfopt_gin_keys_begin(former->spec, rows_of_block);
+	MemoryContextSwitchTo(old_context);
+	for (int row = 0; row < sample->num_rows; row += step)
+	{
+		if (!form_values(former, sample->rows[row]))
+			continue;
+		keep_values(former, expr_values, entries->num);
+		add_keys(former, entries->gin_keys);
+		entries->num++;
+	}
+	for (int row = 0; row < sample->num_whole / step; row++)
+	{
+		if (!form_values(former, sample->whole[row]))
+			continue;
+		old_context = MemoryContextSwitchTo(former->econtext->ecxt_per_tuple_memory);
+		perfopt_gin_keys_add_whole(entries->gin_keys, former->values, former->nulls,
+								   ItemPointerGetBlockNumber(&sample->whole[row]->t_self));
+		MemoryContextSwitchTo(old_context);
+	}
+	entries->rows_formed = (sample->num_rows + step - 1) / step;
 }
 
 /* Are equal keys kept together? */
 static bool
 deduplicates(const IndexSpec *spec)
 {
-	if (spec->num_columns > spec->num_keys)
+	if (spec->am != BTREE_AM_OID || spec->num_columns > spec->num_keys)
 		return false;
 	for (int i = 0; i < spec->num_keys; i++)
 	{
@@ -409,16 +557,22 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 		expr_values[i].values = palloc(sizeof(Datum) * Max(sample->num_rows, 1));
 		expr_values[i].nulls = palloc(sizeof(bool) * Max(sample->num_rows, 1));
 	}
-	entries->entries = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_rows + 1));
-	entries->whole = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_whole + 1));
-	form_entries(&former, sample, expr_values, entries);
+	if (spec->am == GIN_AM_OID)
+		form_keys(&former, relation, sample, result, expr_values, entries);
+	else
+	{
+		entries->entries = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_rows + 1));
+		entries->whole = MemoryContextAlloc(result, sizeof(IndexEntry) * (sample->num_whole + 1));
+		entries->deduplicated = deduplicates(spec);
+		form_entries(&former, sample, expr_values, entries);
+	}
 
 	entries->rows_looked_at = sample->rows_seen;
 	entries->fraction = sample->fraction;
-	if (former.predicate && sample->num_rows > 0)
+	if (former.predicate && entries->rows_formed > 0)
 	{
-		entries->rows_looked_at = sample->num_rows;
-		entries->fraction = (double) entries->num / sample->num_rows;
+		entries->rows_looked_at = entries->rows_formed;
+		entries->fraction = (double) entries->num / entries->rows_formed;
 	}
 
 	for (int i = 0; i < spec->num_columns && !entries->too_wide; i++)
@@ -435,9 +589,19 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 		entries->statistics[i] = tuple ? heap_copytuple(tuple) : NULL;
 		MemoryContextSwitchTo(old_context);
 	}
-	entries->deduplicated = deduplicates(spec);
 	ExecDropSingleTupleTableSlot(former.slot);
 	FreeExecutorState(estate);
+}
+
+/* What the rows tell would be told to the session. */
+static bool
+may_read(Relation relation)
+{
+	Oid			relid = RelationGetRelid(relation);
+
+	return !perfopt_what_if_as_caller() ||
+		(pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		 check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED);
 }
 
 static bool
@@ -467,6 +631,8 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	volatile bool done = false;
 
 	memset(entries, 0, sizeof(*entries));
+	if (!may_read(relation))
+		return false;
 	work = AllocSetContextCreate(result, "perfopt index sample", ALLOCSET_DEFAULT_SIZES);
 	GetUserIdAndSecContext(&user, &sec_context);
 	BeginInternalSubTransaction(NULL);
@@ -475,7 +641,9 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	{
 		const TableSample *sample;
 
-		perfopt_set_identity(relation->rd_rel->relowner, relation->rd_rel->relowner,
+		/* a session of its own stays that session, as with ANALYZE */
+		perfopt_set_identity(perfopt_what_if_as_caller() ? session_user :
+							 relation->rd_rel->relowner, relation->rd_rel->relowner,
 							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
 							 SECURITY_RESTRICTED_OPERATION);
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,

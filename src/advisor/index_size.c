@@ -1,20 +1,15 @@
 /*
  * index_size.c
- *		How large a btree index that does not exist would be when freshly
- *		built.
+ *		How large an index that does not exist would be when freshly built: a
+ *		btree here, others in files of their own.
  *
  * The estimate follows what CREATE INDEX does (nbtsort.c): leaf pages are
  * filled to the fill factor, inner pages to 70 %, and rows with equal keys share
  * "posting list" tuples of at most about a tenth of a page where the operator
  * classes allow deduplication.  The entries come from a sample of the table.
- * Keys that are frequent in it are taken to have their share of the rows.  The
- * others are counted by how many of them the sample has once and twice.  The
- * numbers of rows that they have in the table are taken to be of the family
- * p(k) = (a + b / k) p(k - 1), which has keys that all have the same number of
- * rows (binomial), those that share their rows at random (Poisson), and those
- * with few rows beside others with many (negative binomial); a sample of such
- * rows is of the same family.  Leaf pages are then filled with tuples drawn from
- * these, by the rules of the build.
+ * Keys that are frequent in it are taken to have their share of the rows, the
+ * others are estimated (distinct_keys.c).  Leaf pages are then filled with tuples
+ * drawn from these, by the rules of the build.
  *
  * Without a sample the tuples are taken to have the width that statistics tell,
  * and no key to be there twice.
@@ -27,6 +22,7 @@
 
 #include "access/itup.h"
 #include "access/nbtree.h"
+#include "catalog/pg_am.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
@@ -56,27 +52,11 @@
 /* Full posting lists of a key that are put into pages one by one. */
 #define POSTINGS_FILLED	40
 
-/* As many keys must be twice in the sample to tell how they are distributed. */
-#define TWICE_ENOUGH	30
-
-/* Below this parameter all keys are taken to have as many rows; Poisson is 0. */
-#define NEARLY_EVEN		(-0.5)
-
-/* Numbers of rows that a rare key may have. */
-#define MOST_ROWS		256
-
 typedef struct FrequentKey
 {
 	double		rows;
 	int			size;			/* of a tuple with this key alone */
 } FrequentKey;
-
-/* Rows of a rare key: p(k) = (a + b / k) p(k - 1), without zero. */
-typedef struct RowsOfKey
-{
-	double		mean;
-	double		up_to[MOST_ROWS];	/* probability of at most so many */
-} RowsOfKey;
 
 /* The index's keys, as the sample tells. */
 typedef struct Keys
@@ -159,147 +139,6 @@ pages_per_tuple(int size, int posting, int spare)
 /*
  * Keys
  */
-
-/* What the sample has: keys, and those of them it has once and twice. */
-typedef struct Counts
-{
-	double		rows;
-	double		keys;
-	double		once;
-	double		twice;
-} Counts;
-
-static void
-count_key(Counts *counts, int rows)
-{
-	counts->rows += rows;
-	counts->keys++;
-	counts->once += rows == 1;
-	counts->twice += rows == 2;
-}
-
-static void
-distribute_rows(RowsOfKey *rows, double mean, double a, double b)
-{
-	double		p = 1;
-	double		sum = 0;
-
-	rows->mean = mean;
-	for (int k = 1; k < MOST_ROWS; k++)
-	{
-		if (k > 1)
-			p *= Max(a + b / k, 0);
-		sum += p;
-		rows->up_to[k] = sum;
-	}
-	for (int k = 1; k < MOST_ROWS; k++)
-		rows->up_to[k] /= sum;
-}
-
-/* All have as many, or, for a mean in between, one more. */
-static void
-distribute_evenly(RowsOfKey *rows, double mean)
-{
-	rows->mean = mean;
-	for (int k = 1; k < MOST_ROWS; k++)
-		rows->up_to[k] = k < floor(mean) ? 0 : k < mean ? 1 - (mean - floor(mean)) : 1;
-}
-
-/* The estimate of ANALYZE, by Haas and Stokes: right where all have as many. */
-static double
-estimate_even_keys(const Counts *counts, double total)
-{
-	double		keys = counts->rows * counts->keys /
-	(counts->rows - counts->once + counts->once * Min(counts->rows / Max(total, 1), 1));
-
-	return Max(counts->keys, Min(keys, total));
-}
-
-static void
-distribute_at_random(RowsOfKey *rows, double mean)
-{
-	double		lambda = Max(mean - 1, 1e-6);
-
-	for (int i = 0; i < 50; i++)
-		lambda = Max(mean * (1 - exp(-lambda)), 1e-6);
-	distribute_rows(rows, mean, 0, lambda);
-}
-
-/*
- * The number of keys that total rows have, of which the sample has a part.  With
- * x for the family's parameter in the sample, the keys found once are
- * (1 + x) ^ -s of the rows, and twice their ratio to those found once is
- * s * x / (1 + x); x is found between, as x / ((1 + x) ln(1 + x)) falls from
- * above 1 for the binomial to below for the negative one.
- */
-static double
-estimate_keys(const Counts *counts, double total, RowsOfKey *rows)
-{
-	double		part = Min(counts->rows / Max(total, 1), 1);
-	double		keys;
-	double		fewer;
-	double		wanted;
-	double		low = -part * 0.9999;
-	double		high = 1000;
-	double		x = 0;
-	double		beta;
-	double		r;
-
-	if (counts->rows <= 0)
-		return 0;
-	keys = estimate_even_keys(counts, total);
-	if (counts->twice < TWICE_ENOUGH || counts->once < TWICE_ENOUGH || part > 0.99)
-	{
-		if (rows)
-			distribute_at_random(rows, total / keys);
-		return keys;
-	}
-
-	fewer = Max(-log(counts->once / counts->rows), 1e-9);
-	wanted = 2 * counts->twice / counts->once / fewer;
-	for (int i = 0; i < 100; i++)
-	{
-		x = (low + high) / 2;
-		if ((fabs(x) < 1e-9 ? 1 : x / ((1 + x) * log1p(x))) > wanted)
-			low = x;
-		else
-			high = x;
-	}
-	if (fabs(x) < 1e-6)
-		x = 1e-6;
-	beta = x / part;
-	if (fabs(x) < 4 * sqrt(1 / counts->once + 1 / counts->twice))
-	{
-		/* x may well be 0, or what it is for even keys: between these two */
-		double		lambda = fewer / part;
-
-		keys = (keys + total / lambda * (1 - exp(-lambda))) / 2;
-		keys = Max(counts->keys, Min(keys, total));
-		if (rows)
-			distribute_at_random(rows, total / keys);
-		return keys;
-	}
-	if (beta < NEARLY_EVEN)
-	{
-		double		mean = total / keys;
-
-		/* a whole number is likelier than one close to it */
-		if (fabs(mean - rint(mean)) < 0.1 * mean)
-			keys = total / rint(mean);
-		if (rows)
-			distribute_evenly(rows, total / keys);
-		return keys;
-	}
-	r = fewer / log1p(x) - 1;
-	if (fabs(r) < 1e-6)
-		r = 1e-6;
-	keys = total / (r * beta) * (1 - pow(1 + beta, -r));
-	keys = Max(counts->keys, Min(keys, total));
-	if (rows)
-		distribute_rows(rows, total / keys, beta / (1 + beta), (r - 1) * beta / (1 + beta));
-	return keys;
-}
-
 static int
 by_hash(const void *a, const void *b)
 {
@@ -375,16 +214,16 @@ rows_together(IndexEntries *entries, const IndexEntry *frequent, int num_frequen
 static double
 first_distinct(IndexEntries *entries, double tuples)
 {
-	Counts		counts = {0};
+	KeyCounts	counts = {0};
 	int			run;
 
 	qsort(entries->entries, entries->num, sizeof(IndexEntry), by_first_hash);
 	for (int i = 0; i < entries->num; i += run)
 	{
 		run = run_length(entries->entries, entries->num, i, by_first_hash);
-		count_key(&counts, run);
+		perfopt_count_key(&counts, run);
 	}
-	return estimate_keys(&counts, tuples, NULL);
+	return perfopt_estimate_keys(&counts, tuples, NULL);
 }
 
 static void
@@ -392,7 +231,7 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 {
 	double		scale = Max(tuples / Max(entries->num, 1), 1);
 	int			frequent = scale < 1.001 ? 1 : FREQUENT;
-	Counts		counts = {0};
+	KeyCounts	counts = {0};
 	IndexEntry *frequent_entries = palloc(sizeof(IndexEntry) * Max(entries->num, 1));
 	int			run;
 
@@ -414,13 +253,13 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 			key->size = entries->entries[i].size;
 			continue;
 		}
-		count_key(&counts, run);
+		perfopt_count_key(&counts, run);
 		keys->rare_sizes[keys->num_rare++] = entries->entries[i].size;
 	}
 	keys->rare_rows = counts.rows * scale;
 	keys->together = rows_together(entries, frequent_entries, keys->num_frequent);
-	keys->rare_keys = estimate_keys(&counts, keys->rare_rows / keys->together,
-									&keys->rows_of_rare);
+	keys->rare_keys = perfopt_estimate_keys(&counts, keys->rare_rows / keys->together,
+											&keys->rows_of_rare);
 	pfree(frequent_entries);
 }
 
@@ -444,27 +283,6 @@ posting_size(int key_size, double rows)
 {
 	return rows < 1.5 ? key_size :
 		(int) MAXALIGN(key_size + (int) (rows + 0.5) * sizeof(ItemPointerData));
-}
-
-static double
-draw_rows(const RowsOfKey *rows, pg_prng_state * random)
-{
-	double		p = pg_prng_double(random);
-	int			low = 1;
-	int			high = MOST_ROWS - 1;
-
-	if (rows->mean > MOST_ROWS / 2)
-		return rows->mean;
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-
-		if (rows->up_to[middle] < p)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
 }
 
 /* All tuples of a key; pages of those that are too many are counted apart. */
@@ -514,7 +332,7 @@ deduplicated_leaves(const Keys *keys, int spare, Leaves *leaves)
 			frequent++;
 		}
 		fill_key(&fill, keys->rare_sizes[(int) (pg_prng_double(&random) * keys->num_rare)],
-				 draw_rows(&keys->rows_of_rare, &random) * keys->together, leaves);
+				 perfopt_draw_rows(&keys->rows_of_rare, &random) * keys->together, leaves);
 	}
 	if (!mixed)
 	{
@@ -620,12 +438,22 @@ size_of_statistics(Relation relation, const IndexSpec *spec, double tuples, Inde
 	stack_levels(tuples * pages_per_tuple(tuple_size, 0, spare), tuple_size, size);
 }
 
+static void
+btree_size(Relation relation, const IndexSpec *spec, IndexEntries *entries, IndexSize *size)
+{
+	if (entries)
+		size_of_sample(spec, entries, size->tuples, size);
+	else
+		size_of_statistics(relation, spec, size->tuples, size);
+}
+
 void
 perfopt_index_size(Relation relation, double table_rows, const IndexSpec *spec,
 				   IndexEntries *entries, IndexSize *size)
 {
 	memset(size, 0, sizeof(*size));
 	size->possible = entries == NULL || !entries->too_wide;
+	size->row_entries = 1;
 	if (entries)
 	{
 		/* none found means that there are few */
@@ -633,11 +461,14 @@ perfopt_index_size(Relation relation, double table_rows, const IndexSpec *spec,
 		0.5 / Max(entries->rows_looked_at, 1);
 
 		size->tuples = Max(1, table_rows * fraction);
-		size_of_sample(spec, entries, size->tuples, size);
 	}
 	else
-	{
 		size->tuples = Max(1, spec->predicate ? table_rows * 0.1 : table_rows);
-		size_of_statistics(relation, spec, size->tuples, size);
-	}
+
+	if (spec->am == GIN_AM_OID)
+		perfopt_gin_size(relation, spec, entries ? entries->gin_keys : NULL, size);
+	else if (spec->am == BRIN_AM_OID)
+		perfopt_brin_size(relation, spec, entries, size);
+	else
+		btree_size(relation, spec, entries, size);
 }

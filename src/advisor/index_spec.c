@@ -9,6 +9,7 @@
 
 #include "advisor/advisor_internal.h"
 
+#include "access/brin_internal.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/nbtree.h"
@@ -16,6 +17,7 @@
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_amop.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
@@ -32,6 +34,8 @@
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -61,14 +65,24 @@ shrink(IndexSpec *spec)
 	spec->columns = repalloc(spec->columns, sizeof(IndexColumn) * Max(spec->num_columns, 1));
 }
 
+/* Does a range keep its least and its greatest value, and no more? */
+static bool
+is_minmax(const IndexColumn *column)
+{
+	return get_opfamily_proc(column->opfamily, column->opcintype, column->opcintype,
+							 BRIN_PROCNUM_OPCINFO) == F_BRIN_MINMAX_OPCINFO;
+}
+
 const char *
 perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collation,
 						   int16 options)
 {
 	IndexColumn *column = &spec->columns[spec->num_columns];
 
-	if (spec->am != BTREE_AM_OID)
-		return "only btree indexes are priced";
+	if (spec->am != BTREE_AM_OID && spec->am != GIN_AM_OID && spec->am != BRIN_AM_OID)
+		return "only btree, gin and brin indexes are priced";
+	if (spec->am != BTREE_AM_OID && options != 0)
+		return "only btree indexes are ordered";
 	if (spec->num_columns > spec->num_keys)
 		return "keys come before included columns";
 	if (spec->num_columns == INDEX_MAX_KEYS)
@@ -97,17 +111,36 @@ perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collati
 	}
 	if (type_is_collatable(column->type) != OidIsValid(column->collation))
 		return "the collation of an index expression can't be determined";
-	column->opclass = OidIsValid(opclass) ? opclass :
-		GetDefaultOpClass(column->type, spec->am);
-	if (!OidIsValid(column->opclass))
-		return "the type has no default operator class";
-	if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
-											 &column->opcintype))
-		return "there is no such operator class";
+	if (spec->extension == NULL)
+	{
+		column->opclass = OidIsValid(opclass) ? opclass :
+			GetDefaultOpClass(column->type, spec->am);
+		if (!OidIsValid(column->opclass))
+			return "the type has no default operator class";
+		if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
+												 &column->opcintype))
+			return "there is no such operator class";
+	}
+	if (spec->am == BRIN_AM_OID && !is_minmax(column))
+		return "of brin operator classes only minmax ones are priced";
 	column->options = options;
 	spec->num_keys++;
 	spec->num_columns++;
 	return NULL;
+}
+
+const char *
+perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation)
+{
+	Oid			type = getBaseType(exprType(expr));
+
+	if (spec->am != GIN_AM_OID || (type != TEXTOID && type != VARCHAROID))
+		return "there is no such operator class";
+	if (spec->num_keys > 0 && spec->extension == NULL)
+		return "keys with and without a missing extension can't be priced together";
+	spec->extension = "pg_trgm";
+	spec->columns[spec->num_columns].opcintype = TEXTOID;
+	return perfopt_index_spec_add_key(spec, expr, InvalidOid, collation, 0);
 }
 
 const char *
@@ -116,6 +149,8 @@ perfopt_index_spec_add_included(IndexSpec *spec, AttrNumber attnum)
 	IndexColumn *column = &spec->columns[spec->num_columns];
 	Oid			collation;
 
+	if (spec->am != BTREE_AM_OID)
+		return "only btree indexes include columns";
 	if (spec->num_columns == INDEX_MAX_KEYS)
 		return "too many columns";
 	if (attnum <= 0)
@@ -141,6 +176,8 @@ perfopt_index_spec_set_predicate(IndexSpec *spec, Node *predicate)
 const char *
 perfopt_index_spec_set_fillfactor(IndexSpec *spec, int fillfactor)
 {
+	if (spec->am != BTREE_AM_OID)
+		return "only btree indexes have a fill factor";
 	if (fillfactor < BTREE_MIN_FILLFACTOR || fillfactor > 100)
 		return "the fill factor is from 10 to 100";
 	spec->fillfactor = fillfactor;
@@ -178,6 +215,14 @@ check(const char *problem)
 				 errdetail("%c%s.", pg_toupper((unsigned char) problem[0]), problem + 1)));
 }
 
+/* Nobody else's function runs for that, nor is inlined. */
+static Node *
+fold(Node *node)
+{
+	fix_opfuncids(node);
+	return is_builtin(node) ? eval_const_expressions(NULL, node) : node;
+}
+
 static Node *
 key_of_element(Oid relid, IndexElem * element)
 {
@@ -187,7 +232,7 @@ key_of_element(Oid relid, IndexElem * element)
 	Oid			collation;
 
 	if (element->expr)
-		return eval_const_expressions(NULL, element->expr);
+		return fold(element->expr);
 	attnum = get_attnum(relid, element->name);
 	if (attnum == InvalidAttrNumber)
 		ereport(ERROR,
@@ -195,6 +240,15 @@ key_of_element(Oid relid, IndexElem * element)
 				 errmsg("column \"%s\" does not exist", element->name)));
 	get_atttypetypmodcoll(relid, attnum, &type, &typmod, &collation);
 	return (Node *) makeVar(1, attnum, type, typmod, collation, 0);
+}
+
+/* Of pg_trgm, where that is not installed. */
+static bool
+is_missing_class(Oid am, List *name)
+{
+	return am == GIN_AM_OID && list_length(name) == 1 &&
+		strcmp(strVal(linitial(name)), "gin_trgm_ops") == 0 &&
+		!OidIsValid(get_opclass_oid(am, name, true));
 }
 
 IndexSpec *
@@ -226,6 +280,14 @@ perfopt_index_spec_parse(const char *ddl)
 		if (element->nulls_ordering == SORTBY_NULLS_FIRST ||
 			(element->nulls_ordering == SORTBY_NULLS_DEFAULT && options != 0))
 			options |= INDOPTION_NULLS_FIRST;
+		if (is_missing_class(spec->am, element->opclass))
+		{
+			check(perfopt_index_spec_add_trigrams(spec, key, element->collation == NIL ? InvalidOid :
+												  get_collation_oid(element->collation, false)));
+			continue;
+		}
+		if (spec->extension)
+			check("keys with and without a missing extension can't be priced together");
 		check(perfopt_index_spec_add_key(spec, key,
 										 element->opclass == NIL ? InvalidOid :
 										 ResolveOpClass(element->opclass, exprType(key),
@@ -242,7 +304,7 @@ perfopt_index_spec_parse(const char *ddl)
 											  get_attnum(relid, element->name)));
 	}
 	if (stmt->whereClause)
-		check(perfopt_index_spec_set_predicate(spec, eval_const_expressions(NULL, stmt->whereClause)));
+		check(perfopt_index_spec_set_predicate(spec, fold(stmt->whereClause)));
 	foreach(lc, stmt->options)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
@@ -374,6 +436,43 @@ has_column(const IndexSpec *spec, AttrNumber attnum)
 	return false;
 }
 
+/* Has a family all operators of the other one? */
+static bool
+has_operators(Oid opfamily, Oid wanted)
+{
+	CatCList   *members;
+	bool		all = true;
+
+	if (opfamily == wanted)
+		return true;
+	members = SearchSysCacheList1(AMOPSTRATEGY, ObjectIdGetDatum(wanted));
+	for (int i = 0; i < members->n_members && all; i++)
+	{
+		Form_pg_amop member = (Form_pg_amop) GETSTRUCT(&members->members[i]->tuple);
+
+		all = op_in_opfamily(member->amopopr, opfamily);
+	}
+	all = all && members->n_members > 0;
+	ReleaseSysCacheList(members);
+	return all;
+}
+
+/* Without an order, each key counts for itself. */
+static bool
+has_key(const IndexSpec *spec, const IndexColumn *wanted)
+{
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *key = &spec->columns[i];
+
+		if (key->attnum == wanted->attnum && equal(key->expr, wanted->expr) &&
+			key->collation == wanted->collation &&
+			has_operators(key->opfamily, wanted->opfamily))
+			return true;
+	}
+	return false;
+}
+
 bool
 perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 {
@@ -383,7 +482,10 @@ perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 	if (by->relid != wanted->relid || by->am != wanted->am ||
 		by->num_keys < wanted->num_keys)
 		return false;
-	for (int i = 0; i < wanted->num_keys; i++)
+	for (int i = 0; i < wanted->num_keys && wanted->am != BTREE_AM_OID; i++)
+		if (!has_key(by, &wanted->columns[i]))
+			return false;
+	for (int i = 0; i < wanted->num_keys && wanted->am == BTREE_AM_OID; i++)
 	{
 		if (!same_key(&by->columns[i], &wanted->columns[i]))
 			return false;
@@ -538,7 +640,9 @@ append_key(StringInfo ddl, const IndexSpec *spec, Relation relation,
 	}
 	if (column->collation != collation)
 		appendStringInfo(ddl, " COLLATE %s", generate_collation_name(column->collation));
-	if (column->opclass != GetDefaultOpClass(column->type, spec->am))
+	if (spec->extension)
+		appendStringInfoString(ddl, " gin_trgm_ops");
+	else if (column->opclass != GetDefaultOpClass(column->type, spec->am))
 		appendStringInfo(ddl, " %s", generate_opclass_name(column->opclass));
 	if (column->options & INDOPTION_DESC)
 		appendStringInfoString(ddl, column->options & INDOPTION_NULLS_FIRST ?
@@ -548,41 +652,91 @@ append_key(StringInfo ddl, const IndexSpec *spec, Relation relation,
 }
 
 char *
-perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *index_name)
+perfopt_index_spec_words(const IndexSpec *spec, Relation relation)
 {
 	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
-	StringInfoData ddl;
+	StringInfoData words;
+
+	initStringInfo(&words);
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+
+		appendStringInfo(&words, "%s%s", i == 0 ? "" : i < spec->num_keys - 1 ? ", " : " and ",
+						 column->attnum != 0 ? column_name(relation, column) :
+						 deparse_expression(column->expr, context, false, false));
+	}
+	if (spec->predicate)
+		appendStringInfo(&words, " where %s",
+						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
+											context, false, false));
+	return words.data;
+}
+
+char *
+perfopt_index_spec_definition(const IndexSpec *spec, Relation relation)
+{
+	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
+	StringInfoData text;
 	int			nest_level = NewGUCNestLevel();
 
 	/* so that all names that are not the server's own get their schema */
 	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	initStringInfo(&ddl);
-	appendStringInfo(&ddl, "CREATE INDEX CONCURRENTLY %s ON %s ",
-					 quote_identifier(index_name),
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-												RelationGetRelationName(relation)));
-	if (spec->am != BTREE_AM_OID)
-		appendStringInfo(&ddl, "USING %s ", quote_identifier(get_am_name(spec->am)));
+	initStringInfo(&text);
+	appendStringInfo(&text, "USING %s ", quote_identifier(get_am_name(spec->am)));
 	for (int i = 0; i < spec->num_columns; i++)
 	{
 		const IndexColumn *column = &spec->columns[i];
 
-		appendStringInfoString(&ddl, i == 0 ? "(" : i == spec->num_keys ? ") INCLUDE (" : ", ");
+		appendStringInfoString(&text, i == 0 ? "(" : i == spec->num_keys ? ") INCLUDE (" : ", ");
 		if (i < spec->num_keys)
-			append_key(&ddl, spec, relation, column, context);
+			append_key(&text, spec, relation, column, context);
 		else
-			appendStringInfoString(&ddl, column_name(relation, column));
+			appendStringInfoString(&text, column_name(relation, column));
 	}
-	appendStringInfoChar(&ddl, ')');
+	appendStringInfoChar(&text, ')');
 	if (spec->fillfactor != 0)
-		appendStringInfo(&ddl, " WITH (fillfactor = %d)", spec->fillfactor);
+		appendStringInfo(&text, " WITH (fillfactor = %d)", spec->fillfactor);
 	if (spec->predicate)
-		appendStringInfo(&ddl, " WHERE %s",
+		appendStringInfo(&text, " WHERE %s",
 						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
 											context, false, false));
 	AtEOXact_GUC(false, nest_level);
-	return ddl.data;
+	return text.data;
+}
+
+char *
+perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *index_name)
+{
+	char	   *schema_name = get_namespace_name(RelationGetNamespace(relation));
+
+	return perfopt_index_ddl(index_name, schema_name, RelationGetRelationName(relation),
+							 perfopt_index_spec_definition(spec, relation));
+}
+
+char *
+perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
+							const char *table_name, const char *definition)
+{
+	const char *usual = "USING btree ";
+
+	if (strncmp(definition, usual, strlen(usual)) == 0)
+		definition += strlen(usual);
+	return psprintf("CREATE INDEX %s ON %s %s", quote_identifier(index_name),
+					quote_qualified_identifier(schema_name, table_name), definition);
+}
+
+char *
+perfopt_index_ddl(const char *index_name, const char *schema_name, const char *table_name,
+				  const char *definition)
+{
+	const char *usual = "USING btree ";
+
+	if (strncmp(definition, usual, strlen(usual)) == 0)
+		definition += strlen(usual);
+	return psprintf("CREATE INDEX CONCURRENTLY %s ON %s %s", quote_identifier(index_name),
+					quote_qualified_identifier(schema_name, table_name), definition);
 }
 
 /*

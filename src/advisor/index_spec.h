@@ -40,10 +40,20 @@ typedef struct IndexSpec
 	IndexColumn *columns;
 	List	   *predicate;		/* implicitly ANDed, over varno 1 */
 	int			fillfactor;		/* 0: the default */
+	const char *extension;		/* that its operator class is of, if that is
+								 * not installed; or NULL */
 
 	/* what it is wanted for, no part of the index itself */
 	bool		order_only;		/* for its order, not to find rows */
 	bool		any_direction;	/* all keys but the last one meet equalities */
+	bool		of_constants;	/* depends on constants of the statement */
+	uint32		arm_of;			/* not 0: for an arm of an OR, also to be
+								 * tried together with all others of this
+								 * number */
+
+	/* in a list of candidates */
+	int			times_found;	/* by so many plannings of the statement */
+	uint32		last_found;
 } IndexSpec;
 
 /* An empty one.  The others return NULL, or why such an index can't be made. */
@@ -52,6 +62,12 @@ extern IndexSpec *perfopt_index_spec_create(Oid relid, Oid am);
 /* expr is a column or an expression; InvalidOid stands for the default. */
 extern const char *perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass,
 											  Oid collation, int16 options);
+
+/*
+ * The same with gin_trgm_ops, which is not there as pg_trgm is not installed; such
+ * an index can be priced, but not be made.
+ */
+extern const char *perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation);
 extern const char *perfopt_index_spec_add_included(IndexSpec *spec, AttrNumber attnum);
 extern const char *perfopt_index_spec_set_predicate(IndexSpec *spec, Node *predicate);
 extern const char *perfopt_index_spec_set_fillfactor(IndexSpec *spec, int fillfactor);
@@ -94,9 +110,24 @@ extern bool perfopt_index_exists(Relation relation, const IndexSpec *spec);
 /* A free name, as CREATE INDEX would choose it. */
 extern char *perfopt_index_spec_name(const IndexSpec *spec, Relation relation);
 
+/*
+ * What follows the table's name in CREATE INDEX, with the access method; the
+ * same text for the same index, whatever the search_path.
+ */
+extern char *perfopt_index_spec_definition(const IndexSpec *spec, Relation relation);
+
+/* What it is on, as a sentence has it: "lower(email) and created_at". */
+extern char *perfopt_index_spec_words(const IndexSpec *spec, Relation relation);
+
 /* CREATE INDEX CONCURRENTLY, to be run with any search_path. */
 extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,
 									const char *index_name);
+extern char *perfopt_index_ddl(const char *index_name, const char *schema_name,
+							   const char *table_name, const char *definition);
+
+/* The same of a partitioned table, which can't be done concurrently. */
+extern char *perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
+										 const char *table_name, const char *definition);
 
 /*
  * May these functions and operators be called as this role?  They are immutable,

@@ -54,6 +54,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/readfuncs.h"
+#include "parser/parsetree.h"
 #include "postmaster/bgworker.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -217,6 +218,22 @@ evict_one(const PerfoptQueryKey *keep)
 		shared->evicted += oldest->num_slots;
 		forget_entry(oldest);
 	}
+}
+
+/*
+ * Cheap UPDATEs are sampled once, to know which columns they set, where there is
+ * room to spare.
+ */
+static bool
+wants_update(const PerfoptQueryKey *key)
+{
+	bool		wanted;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	wanted = shared->num_free > shared->num_slots / 2 &&
+		hash_search(entries, key, HASH_FIND, NULL) == NULL;
+	LWLockRelease(shared->lock);
+	return wanted;
 }
 
 static bool
@@ -416,19 +433,20 @@ shape_walker(Node *node, ShapeContext *context)
  * Attribute types and dropped flags of a relation: a tree made for one shape
  * must not be planned against another.
  */
-uint32
+uint64
 perfopt_relation_fingerprint(Relation relation)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
-	uint32		hash = hash_uint32(desc->natts ^ (relation->rd_rel->relkind << 16));
+	uint64		hash = hash_bytes_uint32_extended(desc->natts ^ (relation->rd_rel->relkind << 16), 0);
 
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		hash = hash_combine(hash, hash_uint32(att->atttypid));
-		hash = hash_combine(hash, hash_uint32((uint32) att->atttypmod));
-		hash = hash_combine(hash, hash_uint32(att->attcollation * 2 + att->attisdropped));
+		hash = hash_bytes_uint32_extended(att->atttypid, hash);
+		hash = hash_bytes_uint32_extended((uint32) att->atttypmod, hash);
+		hash = hash_bytes_uint32_extended(att->attcollation, hash);
+		hash = hash_bytes_uint32_extended(att->attisdropped, hash);
 	}
 	return hash;
 }
@@ -486,6 +504,30 @@ serialize_params(PlanSample *sample, ParamListInfo params)
 	return true;
 }
 
+/* What an UPDATE sets keeps some indexes from being worth their price. */
+static void
+note_columns_set(PlanSample *sample, Query *parse)
+{
+	ListCell   *lc;
+
+	sample->updated = InvalidOid;
+	sample->num_set = 0;
+	if (parse->commandType != CMD_UPDATE)
+		return;
+	sample->updated = rt_fetch(parse->resultRelation, parse->rtable)->relid;
+	foreach(lc, parse->targetList)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, lc);
+
+		if (target->resjunk || sample->num_set < 0)
+			continue;
+		if (sample->num_set == SAMPLE_MAX_SET)
+			sample->num_set = -1;
+		else
+			sample->set[sample->num_set++] = target->resno;
+	}
+}
+
 /*
  * Put a sample together, before planning.  False: too large.
  */
@@ -510,6 +552,7 @@ build_sample(PlanSample *sample, const PerfoptQueryKey *key, TimestampTz now,
 		relation_close(relation, NoLock);
 	}
 
+	note_columns_set(sample, parse);
 	sample->tree_raw_size = strlen(tree) + 1;
 	if (sample->tree_raw_size <= 32 * SAMPLE_DATA_SIZE)
 	{
@@ -593,7 +636,8 @@ take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
 					now + VERDICT_LIFE_UNCOUNTED);
 		return NULL;
 	}
-	if (cost.total_ms < cost.calls * CHEAP_MS)
+	if (cost.total_ms < cost.calls * CHEAP_MS &&
+		!(parse->commandType == CMD_UPDATE && wants_update(key)))
 	{
 		set_verdict(entry, key, VERDICT_CHEAP, 0);
 		return NULL;
@@ -632,6 +676,7 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 	VerdictEntry *entry = NULL;
 	PerfoptQueryKey key;
 	TimestampTz now = 0;
+	bool		parse_is_update = parse->commandType == CMD_UPDATE;
 
 	if (perfopt_advisor_enabled && perfopt_track != PERFOPT_TRACK_NONE &&
 		parse->queryId != 0 && shared != NULL && !in_perfopt_process())
@@ -661,7 +706,11 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 
 	if (entry)
 	{
-		if (plan->planTree->total_cost < CHEAP_COST)
+		bool		cheap = plan->planTree->total_cost < CHEAP_COST;
+
+		if (sample && cheap && parse_is_update && wants_update(&key))
+			store_sample(sample);
+		if (cheap)
 			set_verdict(entry, &key, VERDICT_CHEAP, now + VERDICT_LIFE);
 		else
 		{

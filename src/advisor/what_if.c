@@ -35,6 +35,8 @@
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
+#include "advisor/candidates.h"
+#include "advisor/trigrams.h"
 
 #include "access/amapi.h"
 #include "access/genam.h"
@@ -42,6 +44,8 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
@@ -79,9 +83,19 @@ typedef struct WhatIf
 	ParamListInfo params;		/* identifies our planner calls */
 	List	   *indexes;		/* IndexSpec *, to be added */
 	List	   *hidden;			/* OIDs of indexes, to be left out */
-	List	  **candidates;		/* where to add candidates, or NULL */
-	MemoryContext context;		/* ... made in here */
+	CandidateList *candidates;	/* where to add candidates, or NULL */
+	MemoryContext context;		/* the caller's */
+	List	   *offered;		/* Offered *, what the planner was shown */
 } WhatIf;
+
+void		(*perfopt_what_if_observer) (PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte) = NULL;
+
+/* One of the indexes, under the number the planner has it by. */
+typedef struct Offered
+{
+	Oid			id;
+	int			position;		/* in the list of indexes */
+} Offered;
 
 /* Not NULL only while standard_planner() is called by what_if_plan(). */
 static WhatIf *current = NULL;
@@ -89,6 +103,9 @@ static WhatIf *current = NULL;
 /* The statement being priced. */
 static PerfoptQueryKey priced;
 static bool pricing = false;
+
+/* For the session that asks, as itself? */
+static bool as_caller = false;
 
 static TimeoutId deadline = MAX_TIMEOUTS;	/* not registered yet */
 
@@ -108,6 +125,12 @@ perfopt_what_if_guarded(void)
 	return pricing;
 }
 
+bool
+perfopt_what_if_as_caller(void)
+{
+	return as_caller;
+}
+
 /* A copy over another relation of the range table. */
 static List *
 over_relation(List *trees, Index relid)
@@ -124,7 +147,7 @@ add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *colu
 	Expr	   *expr;
 
 	info->indexkeys[i] = column->attnum;
-	info->canreturn[i] = true;
+	info->canreturn[i] = info->relam == BTREE_AM_OID;
 	if (column->attnum != 0)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1);
@@ -144,18 +167,25 @@ add_column(IndexOptInfo *info, Relation relation, int i, const IndexColumn *colu
 	info->indexcollations[i] = column->collation;
 	info->opfamily[i] = column->opfamily;
 	info->opcintype[i] = column->opcintype;
+	if (info->relam != BTREE_AM_OID)
+		return;
 	info->reverse_sort[i] = (column->options & INDOPTION_DESC) != 0;
 	info->nulls_first[i] = (column->options & INDOPTION_NULLS_FIRST) != 0;
 }
 
-/* NULL when the index could not be built. */
+/*
+ * NULL when the index could not be built.  It is a part of the whole, that of a
+ * partitioned table, or itself.
+ */
 static IndexOptInfo *
-make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
+make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const IndexSpec *whole)
 {
 	IndexOptInfo *info = makeNode(IndexOptInfo);
 	int			n = spec->num_columns;
 	const IndexAmRoutine *am = GetIndexAmRoutineByAmId(spec->am, false);
-	const IndexFacts *facts = perfopt_index_facts(relation, rel->tuples, spec);
+	const IndexFacts *facts = spec == whole ?
+	perfopt_index_facts(relation, rel->tuples, spec) :
+	perfopt_index_facts_on_partition(relation, rel->tuples, spec, whole);
 
 	if (!facts->size.possible)
 		return NULL;
@@ -175,14 +205,17 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
 	info->indexcollations = palloc(sizeof(Oid) * n);
 	info->opfamily = palloc(sizeof(Oid) * n);
 	info->opcintype = palloc(sizeof(Oid) * n);
-	info->reverse_sort = palloc0(sizeof(bool) * n);
-	info->nulls_first = palloc0(sizeof(bool) * n);
+	info->relam = spec->am;
+	if (spec->am == BTREE_AM_OID)
+	{
+		info->sortopfamily = info->opfamily;
+		info->reverse_sort = palloc0(sizeof(bool) * n);
+		info->nulls_first = palloc0(sizeof(bool) * n);
+	}
 	info->opclassoptions = palloc0(sizeof(bytea *) * n);
 	for (int i = 0; i < n; i++)
 		add_column(info, relation, i, &spec->columns[i]);
 	info->indpred = over_relation(spec->predicate, rel->relid);
-	info->sortopfamily = info->opfamily;
-	info->relam = spec->am;
 	info->immediate = true;
 	info->hypothetical = true;
 
@@ -194,8 +227,21 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec)
 	info->amhasgettuple = am->amgettuple != NULL;
 	info->amhasgetbitmap = am->amgetbitmap != NULL;
 	info->amcanmarkpos = am->ammarkpos != NULL && am->amrestrpos != NULL;
-	info->amcostestimate = am->amcostestimate;
+	info->amcostestimate = spec->am == GIN_AM_OID ? perfopt_gin_cost : am->amcostestimate;
 	return info;
+}
+
+/* With an index of a partitioned table its parts are hidden. */
+static bool
+is_hidden(Oid index)
+{
+	List	   *ancestors = get_rel_relispartition(index) ? get_partition_ancestors(index) : NIL;
+	ListCell   *lc;
+
+	foreach(lc, ancestors)
+		if (list_member_oid(current->hidden, lfirst_oid(lc)))
+		return true;
+	return list_member_oid(current->hidden, index);
 }
 
 static void
@@ -203,9 +249,22 @@ hide_indexes(RelOptInfo *rel)
 {
 	ListCell   *lc;
 
+	if (current->hidden == NIL)
+		return;
 	foreach(lc, rel->indexlist)
-		if (list_member_oid(current->hidden, ((IndexOptInfo *) lfirst(lc))->indexoid))
+		if (is_hidden(((IndexOptInfo *) lfirst(lc))->indexoid))
 		rel->indexlist = foreach_delete_current(rel->indexlist, lc);
+}
+
+/* The same index may be offered of several relations of the statement. */
+static void
+note_offered(Oid id, int position)
+{
+	Offered    *offered = palloc(sizeof(Offered));
+
+	offered->id = id;
+	offered->position = position;
+	current->offered = lappend(current->offered, offered);
 }
 
 static void
@@ -213,6 +272,7 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 {
 	RangeTblEntry *rte;
 	Relation	relation;
+	List	   *ancestors = NIL;
 	ListCell   *lc;
 
 	if (prev_relation_hook)
@@ -233,14 +293,19 @@ what_if_relation(PERFOPT_RELATION_HOOK_ARGS)
 
 	hide_indexes(rel);
 	relation = table_open(rte->relid, NoLock);
+	if (relation->rd_rel->relispartition && current->indexes)
+		ancestors = get_partition_ancestors(rte->relid);
 	foreach(lc, current->indexes)
 	{
-		IndexSpec  *spec = lfirst(lc);
-		IndexOptInfo *info = spec->relid == rte->relid && perfopt_index_spec_fits(spec, relation) ?
-		make_index(rel, relation, spec) : NULL;
+		const IndexSpec *whole = lfirst(lc);
+		const IndexSpec *spec = perfopt_index_spec_on(whole, relation, ancestors);
+		IndexOptInfo *info = spec ? make_index(rel, relation, spec, whole) : NULL;
 
 		if (info)
+		{
 			rel->indexlist = lcons(info, rel->indexlist);
+			note_offered(info->indexoid, foreach_current_index(lc));
+		}
 	}
 	table_close(relation, NoLock);
 }
@@ -251,11 +316,24 @@ keep_statistics(HeapTuple tuple)
 {
 }
 
+static bool
+has_security_quals(PlannerInfo *root, Oid relid)
+{
+	for (int i = 1; i < root->simple_rel_array_size; i++)
+	{
+		RangeTblEntry *rte = root->simple_rte_array[i];
+
+		if (rte && rte->rtekind == RTE_RELATION && rte->relid == relid && rte->securityQuals)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Statistics of an expression that a hypothetical index has.  The server asks
  * for them by the number of the column, once to price a scan of the index, and
  * whenever it estimates a clause with the expression; for that, it does not take
- * those of a partial index.
+ * those of a partial index.  To price a scan of BRIN, vardata comes unset.
  */
 static bool
 what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableStatData * vardata)
@@ -269,7 +347,8 @@ what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableSta
 			prev_index_stats_hook(root, index, attnum, vardata) : false;
 
 	column = &facts->spec->columns[attnum - 1];
-	if (column->expr == NULL || (facts->spec->predicate && vardata->var))
+	if (column->expr == NULL ||
+		(facts->spec->predicate && (facts->spec->am == BRIN_AM_OID || vardata->var)))
 		return false;
 	if (facts->statistics == NULL || facts->statistics[attnum - 1] == NULL)
 		return false;
@@ -277,9 +356,8 @@ what_if_index_stats(PlannerInfo *root, Oid index, AttrNumber attnum, VariableSta
 	vardata->freefunc = keep_statistics;
 
 	/* as for a real one: may the role read all rows of the table? */
-	vardata->acl_ok = vardata->rel == NULL ||
-		(planner_rt_fetch(vardata->rel->relid, root)->securityQuals == NIL &&
-		 pg_class_aclcheck(facts->spec->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
+	vardata->acl_ok = !has_security_quals(root, facts->spec->relid) &&
+		pg_class_aclcheck(facts->spec->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 	return true;
 }
 
@@ -288,9 +366,13 @@ what_if_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 {
 	if (prev_set_rel_pathlist_hook)
 		prev_set_rel_pathlist_hook(root, rel, rti, rte);
-	if (perfopt_what_if_planning(root) && current->candidates)
-		perfopt_candidates_collect(root, rel, rte, current->candidates,
-								   current->context);
+	if (!perfopt_what_if_planning(root))
+		return;
+	if (perfopt_what_if_observer)
+		perfopt_what_if_observer(root, rel, rte);
+	perfopt_trigram_paths(root, rel);
+	if (current->candidates)
+		perfopt_candidates_collect(root, rel, rte, current->candidates);
 }
 
 void
@@ -304,7 +386,90 @@ perfopt_what_if_init(void)
 	get_index_stats_hook = what_if_index_stats;
 }
 
-static Cost
+/* Which of the indexes does the plan use? */
+typedef struct UsedContext
+{
+	WhatIf	   *what_if;
+	Bitmapset  *used;
+} UsedContext;
+
+static void
+note_used(UsedContext *context, Oid id)
+{
+	ListCell   *lc;
+
+	foreach(lc, context->what_if->offered)
+	{
+		Offered    *offered = lfirst(lc);
+
+		if (offered->id == id)
+			context->used = bms_add_member(context->used, offered->position);
+	}
+}
+
+static void
+note_used_in(UsedContext *context, Plan *plan)
+{
+	ListCell   *lc;
+	List	   *children = NIL;
+
+	if (plan == NULL)
+		return;
+	check_stack_depth();
+	switch (nodeTag(plan))
+	{
+		case T_IndexScan:
+			note_used(context, ((IndexScan *) plan)->indexid);
+			break;
+		case T_IndexOnlyScan:
+			note_used(context, ((IndexOnlyScan *) plan)->indexid);
+			break;
+		case T_BitmapIndexScan:
+			note_used(context, ((BitmapIndexScan *) plan)->indexid);
+			break;
+		case T_Append:
+			children = ((Append *) plan)->appendplans;
+			break;
+		case T_MergeAppend:
+			children = ((MergeAppend *) plan)->mergeplans;
+			break;
+		case T_BitmapAnd:
+			children = ((BitmapAnd *) plan)->bitmapplans;
+			break;
+		case T_BitmapOr:
+			children = ((BitmapOr *) plan)->bitmapplans;
+			break;
+		case T_SubqueryScan:
+			note_used_in(context, ((SubqueryScan *) plan)->subplan);
+			break;
+		default:
+			break;
+	}
+	foreach(lc, children)
+		note_used_in(context, lfirst(lc));
+	note_used_in(context, plan->lefttree);
+	note_used_in(context, plan->righttree);
+}
+
+static void
+tell_price(WhatIf *what_if, PlannedStmt *plan, WhatIfPrice *price)
+{
+	UsedContext context = {.what_if = what_if};
+	MemoryContext old_context = MemoryContextSwitchTo(what_if->context);
+	Plan	   *top = plan->planTree;
+	ListCell   *lc;
+
+	note_used_in(&context, top);
+	foreach(lc, plan->subplans)
+		note_used_in(&context, lfirst(lc));
+	MemoryContextSwitchTo(old_context);
+
+	price->cost = top->total_cost;
+	price->rows = IsA(top, ModifyTable) ? outerPlan(top)->plan_rows : top->plan_rows;
+	price->used = context.used;
+}
+
+static PlannedStmt *
 what_if_plan(Query *query, WhatIf *what_if)
 {
 	WhatIf	   *outer = current;
@@ -321,7 +486,7 @@ what_if_plan(Query *query, WhatIf *what_if)
 		current = outer;
 	}
 	PG_END_TRY();
-	return plan->planTree->total_cost;
+	return plan;
 }
 
 /*
@@ -359,7 +524,7 @@ sample_is_current(const PlanSample *sample)
 	for (int i = 0; i < sample->num_rels; i++)
 	{
 		Relation	relation = try_relation_open(sample->rels[i].relid, NoLock);
-		uint32		fingerprint;
+		uint64		fingerprint;
 
 		if (relation == NULL)
 			return false;
@@ -379,9 +544,10 @@ typedef enum SampleOutcome
 } SampleOutcome;
 
 static SampleOutcome
-price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
+price_sample(const PlanSample *sample, WhatIf *what_if, WhatIfPrice *price)
 {
 	Query	   *query;
+	PlannedStmt *plan;
 
 	for (int i = 0; i < sample->num_rels; i++)
 		if (!ConditionalLockRelationOid(sample->rels[i].relid, AccessShareLock))
@@ -394,7 +560,10 @@ price_sample(const PlanSample *sample, WhatIf *what_if, Cost *cost)
 		return SAMPLE_BUSY;
 
 	what_if->params = perfopt_plan_sample_params(sample);
-	*cost = what_if_plan(query, what_if);
+	if (what_if->candidates)
+		what_if->candidates->constants = perfopt_statement_constants(query);
+	plan = what_if_plan(query, what_if);
+	tell_price(what_if, plan, price);
 	return SAMPLE_PRICED;
 }
 
@@ -452,8 +621,11 @@ stop_timeouts(TimestampTz callers_timeout)
 void
 perfopt_set_identity(Oid session_user, Oid user, int sec_context)
 {
-	SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
-	SetSessionAuthorization(session_user, superuser_arg(session_user));
+	if (session_user != GetSessionUserId())
+	{
+		SetUserIdAndSecContext(user, 0);	/* the next call insists on that */
+		SetSessionAuthorization(session_user, superuser_arg(session_user));
+	}
 	SetUserIdAndSecContext(user, sec_context);
 }
 
@@ -464,14 +636,29 @@ set_locally(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+static void
+want_candidates(WhatIf *what_if, CandidateList *list, List **specs)
+{
+	static uint32 plannings = 0;
+
+	if (specs == NULL)
+		return;
+	memset(list, 0, sizeof(*list));
+	list->specs = specs;
+	list->context = what_if->context;
+	list->planning = ++plannings;
+	what_if->candidates = list;
+}
+
 bool
-perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost *cost,
-					 List **candidates)
+perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
+					   WhatIfPrice *price, List **candidates)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	ResourceOwner caller_owner = CurrentResourceOwner;
 	volatile SampleOutcome outcome = SAMPLE_USELESS;
 	WhatIf		what_if = {0};
+	CandidateList list;
 	Oid			session_user = GetSessionUserId();
 	Oid			role;
 	int			sec_context;
@@ -487,8 +674,8 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 
 	what_if.indexes = indexes;
 	what_if.hidden = hidden;
-	what_if.candidates = candidates;
 	what_if.context = caller_context;
+	want_candidates(&what_if, &list, candidates);
 
 	GetUserIdAndSecContext(&role, &sec_context);
 	BeginInternalSubTransaction(NULL);
@@ -501,7 +688,7 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 		set_locally("search_path", "pg_catalog, pg_temp");
 		set_locally("lock_timeout", SAMPLE_LOCK_TIMEOUT);
 		start_timeouts(sample);
-		outcome = price_sample(sample, &what_if, cost);
+		outcome = price_sample(sample, &what_if, price);
 	}
 	PG_CATCH();
 	{
@@ -533,4 +720,66 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
 	if (outcome == SAMPLE_USELESS)
 		perfopt_plan_sample_discard(sample);
 	return outcome == SAMPLE_PRICED;
+}
+
+bool
+perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost *cost,
+					 List **candidates)
+{
+	WhatIfPrice price;
+
+	if (!perfopt_what_if_sample(sample, indexes, hidden, &price, candidates))
+		return false;
+	*cost = price.cost;
+	return true;
+}
+
+/*
+ * For the session that asks there is nothing to guard against: it plans as
+ * EXPLAIN would, as itself, and what fails is its own error.  Its rights are
+ * checked with the first plan, by which candidates are found.
+ */
+void
+perfopt_what_if_query(Query *query, List *indexes, List *hidden, WhatIfPrice *price,
+					  List **candidates)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	MemoryContext work = AllocSetContextCreate(caller_context, "perfopt what-if",
+											   ALLOCSET_DEFAULT_SIZES);
+	WhatIf		what_if = {
+		.indexes = indexes,
+		.hidden = hidden,
+		.context = caller_context
+	};
+	CandidateList list;
+	PlannedStmt *plan;
+
+	want_candidates(&what_if, &list, candidates);
+	MemoryContextSwitchTo(work);
+	what_if.params = makeParamList(0);
+	if (candidates)
+		list.constants = perfopt_statement_constants(query);
+	plan = what_if_plan(copyObject(query), &what_if);
+	if (candidates)
+		perfopt_check_permissions(plan);
+	tell_price(&what_if, plan, price);
+	MemoryContextSwitchTo(caller_context);
+	MemoryContextDelete(work);
+}
+
+void
+perfopt_what_if_for_caller(void (*action) (void *arg), void *arg)
+{
+	bool		outer = as_caller;
+
+	as_caller = true;
+	PG_TRY();
+	{
+		action(arg);
+	}
+	PG_FINALLY();
+	{
+		as_caller = outer;
+	}
+	PG_END_TRY();
 }

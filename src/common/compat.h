@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
@@ -23,6 +24,7 @@
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
+#include "nodes/pathnodes.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/plancat.h"
 #include "optimizer/planner.h"
@@ -36,6 +38,7 @@
 #include "storage/shmem.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
+#include "utils/pg_locale.h"
 #include "utils/relcache.h"
 #if PG_VERSION_NUM < 160000
 #include "utils/queryjumble.h"
@@ -106,6 +109,13 @@ typedef get_relation_info_hook_type perfopt_relation_hook_type;
 #define PERFOPT_RELATION_HOOK_ARGS \
 	PlannerInfo *root, Oid relid_arg, bool inhparent_arg, RelOptInfo *rel
 #define PERFOPT_RELATION_HOOK_PASS	root, relid_arg, inhparent_arg, rel
+#endif
+
+/* 16 knows when an index was last scanned, while it has the statistics. */
+#if PG_VERSION_NUM >= 160000
+#define PERFOPT_LAST_SCAN_SQL(index)	"pg_stat_get_lastscan(" index ")"
+#else
+#define PERFOPT_LAST_SCAN_SQL(index)	"NULL::timestamptz"
 #endif
 
 /* 16 replaced the ownership checks of each kind of object by one. */
@@ -585,6 +595,48 @@ perfopt_use_default_statistics_target(VacAttrStats * stats)
 	stats->attr = palloc0(sizeof(FormData_pg_attribute));
 	stats->attr->attstattarget = -1;
 	stats->attr->attnum = 1;
+#endif
+}
+
+/* Raises an error unless the current user may run the plan. */
+static inline void
+perfopt_check_permissions(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecCheckPermissions(plan->rtable, plan->permInfos, true);
+#else
+	(void) ExecCheckRTPerms(plan->rtable, true);
+#endif
+}
+
+/* Is it of the nullable side of an outer join, above that join?  Not told before 16. */
+static inline bool
+perfopt_var_is_nullable(const Var *var)
+{
+#if PG_VERSION_NUM >= 160000
+	return !bms_is_empty(var->varnullingrels);
+#else
+	return false;
+#endif
+}
+
+static inline bool
+perfopt_pathkey_descends(const PathKey *pathkey)
+{
+#if PG_VERSION_NUM >= 180000
+	return pathkey->pk_cmptype == COMPARE_GT;
+#else
+	return pathkey->pk_strategy == BTGreaterStrategyNumber;
+#endif
+}
+
+static inline bool
+perfopt_collation_is_c(Oid collation)
+{
+#if PG_VERSION_NUM >= 180000
+	return pg_newlocale_from_collation(collation)->collate_is_c;
+#else
+	return lc_collate_is_c(collation);
 #endif
 }
 

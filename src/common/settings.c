@@ -30,6 +30,17 @@ int			perfopt_advice_interval = 60 * 1000;
 int			perfopt_max_plan_samples = 1000;
 double		perfopt_advice_min_share = 0.01;
 double		perfopt_advice_min_speedup = 2.0;
+int			perfopt_survey_interval = 3600 * 1000;
+int			perfopt_unused_index_time = 32 * 24 * 3600;
+int			perfopt_advice_storage_budget = 0;
+int			perfopt_advice_time_budget = 5 * 1000;
+char	   *perfopt_advice_role = NULL;
+int			perfopt_apply_attempts = 3;
+int			perfopt_verify_window = 3600;
+bool		perfopt_auto_apply = false;
+double		perfopt_auto_apply_min_gain = 0.05;
+int			perfopt_auto_apply_max_size = 1024;
+char	   *perfopt_auto_apply_hours = NULL;
 
 bool		perfopt_cache_enabled = true;
 int			perfopt_cache_size = 64 * 1024;
@@ -134,6 +145,35 @@ define_worker_settings(void)
 							at_start(), 0, NULL, NULL, NULL);
 }
 
+bool
+perfopt_parse_hours(const char *hours, int *from, int *to)
+{
+	int			h1,
+				m1,
+				h2,
+				m2;
+	char		rest;
+
+	if (sscanf(hours, "%2d:%2d-%2d:%2d%c", &h1, &m1, &h2, &m2, &rest) != 4 ||
+		h1 < 0 || h1 > 24 || h2 < 0 || h2 > 24 || m1 < 0 || m1 > 59 || m2 < 0 || m2 > 59)
+		return false;
+	*from = h1 * 60 + m1;
+	*to = h2 * 60 + m2;
+	return true;
+}
+
+static bool
+check_hours(char **value, void **extra, GucSource source)
+{
+	int			from,
+				to;
+
+	if (**value == '\0' || perfopt_parse_hours(*value, &from, &to))
+		return true;
+	GUC_check_errdetail("Give two times of day in hours and minutes, such as 22:00-05:30.");
+	return false;
+}
+
 static void
 define_advisor_settings(void)
 {
@@ -162,6 +202,61 @@ define_advisor_settings(void)
 							 NULL,
 							 &perfopt_advice_min_speedup, 2.0, 1.0, 1e6,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.survey_interval",
+							"Time between two looks through catalogs and statistics for advice.",
+							"Zero turns them off; perfopt.survey_now() still does one.",
+							&perfopt_survey_interval, 3600 * 1000, 0, 24 * 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.unused_index_time",
+							"Time that an index must not have been used before dropping it is advised.",
+							"Longer than a month by default, so that what runs once a month is seen.",
+							&perfopt_unused_index_time, 32 * 24 * 3600, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_storage_budget",
+							"Disk space that all indexes advised may take, in each database.",
+							"Those built already count. Zero stands for half of the database's size, or 1 GB if that is more; -1 turns the limit off.",
+							&perfopt_advice_storage_budget, 0, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.advice_time_budget",
+							"Time that a round of the index advisor plans statements.",
+							"Rests are not counted.",
+							&perfopt_advice_time_budget, 5 * 1000, 100, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("perfopt.advice_role",
+							   "Role whose members may have advice for any table applied, reverted or dismissed.",
+							   "Besides the tables' owners and superusers.",
+							   &perfopt_advice_role, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.apply_attempts",
+							"Times that applying an advice is tried when a lock can't be had.",
+							NULL,
+							&perfopt_apply_attempts, 3, 1, 100,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.verify_window",
+							"Time before and after an advice is applied whose latencies are compared.",
+							"Zero turns that off.",
+							&perfopt_verify_window, 3600, 0, 7 * 24 * 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomBoolVariable("perfopt.auto_apply",
+							 "Applies advice for new indexes by itself, and reverts what has done harm.",
+							 NULL,
+							 &perfopt_auto_apply, false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("perfopt.auto_apply_min_gain",
+							 "Share of the statement time that an index must be predicted to save to be applied automatically.",
+							 NULL,
+							 &perfopt_auto_apply_min_gain, 0.05, 0.0, 1.0,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("perfopt.auto_apply_max_size",
+							"Size that an index applied automatically may be expected to have.",
+							NULL,
+							&perfopt_auto_apply_max_size, 1024, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomStringVariable("perfopt.auto_apply_hours",
+							   "Time of day, such as 22:00-05:30, in which advice is applied automatically.",
+							   "In the server's time zone; empty means always.",
+							   &perfopt_auto_apply_hours, "",
+							   PGC_SIGHUP, 0, check_hours, NULL, NULL);
 }
 
 static void

@@ -35,6 +35,20 @@ extern int	perfopt_advice_interval;	/* ms */
 extern int	perfopt_max_plan_samples;
 extern double perfopt_advice_min_share;
 extern double perfopt_advice_min_speedup;
+extern int	perfopt_survey_interval;
+extern int	perfopt_unused_index_time;
+extern int	perfopt_advice_storage_budget;
+extern int	perfopt_advice_time_budget;
+extern char *perfopt_advice_role;
+extern int	perfopt_apply_attempts;
+extern int	perfopt_verify_window;	/* s */
+extern bool perfopt_auto_apply;
+extern double perfopt_auto_apply_min_gain;
+extern int	perfopt_auto_apply_max_size;	/* MB */
+extern char *perfopt_auto_apply_hours;
+
+/* Minutes since midnight of a setting such as 22:00-05:30; false: it is none. */
+extern bool perfopt_parse_hours(const char *hours, int *from, int *to);
 
 /* cache */
 extern bool perfopt_cache_enabled;

@@ -7,7 +7,7 @@
  * loop is.  What the shared table tells is since the server's start or the last
  * reset, so the figures of an advice are of that time.  An advice is open while
  * its loop was seen within a day, and obsolete otherwise; when it is seen again,
- * it is open again.
+ * it is open again, unless it was dismissed.
  */
 #include "postgres.h"
 
@@ -73,9 +73,9 @@ static const char *const write_advice =
 "), changed AS ("
 " UPDATE perfopt.advice_item a SET reason = f.reason, evidence = f.evidence, instead = f.instead,"
 "  first_seen = CASE WHEN a.status = 'obsolete' THEN f.first_seen ELSE a.first_seen END,"
-"  last_seen = f.last_seen, status = 'open'"
+"  last_seen = f.last_seen, status = CASE a.status WHEN 'dismissed' THEN a.status ELSE 'open' END"
 " FROM found f WHERE " SAME_ADVICE
-"  AND (a.last_seen, a.status, a.evidence, a.instead) IS DISTINCT FROM (f.last_seen, 'open', f.evidence, f.instead)"
+"  AND (a.last_seen, a.status = 'obsolete', a.evidence, a.instead) IS DISTINCT FROM (f.last_seen, false, f.evidence, f.instead)"
 ") INSERT INTO perfopt.advice_item (kind, role_name, function, source_queryid, queryid, instead, reason,"
 "  evidence, status, first_seen, last_seen)"
 " SELECT kind, role_name, function, source_queryid, queryid, instead, reason, evidence, 'open', first_seen, last_seen"
@@ -98,10 +98,10 @@ advise(void)
 		elog(ERROR, "SPI_connect failed");
 	execute(write_advice, 1, SPI_OK_INSERT);
 	execute("UPDATE perfopt.advice_item SET status = 'obsolete'"
-			" WHERE kind <> 'create_index' AND status = 'open' AND last_seen < now() - " OPEN_TIME,
+			" WHERE role_name IS NOT NULL AND status = 'open' AND last_seen < now() - " OPEN_TIME,
 			0, SPI_OK_UPDATE);
 	execute("DELETE FROM perfopt.advice_item"
-			" WHERE kind <> 'create_index' AND status = 'obsolete' AND last_seen < now() - " OBSOLETE_TIME,
+			" WHERE role_name IS NOT NULL AND status = 'obsolete' AND last_seen < now() - " OBSOLETE_TIME,
 			0, SPI_OK_DELETE);
 	SPI_finish();
 }

@@ -1,6 +1,7 @@
 /*
  * monitor.h
- *		Latency by (database, role, query), for capabilities that read it.
+ *		Latency by (database, role, query), for capabilities that read it, and its
+ *		histograms.
  */
 #ifndef PERFOPT_MONITOR_H
 #define PERFOPT_MONITOR_H
@@ -8,6 +9,7 @@
 #include "postgres.h"
 
 #include "executor/execdesc.h"
+#include "monitor/histogram.h"
 
 extern void perfopt_monitor_init(void);
 

@@ -23,10 +23,10 @@ SELECT results_eq($$
             SELECT n.nspname, n.nspowner, a.* FROM pg_namespace n, aclexplode(n.nspacl) a
              WHERE n.nspname = 'perfopt') d
      WHERE d.grantee NOT IN (0, d.owner) AND d.grantee = 'pg_read_all_stats'::regrole ORDER BY 1, 2 $$,
-    $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('advice_item', 'SELECT'),
+    $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('advice_item', 'SELECT'), ('advice_log', 'SELECT'), ('advice_measure', 'SELECT'),
               ('advise_n_plus_one_now()', 'EXECUTE'), ('analyze_now()', 'EXECUTE'),
-              ('latency_history', 'SELECT'), ('plan_sample_counts()', 'EXECUTE'),
-              ('plan_samples', 'SELECT'), ('plan_samples_all()', 'EXECUTE') $$,
+              ('index_usage', 'SELECT'), ('index_usage_state', 'SELECT'), ('latency_history', 'SELECT'), ('plan_sample_counts()', 'EXECUTE'),
+              ('plan_samples', 'SELECT'), ('plan_samples_all()', 'EXECUTE'), ('survey_now()', 'EXECUTE') $$,
     'what pg_read_all_stats is granted');
 SELECT is_empty($$
     SELECT d.oid::regclass::text, a.grantee::regrole, a.privilege_type FROM pg_class d, aclexplode(d.relacl) a
@@ -43,9 +43,9 @@ SET ROLE perfopt_owner;
 CREATE TABLE public.perfopt_privileges (a int, b int);
 SELECT 1 AS privileges_of_owner;
 RESET ROLE;
-INSERT INTO perfopt.advice_item (kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, index_name, ddl, reason, evidence,
                                   estimated_bytes, status)
-VALUES ('create_index', 'public', 'perfopt_privileges', '{a}', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open')
+VALUES ('create_index', 'public', 'perfopt_privileges', 'USING btree (a)', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open')
 RETURNING id AS advice \gset
 SET client_min_messages = warning;
 \i :root/test/tools/worker.sql

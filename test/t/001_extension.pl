@@ -11,16 +11,20 @@ my $conf = slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf");
 
 # A row for each table whose rows belong into a dump.
 my %config_row = (
-	'perfopt.advice_item' => q{(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence,
+	'perfopt.advice_item' => q{(kind, schema_name, table_name, definition, index_name, ddl, reason, evidence,
 		estimated_bytes, status, requested_by)
-		VALUES ('create_index', 'public', 't', '{a}', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
+		VALUES ('create_index', 'public', 't', 'USING btree (a)', 't_a_idx', 'CREATE INDEX ...', 'it''s "missing"', '{"a": 1}',
 		8192, 'applied', 'somebody')},
+	'perfopt.advice_log' => q{(advice, actor, act, from_status, to_status, detail) VALUES (1, 'somebody', 'apply', 'open', 'queued', 'd')},
 	'perfopt.batch_job' => q{(target, target_name, key, key_types, statement, settings, batch_size, workers, chunk_ms, lock_ms,
 		max_attempts, max_failed, last_key, estimated_rows, origin, chunk_size, state)
 		VALUES ('pg_class', 'pg_catalog.pg_class', '{oid}', '{oid}', 'SELECT $1, $2', '', 1, 1, 1, 1, 1, 1, '{1}', 1, '', 1, 'done')},
 	'perfopt.batch_chunk' => q{(job, lower_bound, upper_bound, keys) VALUES (1, '{1}', '{2}', 1)},
 	'perfopt.cache_writes' => q{(key, statement, parameter_types, parameters, settings, failed_at)
 		VALUES ('k', 'SELECT $1', '{integer}', '{1}', '', now())},
+	'perfopt.index_usage' => q{(schema_name, index_name, table_name, index_oid, scans, unused_since, table_uses, other_indexes)
+		VALUES ('public', 'i "quoted"', 't', 16384, 7, '2026-01-01', 8, '{a,"b c"}')},
+	'perfopt.index_usage_state' => q{(looked_at, database_reset, system_identifier, database) VALUES ('2026-01-01', '2025-01-01', 7, 5)},
 	'perfopt.insert_spool' => q{(role, target, payload, next_attempt_at)
 		VALUES (current_user::regrole, 'pg_class', '{"a": 1}', 'infinity')},
 	'perfopt.rejected_rows' => q{(batch, target, ordinal, sqlstate, message, payload)

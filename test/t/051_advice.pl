@@ -9,7 +9,7 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('advice');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\nrestart_after_crash = on\n");
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nautovacuum = off\nrestart_after_crash = on\n");
 $node->start;
 $node->safe_psql('postgres', $_) for (
 	q{CREATE EXTENSION perfopt CASCADE},

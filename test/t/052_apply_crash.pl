@@ -13,13 +13,13 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
 $node->append_conf('postgresql.conf',
-	"perfopt.advice_interval = 0\nperfopt.sample_interval = 0\nautovacuum = off\nrestart_after_crash = on\nperfopt.max_jobs = 2");
+	"perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nperfopt.sample_interval = 0\nautovacuum = off\nrestart_after_crash = on\nperfopt.max_jobs = 2");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
 $node->safe_psql('postgres', slurp_file("$root/test/tools/$_.sql")) foreach qw(stop_points worker);
 my $insert = q{INSERT INTO perfopt.advice_item
-	(kind, schema_name, table_name, column_names, index_name, ddl, reason, evidence, estimated_bytes, status)
-	VALUES ('create_index', 'public', 't', '{%s}', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id};
+	(kind, schema_name, table_name, definition, index_name, ddl, reason, evidence, estimated_bytes, status)
+	VALUES ('create_index', 'public', 't', 'USING btree (%s)', 'i', 'CREATE INDEX', 'r', '{}', 1, 'open') RETURNING id};
 $node->safe_psql('postgres', q{
 	CREATE ROLE owner LOGIN; CREATE ROLE nologin; GRANT CREATE ON SCHEMA public TO owner;
 	SET ROLE owner; CREATE TABLE t (a int, b int)});
@@ -58,7 +58,7 @@ sub ends_as
 	my ($built, $left) = split /\|/, sql(q{SELECT count(*) FILTER (WHERE indisvalid AND indisready AND indislive),
 		count(*) FILTER (WHERE NOT (indisvalid AND indisready AND indislive))
 		FROM pg_index WHERE indrelid = 't'::regclass AND indkey[0] = }
-		. "(SELECT attnum FROM pg_attribute a JOIN perfopt.advice_item i ON a.attname = i.column_names[1] WHERE id = $advice AND attrelid = 't'::regclass)");
+		. "(SELECT attnum FROM pg_attribute a JOIN perfopt.advice_item i ON i.definition = 'USING btree (' || a.attname || ')' WHERE id = $advice AND attrelid = 't'::regclass)");
 	is($left, 0, '... no invalid index is left');
 	is($built, $expected =~ /^applied/ ? 1 : 0, '... and a valid one if it says so');
 }

@@ -22,6 +22,7 @@ my $rows = 50000;
 my ($good, $all) = (0, 0);
 for my $set (Prices::data_sets())
 {
+	next if $set->[0] =~ /^(?:documents|words|log)$/;	# 055 has these
 	Prices::make_data($sql, $set, $rows);
 	my ($sizes, $costs) = Prices::compare_prices($sql, $set, $rows);
 	my @beyond = grep { abs($_->{estimated} / $_->{real} - 1) > 0.15 && abs($_->{estimated} - $_->{real}) > 8192 } @$sizes;
@@ -48,7 +49,7 @@ for my $column ('id', 'n', 'substr(wide, 1, 700)')
 }
 
 # Written as DDL, whatever the search_path
-$sql->(q{CREATE SCHEMA "Odd"; CREATE TABLE "Odd"."Tab le" (a int, "B" text, c timestamp, d varchar(10), "select" int);
+$sql->(q{CREATE EXTENSION pg_trgm; CREATE SCHEMA "Odd"; CREATE TABLE "Odd"."Tab le" (a int, "B" text, c timestamp, d varchar(10), "select" int, j jsonb, l int[], v tsvector);
 	CREATE FUNCTION "Odd".fold(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT pg_catalog.lower($1)';
 	CREATE FUNCTION public.loud(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN pg_catalog.upper($1); END'});
 for my $case (
@@ -56,17 +57,23 @@ for my $case (
 	['("B" DESC, a NULLS FIRST) INCLUDE (c, "select")', '_B_a_idx', '("B" DESC, a NULLS FIRST) INCLUDE (c, "select")'],
 	['("B" COLLATE "C" text_pattern_ops DESC NULLS LAST)', '_B_idx', '("B" COLLATE "C" text_pattern_ops DESC NULLS LAST)'],
 	['(lower(d)) WITH (fillfactor = 70) WHERE a > 1 AND "B" IS NOT NULL', '_lower_idx', '(lower((d)::text)) WITH (fillfactor = 70) WHERE ((a > 1) AND ("B" IS NOT NULL))'],
-	['(loud("B"), (a + 1))', '_loud_expr_idx', '(public.loud("B"), ((a + 1)))'])
+	['(loud("B"), (a + 1))', '_loud_expr_idx', '(public.loud("B"), ((a + 1)))'],
+	['USING gin (j, l)', '_j_l_idx', 'USING gin (j, l)'], ['USING gin (j jsonb_path_ops) WHERE a > 1', '_j_idx', 'USING gin (j jsonb_path_ops) WHERE (a > 1)'],
+	[q{USING gin (("B" || d) gin_trgm_ops, to_tsvector('english', "B"))}, '_expr_to_tsvector_idx', q{USING gin ((("B" || (d)::text)) public.gin_trgm_ops, to_tsvector('english'::regconfig, "B"))}],
+	['USING brin (c, a)', '_c_a_idx', 'USING brin (c, a)'])
 {
 	my ($given, $name, $expected) = @$case;
+	$given =~ s/'/''/g;
 	is($sql->(qq{SELECT index_ddl('CREATE INDEX ON "Odd"."Tab le" $given')}), qq{CREATE INDEX CONCURRENTLY "Tab le$name" ON "Odd"."Tab le" $expected}, "DDL of $given");
-	is($sql->(qq{CREATE INDEX tested ON "Odd"."Tab le" $given; SELECT index_exists('CREATE INDEX ON "Odd"."Tab le" $given')}), 't', '... and found when it exists');
+	is($sql->(qq{CREATE INDEX tested ON "Odd"."Tab le" $case->[0]; SELECT index_exists('CREATE INDEX ON "Odd"."Tab le" $given')}), 't', '... and found when it exists');
 	$sql->('DROP INDEX "Odd".tested');
 	is($sql->(qq{SELECT index_exists('CREATE INDEX ON "Odd"."Tab le" $given')}), 'f', '... and not when it does not');
 }
 for my $case (
 	['UNIQUE INDEX', '(a)', qr/It would be unique/], ['INDEX', 'USING hash (a)', qr/only btree/i],
 	['INDEX', '(to_char(c, $$x$$))', qr/immutable/], ['INDEX', '(a) WHERE c < now()', qr/immutable/],
+	['INDEX', 'USING gin (j DESC)', qr/ordered/], ['INDEX', 'USING brin (a) INCLUDE (c)', qr/include/i], ['INDEX', 'USING brin (a int4_bloom_ops)', qr/minmax/],
+	['INDEX', 'USING gin (a)', qr/no default operator class/], ['INDEX', 'USING brin (a) WITH (pages_per_range = 4)', qr/only fillfactor/],
 	['INDEX', '(a) WITH (deduplicate_items = off)', qr/only fillfactor/], ['INDEX', '(ctid)', qr/System columns/])
 {
 	my ($kind, $given, $error) = @$case;
@@ -81,6 +88,8 @@ for my $case (
 	['(a, c DESC)', '(a, c)', 'f'], ['(a DESC, c DESC)', '(a, c)', 't'], ['(a) INCLUDE (c)', '(a)', 't'], ['(a, c)', '(a) INCLUDE (c)', 't'],
 	['(a)', '(a) INCLUDE (c)', 'f'], ['(a) WHERE c IS NULL', '(a)', 'f'], ['(a)', '(a) WHERE c IS NULL', 't'], ['(a) WHERE a > 5', '(a) WHERE a > 10', 't'],
 	['(a) WHERE a > 10', '(a) WHERE a > 5', 'f'], ['(lower("B"))', '(lower("B"))', 't'], ['(lower("B"))', '(upper("B"))', 'f'],
+	['USING gin (l, j)', 'USING gin (j)', 't'], ['USING gin (j)', 'USING gin (j, l)', 'f'], ['USING gin (j)', 'USING gin (j jsonb_path_ops)', 't'],
+	['USING gin (j jsonb_path_ops)', 'USING gin (j)', 'f'], ['USING gin (j)', '(j)', 'f'], ['USING brin (c, a)', 'USING brin (a)', 't'], ['USING brin (a)', '(a)', 'f'],
 	['("B" text_pattern_ops)', '("B")', 'f'], ['("B" COLLATE "C")', '("B" COLLATE "POSIX")', 'f'], ['(a) WITH (fillfactor = 50)', '(a)', 't'])
 {
 	my ($by, $wanted, $expected) = @$case;

@@ -3,6 +3,8 @@ CREATE FUNCTION index_facts(ddl text, OUT bytes bigint, OUT tuples float8, OUT t
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_facts';
 CREATE FUNCTION index_ddl(ddl text) RETURNS text
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_ddl';
+CREATE FUNCTION index_words(ddl text) RETURNS text
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_words';
 CREATE FUNCTION index_serves(ddl text, wanted text) RETURNS boolean
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_serves';
 CREATE FUNCTION index_exists(ddl text) RETURNS boolean
@@ -10,3 +12,9 @@ CREATE FUNCTION index_exists(ddl text) RETURNS boolean
 CREATE FUNCTION what_if_cost(query text, role regrole DEFAULT current_user::regrole,
                              indexes text[] DEFAULT '{}', hidden regclass[] DEFAULT '{}') RETURNS float8
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_what_if_cost';
+CREATE FUNCTION index_candidates(queries text[], role regrole DEFAULT current_user::regrole) RETURNS text[]
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_candidates';
+CREATE FUNCTION measure_compare(before bigint[], after bigint[], shift integer, OUT faster float8, OUT z float8, OUT change integer) RETURNS record
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_compare';
+CREATE FUNCTION measure_shift(ratios float8[]) RETURNS integer
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_shift';

@@ -116,13 +116,48 @@ sub data_sets
 			['(land, city, zip)', q{SELECT * FROM t WHERE land = '1' AND city = 13 AND zip = 133}],
 			['(k1, k2)', 'SELECT * FROM t WHERE k1 = 5 AND k2 = 9', 'SELECT * FROM t WHERE k1 = 5', 'SELECT k2 FROM t WHERE k1 < 20'],
 			['(k1, k2, a)', 'SELECT a FROM t WHERE k1 = 5 AND k2 > 990'],
-			['((k1 + k2))', 'SELECT * FROM t WHERE k1 + k2 = 30', 'SELECT * FROM t WHERE k1 + k2 < 40', 'SELECT * FROM t ORDER BY k1 + k2 LIMIT 3']]);
+			['((k1 + k2))', 'SELECT * FROM t WHERE k1 + k2 = 30', 'SELECT * FROM t WHERE k1 + k2 < 40', 'SELECT * FROM t ORDER BY k1 + k2 LIMIT 3']],
+		['documents', q{i AS id, jsonb_build_object('kind', 'k' || (random() * 30)::int, 'user', i % 5000, 'pad', md5(i::text),
+				'nested', jsonb_build_object('a', (random() * 100)::int, 'list', jsonb_build_array(i % 11, i % 17))) AS data,
+			ARRAY['t' || (200 * random() ^ 3)::int, 't' || (random() * 1000)::int, 'all'] AS tags,
+			(SELECT array_agg(x) FROM (SELECT (random() * ROWS / 3)::int + i * 0 AS x FROM generate_series(1, i % 6)) s) AS ids,
+			CASE WHEN i % 3 = 0 THEN '{}'::int[] WHEN i % 3 = 1 THEN ARRAY[i / 1000, i % 5] END AS sparse, i % 50 AS status},
+			['USING gin (data)', q{SELECT id FROM t WHERE data @> '{"kind": "k7"}'}, q{SELECT id FROM t WHERE data @> '{"user": 77}'},
+				q{SELECT id FROM t WHERE data @> '{"nested": {"a": 5}, "kind": "k3"}'}, q{SELECT id FROM t WHERE data ? 'k7'}, q{SELECT id FROM t WHERE data @? '$.nested.list[*] ? (@ == 3)'}],
+			['USING gin (data jsonb_path_ops)', q{SELECT id FROM t WHERE data @> '{"kind": "k7"}'}, q{SELECT id FROM t WHERE data @> '{"user": 77}'},
+				q{SELECT id FROM t WHERE data @> '{"nested": {"list": [3]}}'}],
+			[q{USING gin ((data -> 'nested'))}, q{SELECT id FROM t WHERE data -> 'nested' @> '{"a": 5}'}],
+			['USING gin (tags)', q{SELECT id FROM t WHERE tags @> ARRAY['t7']}, q{SELECT id FROM t WHERE tags && ARRAY['t900', 't901']}, q{SELECT count(*) FROM t WHERE tags @> ARRAY['t77', 't5']}],
+			['USING gin (ids)', q{SELECT id FROM t WHERE ids @> ARRAY[77]}, q{SELECT a.id FROM t a JOIN t b ON b.ids @> ARRAY[a.id] WHERE a.id < 20}],
+			['USING gin (sparse)', q{SELECT id FROM t WHERE sparse @> ARRAY[ROWS / 2000]}],
+			['USING gin (tags) WHERE status < 5', q{SELECT id FROM t WHERE tags @> ARRAY['t7'] AND status < 5}],
+			['USING gin (tags, ids)', q{SELECT id FROM t WHERE tags @> ARRAY['t7'] AND ids @> ARRAY[500]}]],
+		['words', q{i AS id, (SELECT string_agg(chr(97 + (length(m) + n * 7) % 26) || substr(m, 1 + n % 5, 2 + n % 4) || CASE WHEN n % 3 = 0 THEN 'ing' ELSE '' END, ' ')
+					FROM (SELECT md5((20000 * random() ^ 3)::int::text || i % 1) AS m, n FROM generate_series(1, 4 + i % 12) n) w) AS body,
+			'Customer ' || initcap(substr(md5(i::text), 1, 6)) || ' ' || (i % 100) AS name, 'u' || i || '@mail' || i % 50 || '.example.com' AS email, 'https://example.com/' || i % 1000 AS url},
+			['USING gin (body gin_trgm_ops)', q{SELECT id FROM t WHERE body LIKE '%aing%'}, q{SELECT id FROM t WHERE body ILIKE '%e81b%'}, q{SELECT id FROM t WHERE body ~ 'b1e.*ing'}],
+			['USING gin (name gin_trgm_ops)', q{SELECT id FROM t WHERE name ILIKE '%fade%'}, q{SELECT id FROM t WHERE name LIKE '%bad1%'}, q{SELECT id FROM t WHERE name LIKE 'Customer F%'}],
+			['USING gin (email gin_trgm_ops)', q{SELECT id FROM t WHERE email LIKE '%u777%'}],
+			['USING gin (lower(name) gin_trgm_ops)', q{SELECT id FROM t WHERE lower(name) LIKE '%fade%'}],
+			[q{USING gin (to_tsvector('english', body))}, q{SELECT id FROM t WHERE to_tsvector('english', body) @@ to_tsquery('english', 'ac5')},
+				q{SELECT id FROM t WHERE to_tsvector('english', body) @@ to_tsquery('english', 'b4 & c1')}, q{SELECT id FROM t WHERE to_tsvector('english', body) @@ plainto_tsquery('english', 'wherever')}],
+			[q{USING gin (to_tsvector('simple', name || ' ' || email))}, q{SELECT id FROM t WHERE to_tsvector('simple', name || ' ' || email) @@ to_tsquery('simple', 'customer & 77')}]],
+		['log', q{i AS id, timestamp '2024-01-01' + i * interval '10 s' AS at, timestamp '2024-01-01' + (i + random() * 5000) * interval '10 s' AS about,
+			date '2024-01-01' + i / 1000 AS day, CASE WHEN i % 10 > 0 THEN i * 2.5::numeric END AS amount, md5(i::text) AS code, repeat('x', 300) AS filler},
+			['USING brin (id)', 'SELECT count(filler) FROM t WHERE id BETWEEN ROWS / 4 AND ROWS / 2', 'SELECT * FROM t WHERE id < 500'],
+			['USING brin (at)', q{SELECT sum(amount) FROM t WHERE at > '2024-01-02' AND at < '2024-01-04'}],
+			['USING brin (about)', q{SELECT sum(amount) FROM t WHERE about > '2024-01-02' AND about < '2024-01-04'}],
+			['USING brin (day, at)', q{SELECT sum(amount) FROM t WHERE day = '2024-01-10'}],
+			['USING brin (amount)', 'SELECT count(filler) FROM t WHERE amount < ROWS / 10'],
+			['USING brin (code)', q{SELECT count(filler) FROM t WHERE code < '01'}],
+			['USING brin (date(at))', q{SELECT sum(amount) FROM t WHERE date(at) = '2024-01-03'}]]);
 }
 
 sub make_data
 {
 	my ($sql, $set, $rows) = @_;
 	my ($name, $columns) = @$set;
+	$sql->('CREATE EXTENSION IF NOT EXISTS pg_trgm') if $name eq 'words';
 	$columns =~ s/\bROWS\b/$rows/g;
 	$sql->("DROP TABLE IF EXISTS t; SELECT setseed(0.5); CREATE TABLE t AS SELECT $columns FROM generate_series(1, $rows) i;");
 	$sql->('VACUUM ANALYZE t');
@@ -142,7 +177,7 @@ sub compare_prices
 		my $quoted = sub { my $text = shift; $text =~ s/'/''/g; "'$text'" };
 		my $ddl = $quoted->("CREATE INDEX ON t $index");
 		# statistics of an expression come with the next ANALYZE
-		my $analyze = $index =~ /^\(.*\(.*\)/ && $index !~ /^\([^(]*\) (INCLUDE|WITH)/ ? 'ANALYZE t;' : '';
+		my $analyze = $index =~ /^(?:USING \w+ )?\(.*\(.*\)/ && $index !~ /^\([^(]*\) (INCLUDE|WITH)/ ? 'ANALYZE t;' : '';
 		my $real = join ', ', map { 'what_if_cost(' . $quoted->($_) . ')' } @queries;
 		my $estimated = join ', ', map { 'what_if_cost(' . $quoted->($_) . ", indexes => ARRAY[$ddl])" } @queries;
 		$sql->("CREATE INDEX tested ON t $index; $analyze");

@@ -1,0 +1,134 @@
+/*
+ * describe.c
+ *		What is told of an index that was chosen.
+ */
+#include "postgres.h"
+
+#include "advisor/advisor_internal.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+static bool
+is_taken(List *taken, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, taken)
+		if (strcmp(lfirst(lc), name) == 0)
+		return true;
+	return false;
+}
+
+char *
+perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken)
+{
+	char	   *first = perfopt_index_spec_name(spec, relation);
+	char	   *name = first;
+
+	for (int i = 1; is_taken(*taken, name); i++)
+	{
+		int			len = strlen(first);
+
+		len = pg_mbcliplen(first, len, Min(len, NAMEDATALEN - 8));
+		name = psprintf("%.*s%d", len, first, i);
+	}
+	*taken = lappend(*taken, name);
+	return name;
+}
+
+char *
+perfopt_describe_keys(const IndexSpec *spec, Relation relation)
+{
+	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
+	StringInfoData keys;
+
+	initStringInfo(&keys);
+	for (int i = 0; i < spec->num_keys; i++)
+	{
+		const IndexColumn *column = &spec->columns[i];
+
+		appendStringInfo(&keys, "%s%s",
+						 i == 0 ? "" : i == spec->num_keys - 1 ? " and " : ", ",
+						 column->expr ? deparse_expression(column->expr, context, false, false) :
+						 quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(relation),
+																column->attnum - 1)->attname)));
+	}
+	return keys.data;
+}
+
+const char *
+perfopt_describe_needs(const IndexSpec *spec)
+{
+	return spec->extension == NULL ? "" :
+		psprintf("It needs the extension %s, which is not installed: run CREATE EXTENSION %s first.",
+				 spec->extension, spec->extension);
+}
+
+bool
+perfopt_is_only_access_path(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	bool		only = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+
+		only = !form->indisunique && !form->indisexclusion && !form->indisreplident &&
+			!form->indisclustered && form->indisvalid;
+		ReleaseSysCache(tuple);
+	}
+	return only;
+}
+
+static double
+pages_of(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index));
+	double		pages = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		pages = ((Form_pg_class) GETSTRUCT(tuple))->relpages;
+		ReleaseSysCache(tuple);
+	}
+	return pages;
+}
+
+/* They are looked at in the catalogs, without a lock. */
+List *
+perfopt_superseded_by(const IndexSpec *spec, Relation relation, double *bytes)
+{
+	List	   *indexes = RelationGetIndexList(relation);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	*bytes = 0;
+	foreach(lc, indexes)
+	{
+		IndexSpec  *existing = perfopt_index_spec_of_index(lfirst_oid(lc));
+		char	   *name;
+
+		if (existing == NULL || !perfopt_is_only_access_path(lfirst_oid(lc)) ||
+			!perfopt_index_spec_serves(spec, existing))
+			continue;
+		name = get_rel_name(lfirst_oid(lc));
+		if (name == NULL)
+			continue;
+		names = lappend(names, quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+														  name));
+		*bytes += pages_of(lfirst_oid(lc)) * BLCKSZ;
+	}
+	list_free(indexes);
+	return names;
+}

@@ -1,0 +1,111 @@
+-- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
+BEGIN;
+SELECT plan(34);
+
+CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
+INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
+CREATE TABLE advise_orders (id int PRIMARY KEY, user_id int, at timestamptz, amount int, filler text);
+INSERT INTO advise_orders SELECT i, i::bigint * 7919 % 20000 + 1, timestamptz '2024-01-01' + i * interval '1 s', i % 100, repeat('f', 60)
+  FROM generate_series(1, 60000) i;
+ANALYZE advise_users, advise_orders;
+
+CREATE FUNCTION pg_temp.advised(queries text[], budget bigint DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
+    SELECT coalesce(string_agg(regexp_replace(d, '.* ON public\.', ''), ', ' ORDER BY d COLLATE "C"), '')
+      FROM perfopt.advise($1, $2) a, unnest(a.ddl) d WHERE a.statement IS NULL $$;
+
+-- The shape
+SELECT results_eq($$SELECT statement, query FROM perfopt.advise('{SELECT 1,SELECT 2}')$$,
+    $$VALUES (NULL::int, NULL::text), (1, 'SELECT 1'), (2, 'SELECT 2')$$, 'the whole first, then each statement');
+SELECT results_eq($$SELECT statement, cost_before, cost_after, ddl, estimated_bytes, notes FROM perfopt.advise('{}')$$,
+    $$VALUES (NULL::int, 0::float8, 0::float8, '{}'::text[], 0::bigint, '{}'::text[])$$, 'no statements');
+CREATE TEMP TABLE result AS SELECT * FROM perfopt.advise(ARRAY[
+    'SELECT * FROM advise_users WHERE email = $1', 'SELECT * FROM advise_users WHERE id = 7',
+    'SELECT * FROM advise_orders WHERE user_id = 42']);
+SELECT results_eq('SELECT d FROM result, unnest(ddl) d WHERE statement IS NULL ORDER BY d COLLATE "C"',
+    $$VALUES ('CREATE INDEX CONCURRENTLY advise_orders_user_id_idx ON public.advise_orders (user_id)'),
+             ('CREATE INDEX CONCURRENTLY advise_users_email_idx ON public.advise_users (email)')$$, 'the missing indexes, and no other');
+SELECT results_eq('SELECT statement, cardinality(ddl), cost_after < cost_before / 10 FROM result WHERE statement IS NOT NULL',
+    'VALUES (1, 1, true), (2, 0, false), (3, 1, true)', 'a row for each, with the indexes it uses');
+SELECT is(w.cost_before, sum(r.cost_before), 'the costs before add up')
+  FROM result w, result r WHERE w.statement IS NULL AND r.statement IS NOT NULL GROUP BY w.cost_before;
+SELECT is(w.cost_after, sum(r.cost_after), '... and after')
+  FROM result w, result r WHERE w.statement IS NULL AND r.statement IS NOT NULL GROUP BY w.cost_after;
+SELECT is(w.estimated_bytes, sum(r.estimated_bytes)::bigint, '... and the bytes')
+  FROM result w, result r WHERE w.statement IS NULL AND r.statement IS NOT NULL GROUP BY w.estimated_bytes;
+SELECT is_empty($$SELECT FROM pg_index i WHERE indrelid IN ('advise_users'::regclass, 'advise_orders'::regclass) AND NOT indisprimary$$,
+    'nothing is built');
+
+-- What it says is what comes true.
+CREATE FUNCTION pg_temp.cost(query text) RETURNS float8 LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN EXECUTE 'EXPLAIN (FORMAT json) ' || query INTO plan; RETURN plan -> 0 -> 'Plan' -> 'Total Cost'; END $$;
+SELECT is(round(pg_temp.cost(query)::numeric), round(cost_before::numeric), 'the cost before is that of EXPLAIN') FROM result WHERE statement = 3;
+CREATE INDEX built ON advise_orders (user_id);
+SELECT cmp_ok(abs(pg_temp.cost(query) / cost_after - 1), '<', 0.1::float8, 'the cost after is what it costs with the index') FROM result WHERE statement = 3;
+SELECT cmp_ok(abs(pg_relation_size('built') / estimated_bytes::float8 - 1), '<', 0.15::float8, '... which has the size told') FROM result WHERE statement = 3;
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42']), '', 'an index that exists is not advised');
+
+-- Several statements at once
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE amount = 5 AND at > $1 AND at < $2',
+    'SELECT id FROM advise_orders WHERE amount = 7']), 'advise_orders (amount, at)', 'one index serves both');
+SELECT is((SELECT notes FROM perfopt.advise(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42 ORDER BY at DESC LIMIT 1', 'SELECT sum(amount) FROM advise_orders WHERE user_id = 5 AND at > ''2024-01-01'' AND id > 100 AND at < ''2024-01-01 00:10'''])
+    WHERE statement IS NULL AND array_to_string(ddl, ' ') ~ '\(user_id, at\)'),
+    ARRAY['With CREATE INDEX CONCURRENTLY advise_orders_user_id_at_idx ON public.advise_orders (user_id, at), index public.built is superfluous.'],
+    'an existing index that becomes superfluous is named');
+DROP INDEX built;
+
+-- Writes
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''']), 'advise_users (city)', 'an index that helps to read');
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''',
+    'UPDATE advise_users SET city = city || ''x''']), '', '... is not worth what many updates of the column cost');
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''',
+    'UPDATE advise_users SET note = $1 WHERE id = $2']), 'advise_users (city)', '... but those of another one don''t count');
+
+-- The budget
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42', 'SELECT * FROM advise_users WHERE city = ''city7'''], 0), '',
+    'no bytes, no index');
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42', 'SELECT * FROM advise_users WHERE city = ''city7'''], 400000),
+    'advise_users (city)', 'what fits');
+SELECT ok((SELECT estimated_bytes <= 1500000 FROM perfopt.advise(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42',
+    'SELECT * FROM advise_users WHERE email = $1', 'SELECT * FROM advise_users WHERE city = ''city7'''], 1500000) WHERE statement IS NULL),
+    'the budget is kept to');
+SELECT alike((SELECT notes[1] FROM perfopt.advise(ARRAY['SELECT * FROM advise_users WHERE city = $1'], NULL, '1 us') WHERE statement IS NULL),
+    'The time was not enough%', 'out of time: said so');
+
+-- What it refuses
+SELECT throws_ok($$SELECT perfopt.advise(NULL)$$, '22004', 'queries must not be null');
+SELECT throws_ok($$SELECT perfopt.advise(ARRAY['SELECT 1', NULL])$$, '22004', 'statement 2 handed to perfopt.advise() is null');
+SELECT throws_ok($$SELECT perfopt.advise('{SELECT 1}', -1)$$, '22023', 'storage_budget must not be negative');
+SELECT throws_ok($$SELECT perfopt.advise('{SELECT 1}', NULL, '0')$$, '22023', 'time_budget must be greater than zero');
+SELECT throws_ok($$SELECT perfopt.advise('{SELECT 1,SELECT FROM nowhere}')$$, '42P01', 'relation "nowhere" does not exist');
+SELECT throws_ok($$SELECT perfopt.advise('{SELECT 1; SELECT 2}')$$, '42601', 'perfopt.advise() takes one statement in each element, but this one has 2');
+SELECT throws_ok($$SELECT perfopt.advise('{VACUUM}')$$, '0A000', 'perfopt.advise() cannot price VACUUM');
+CREATE FUNCTION pg_temp.context_of(sql text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE context text;
+BEGIN EXECUTE sql; RETURN 'no error';
+EXCEPTION WHEN others THEN GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT; RETURN split_part(context, E'\n', 1); END $$;
+SELECT is(pg_temp.context_of($$SELECT perfopt.advise('{SELECT 1,SELEC 2}')$$), 'statement 2 handed to perfopt.advise()', 'which one is wrong');
+
+-- Rights
+CREATE ROLE advise_other;
+GRANT SELECT (city) ON advise_users TO advise_other;
+SET ROLE advise_other;
+SELECT throws_ok($$SELECT perfopt.advise('{SELECT * FROM public.advise_orders WHERE user_id = 42}')$$, '42501',
+    'permission denied for table advise_orders', 'a statement that the caller may not run');
+SELECT is(pg_temp.advised(ARRAY['SELECT city FROM advise_users WHERE city = ''city7''']), 'advise_users (city)', 'with the right to one column');
+SELECT is(current_user, 'advise_other', 'the caller stays who it is');
+RESET ROLE;
+CREATE FUNCTION advise_who() RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT current_user::text';
+GRANT SELECT ON advise_users TO advise_other;
+SET ROLE advise_other;
+SELECT lives_ok($$SELECT perfopt.advise(ARRAY['SELECT * FROM advise_users WHERE email = advise_who()'])$$, 'functions run as the caller');
+RESET ROLE;
+ALTER TABLE advise_users ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON advise_users USING (email = current_user);
+SET ROLE advise_other;
+SELECT ok((SELECT estimated_bytes > 0 FROM perfopt.advise(ARRAY['SELECT * FROM advise_users WHERE city = ''city7'''])
+    WHERE statement IS NULL) IS NOT NULL, 'a table with policies is estimated without its rows');
+RESET ROLE;
+
+SELECT * FROM finish();
+ROLLBACK;

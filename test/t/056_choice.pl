@@ -1,0 +1,110 @@
+# The choice over the whole workload: what writes cost, budgets, and indexes
+# that become superfluous.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('choice');
+$node->init;
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\nperfopt.advice_storage_budget = -1\n");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
+  or die 'no worker';
+my $sql = sub { $node->safe_psql('postgres', join ";\n", @_) };
+
+# Start over with these statements only, and what is advised then
+sub advised_for
+{
+	$sql->('SELECT perfopt.reset_latency()');
+	$sql->('DELETE FROM perfopt.advice_item');
+	$sql->(@_);
+	return advised();
+}
+sub advised
+{
+	$sql->('SELECT perfopt.analyze_now()');
+	return $sql->(q{SELECT string_agg(relation || ' ' || substring(ddl from '\(.*'), ', ' ORDER BY relation, ddl COLLATE "C")
+		FROM perfopt.advice WHERE status = 'open'});
+}
+sub setting
+{
+	my ($name, $value) = @_;
+	$sql->("ALTER SYSTEM SET $name = '$value'", 'SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', "SELECT current_setting('$name') = '$value'") or die $name;
+}
+
+# Updates that are HOT: pages are half empty
+sub carts
+{
+	$sql->('DROP TABLE IF EXISTS carts', q{CREATE TABLE carts (id int PRIMARY KEY, state int, note int, filler text) WITH (fillfactor = 45)},
+		q{INSERT INTO carts SELECT i, i % 1000, 0, repeat('f', 80) FROM generate_series(1, 40000) i},
+		q{VACUUM ANALYZE carts});
+}
+my @reads = map { "SELECT * FROM carts WHERE state = $_" } 1 .. 6;
+my @thirds = map { "WHERE id % 3 = $_" } 0 .. 2;
+carts();
+is(advised_for(@reads), 'public.carts (state)', 'an index that helps to read');
+is(advised_for(@reads, map { "UPDATE carts SET state = state + 5000 $_" } @thirds), '', 'not advised where updates would be HOT no longer');
+carts();
+is(advised_for(@reads, map { "UPDATE carts SET note = note + 1 $_" } @thirds), 'public.carts (state)', 'updates of other columns stay HOT');
+is($sql->(q{SELECT n_tup_hot_upd > 35000 FROM pg_stat_user_tables WHERE relname = 'carts'}), 't', 'they were HOT');
+$sql->('SELECT perfopt.reset_latency()');
+$sql->(map { "UPDATE carts SET state = 1 WHERE id = $_" } 1 .. 3);
+is($sql->(q{SELECT count(*) FROM perfopt.plan_samples s JOIN pg_stat_statements q USING (queryid)
+	WHERE q.query LIKE 'UPDATE carts SET state = $_ WHERE id =%'}), '1', 'a cheap UPDATE is sampled once');
+$sql->('DROP TABLE carts');
+
+# Rows inserted
+$sql->('CREATE TABLE log (at int, source int, message text)',
+	q{INSERT INTO log SELECT i, i % 5000, repeat('m', 80) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE log');
+@reads = map { "SELECT * FROM log WHERE source = $_" } 1 .. 6;
+is(advised_for(@reads), 'public.log (source)', 'an index on a table that has been loaded');
+is(advised_for(@reads, map { "INSERT INTO log SELECT i, i, 'm' FROM generate_series(1, 50000) i" } 1 .. 3), '',
+	'not advised where many rows are inserted');
+$sql->('DROP TABLE log');
+
+# Bytes
+$sql->('CREATE TABLE large (a int, b int, filler text)', 'CREATE TABLE small (a int, filler text)',
+	q{INSERT INTO large SELECT i, i % 30000, repeat('f', 60) FROM generate_series(1, 90000) i},
+	q{INSERT INTO small SELECT i, repeat('f', 60) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE large, small');
+my @both = map { ("SELECT * FROM large WHERE a = $_", "SELECT * FROM small WHERE a = $_") } 1 .. 6;
+is(advised_for(@both), 'public.large (a), public.small (a)', 'without a limit');
+setting('perfopt.advice_storage_budget', '1MB');
+is(advised_for(@both), 'public.small (a)', 'what the budget has room for');
+setting('perfopt.advice_storage_budget', '3MB');
+is(advised_for(@both), 'public.large (a), public.small (a)', 'room for both');
+$sql->(q{DELETE FROM perfopt.advice_item WHERE table_name = 'small'}, 'CREATE INDEX large_a_idx ON large (a)');
+is(advised(), 'public.small (a)', 'one is built');
+is($sql->(q{SELECT status IN ('applied', 'confirmed') FROM perfopt.advice WHERE relation = 'public.large'}), 't', '... and known');
+setting('perfopt.advice_storage_budget', '2MB');
+$sql->(q{DELETE FROM perfopt.advice_item WHERE table_name = 'small'});
+is(advised(), '', 'what is built counts');
+setting('perfopt.advice_storage_budget', '-1');
+
+# Several statements, one index; and one that exists
+is(advised_for((map { "SELECT * FROM large WHERE b = $_" } 1 .. 6), map { "SELECT * FROM large WHERE b = 7 AND filler = 'x$_'" } 1 .. 6),
+	'public.large (b)', 'one index for two statements');
+$sql->('CREATE TABLE events (kind int, at int, filler text)',
+	q{INSERT INTO events SELECT i % 20, i * 79 % 97, repeat('f', 60) FROM generate_series(1, 40000) i}, 'CREATE INDEX by_kind ON events (kind)', 'VACUUM ANALYZE events');
+is(advised_for(map { "SELECT * FROM events WHERE kind = $_ AND at = 42" } 1 .. 8), 'public.events (kind, at)',
+	'longer than one that exists');
+is($sql->(q{SELECT evidence -> 'supersedes' FROM perfopt.advice WHERE relation = 'public.events'}), '["public.by_kind"]', '... which is named in the evidence');
+like($sql->(q{SELECT reason FROM perfopt.advice WHERE relation = 'public.events'}), qr/ It makes public\.by_kind superfluous\.$/, '... and in the reason');
+$sql->('DROP INDEX by_kind', 'ALTER TABLE events ADD id serial', 'CREATE UNIQUE INDEX by_kind ON events (kind, id)', 'VACUUM ANALYZE events');
+is(advised_for(map { "SELECT * FROM events WHERE kind = $_ AND at = 42" } 1 .. 8), 'public.events (at, kind)', 'beside a unique one');
+is($sql->(q{SELECT evidence -> 'supersedes' FROM perfopt.advice WHERE relation = 'public.events'}), '[]', '... which is never superfluous');
+
+# Time
+setting('perfopt.advice_time_budget', '100ms');
+my @many = map { 'SELECT * FROM events WHERE ' . join ' AND ', map { "at <> $_" } 1 .. $_ } 1 .. 60;
+$sql->(map { "$_ AND kind < 0" } @many, @many);
+advised();
+is($sql->(q{SELECT status FROM perfopt.advice WHERE relation = 'public.events'}), 'open', 'a round that has no time for all leaves advice alone');
+
+$node->stop;
+done_testing();

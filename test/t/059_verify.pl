@@ -1,0 +1,148 @@
+# Latencies before and after: what an index was good for, and what becomes of one
+# that does harm.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = $ENV{PERFOPT_ROOT} || '.';
+my $node = PostgreSQL::Test::Cluster->new('verify');
+$node->init;
+$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.sample_interval = 0\nautovacuum = off\n");
+$node->start;
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+sql('CREATE EXTENSION perfopt CASCADE');
+sql(slurp_file("$root/test/tools/$_.sql")) foreach qw(worker advisor);
+sql(q{
+	CREATE ROLE owner LOGIN; GRANT CREATE ON SCHEMA public TO owner;
+	SET ROLE owner;
+	CREATE TABLE users AS SELECT i AS id, 'user' || i || '@example.com' AS email, repeat('n', 50) AS name FROM generate_series(1, 20000) i;
+	CREATE TABLE log (at int, message text);
+	ANALYZE users});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
+  or die 'no worker';
+
+# The same statements before and after: reads of users, writes of log, and others.
+sub work
+{
+	my ($what) = @_;
+	my %statements = (
+		users => [ map { "SELECT name FROM users WHERE email = 'user$_\@example.com'" } 1 .. 40 ],
+		log => [ map { "INSERT INTO log SELECT i, 'm' || i FROM generate_series(1, 500 + 0 * $_) i" } 1 .. 40 ],
+		other => [ map { ("SELECT 1 + $_", "SELECT 'a' || $_", "SELECT $_ * 2, 1", "SELECT $_, $_ , 3", "SELECT $_ % 7, 1, 2, 3", "SELECT - $_") } 1 .. 25 ]);
+	$node->safe_psql('postgres', join(';', 'SET ROLE owner', map { @{ $statements{$_} } } @$what));
+}
+sub set
+{
+	sql("ALTER SYSTEM SET $_") foreach @_;
+	$node->reload;
+	# the worker has seen it
+	sql(q{SELECT duty_run_now('verify', 10000)});
+}
+sub advice
+{
+	my ($table, $definition, $queries, $gain) = @_;
+	return sql(qq{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, reason, evidence, estimated_bytes,
+			predicted_gain, status, first_seen)
+		VALUES ('create_index', 'public', '$table', \$\$$definition\$\$, 'CREATE INDEX', 'r', '{"queries": $queries}', 8192, $gain, 'open',
+			now() - interval '1 minute') RETURNING id});
+}
+sub judged
+{
+	my ($id) = @_;
+	set('perfopt.verify_window = 1');
+	$node->poll_query_until('postgres', "SELECT duty_wake('verify')::text = '' AND judged_at IS NOT NULL FROM perfopt.advice_item WHERE id = $id")
+	  or diag(sql("SELECT status, verdict FROM perfopt.advice WHERE id = $id"));
+	set('perfopt.verify_window = 3600');
+}
+# applied, and its statements' counters are marked
+sub measured
+{
+	my ($id) = @_;
+	$node->poll_query_until('postgres', "SELECT duty_wake('verify')::text = '' AND measured_from IS NOT NULL FROM perfopt.advice_item WHERE id = $id")
+	  or die;
+}
+
+# An index that helps
+sql('SELECT perfopt.reset_latency()');
+work([qw(users other)]);
+sql('SELECT perfopt.sample_now(); SELECT perfopt.analyze_now()');
+my $id = sql(q{SELECT id FROM perfopt.advice WHERE relation = 'public.users' AND status = 'open'});
+cmp_ok(sql("SELECT predicted_gain FROM perfopt.advice WHERE id = $id"), '>', 0.2, 'much is predicted');
+sql("SELECT perfopt.apply_advice($id)");
+measured($id);
+is(sql("SELECT string_agg(DISTINCT part, ' ' ORDER BY part) FROM perfopt.advice_measure WHERE advice = $id"), 'control named', 'the statement it names, and others');
+work([qw(users other)]);
+judged($id);
+is(sql("SELECT status, measured_gain > 0.2 FROM perfopt.advice WHERE id = $id"), 'confirmed|t', 'confirmed, with what it gained');
+like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"),
+	qr/^1 statement named: [\d.]+ ms a call before, [\d.e-]+ ms after \(40 and 40 calls\)\. .*It saves [\d.]+ % of the statement time\.$/, 'as a sentence');
+is(sql("SELECT q ->> 'change' FROM perfopt.advice, jsonb_array_elements(evidence -> 'measured') q WHERE id = $id"), 'faster', 'and in the evidence');
+is(sql("SELECT count(*) FROM perfopt.advice_measure"), '0', 'what was put aside is forgotten');
+
+# One that somebody builds by hand
+$id = advice('users', 'USING btree (name, id)', '[]', 0.01);
+my $by_name = 'SET ROLE owner; ' . join(';', map { "SELECT count(*) FROM users WHERE name = 'x$_'" } 1 .. 40);
+sql($by_name);
+sql("UPDATE perfopt.advice_item SET evidence = (SELECT jsonb_build_object('queries', jsonb_agg(jsonb_build_object('queryid', queryid, 'role', 'owner')))
+	FROM perfopt.query_texts WHERE query LIKE 'SELECT count(*) FROM users WHERE name%'), last_seen = clock_timestamp() + interval '1 s' WHERE id = $id;
+	SELECT perfopt.sample_now()");
+sql('CREATE INDEX by_hand ON users (name, id)');
+sql('SELECT perfopt.analyze_now()');
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'applied', 'built by hand');
+measured($id);
+sql($by_name);
+judged($id);
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'confirmed', 'and confirmed');
+
+# One that is not used, and one that nobody calls
+$id = advice('users', 'USING btree (id)', '[{"queryid": 4711, "role": "owner"}]', 0.01);
+sql("SELECT perfopt.apply_advice($id)");
+measured($id);
+set('perfopt.verify_window = 1');
+ok($node->poll_query_until('postgres', "SELECT duty_wake('verify')::text = '' AND verdict IS NOT NULL FROM perfopt.advice_item WHERE id = $id"), 'no calls');
+set('perfopt.verify_window = 3600');
+is(sql("SELECT status, verdict, judged_at FROM perfopt.advice WHERE id = $id"),
+	'applied|1 statement named: not enough calls to compare (0 before, 0 after). There is nothing to compare yet.|', 'it stays applied, says so, and waits');
+
+# What auto_apply leaves alone
+$id = advice('log', 'USING btree (md5(repeat(message, 200)))', '[]', 0.5);
+set('perfopt.auto_apply = on', "perfopt.auto_apply_hours = '00:00-00:00'");
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'not at this time of day');
+set("perfopt.auto_apply_hours = ''", 'perfopt.auto_apply_min_gain = 0.6');
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'it promises too little');
+set('perfopt.auto_apply_min_gain = 0.4', 'perfopt.auto_apply_max_size = 0');
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'it is too large');
+
+# One that does harm: a table that is only written
+work([qw(log other)]);
+sql('SELECT perfopt.sample_now()');
+set('perfopt.auto_apply_max_size = 1');
+measured($id);
+is(sql("SELECT status, requested_by FROM perfopt.advice WHERE id = $id"), 'applied|perfopt', 'applied automatically');
+is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id AND part = 'write' AND before IS NOT NULL"), '1', 'what writes the table is known');
+work([qw(log other)]);
+judged($id);
+ok($node->poll_query_until('postgres', "SELECT status = 'reverted' FROM perfopt.advice WHERE id = $id"), 'it is reverted');
+like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"), qr/1 statement that writes the table: .*It costs [\d.]+ % of the statement time\.$/, 'for what it costs');
+is(sql(q{SELECT count(*) FROM pg_index WHERE indrelid = 'log'::regclass}), '0', 'it is gone');
+is(sql("SELECT string_agg(actor || ' ' || act, ', ' ORDER BY id) FROM perfopt.advice_log WHERE advice = $id"),
+	'perfopt apply, perfopt start, perfopt applied, perfopt judge, perfopt revert, perfopt reverted', 'all of it in the log');
+sql(q{SELECT duty_run_now('verify', 10000)});
+is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'reverted', 'and it is not tried again');
+
+# The test itself: chance of being faster, z, change
+is(sql(q{SELECT round(faster::numeric, 3), round(z::numeric, 2), change FROM measure_compare('{40, 100}', '{40, 100}', 0)}), '0.500|0.00|0', 'the same');
+is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{80, 100}', '{40, 100}', 0)}), '1.000|1', 'faster');
+is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{40, 100}', '{80, 100}', 0)}), '0.000|-1', 'slower');
+is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{40, 100}', '{48, 100}', 8)}), '0.500|0', 'slower as the whole server is');
+is(sql(q{SELECT change FROM measure_compare('{80, 19}', '{40, 100}', 0)}), '0', 'too few calls');
+is(sql(q{SELECT change FROM measure_compare('{40, 1000000, 41, 1000000}', '{40, 1010000, 41, 990000}', 0)}), '0', 'significant, but nothing to speak of');
+is(sql(q{SELECT round(faster::numeric, 3), round(z::numeric, 2) FROM measure_compare('{1, 10, 9, 20, 17, 10}', '{1, 20, 9, 15, 17, 5}', 0)}), '0.641|2.34', 'by hand');
+is(sql(q{SELECT measure_shift('{1, 2, 2, 2, 4}'), measure_shift('{2, 2, 2}')}), '8|0', 'the median of others, if they are enough');
+
+is(sql(q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
+$node->stop;
+done_testing();
