@@ -22,6 +22,7 @@
  *		describe.c		what is told of an index that was chosen
  *		advise.c		perfopt.advise(): the same for statements handed in
  *		workload.h		statements that were run, and their weight
+ *		standing.c		what earlier rounds have advised
  *		rounds.c		duty "advise": for what the monitor has counted
  *		advice_index.c	from an advice to its table and index, and back
  *		advice.c		the table of advice: what was found is written there
@@ -389,6 +390,14 @@ extern bool perfopt_is_only_access_path(Oid index);
  * they take.
  */
 extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation, double *bytes);
+
+/* standing.c */
+
+/* Indexes of advice that is open, and that was dismissed: IndexSpec *. */
+extern void perfopt_standing_advice(List **open, List **dismissed);
+
+/* Is it one of them, or as good as one? */
+extern bool perfopt_is_standing(List *specs, const IndexSpec *spec);
 
 /* prefixed.c */
 

@@ -34,6 +34,9 @@
  */
 #define ORDER_HANDICAP		1.25
 
+/* One that was chosen before is given up for one that is better by this only. */
+#define PREFERENCE			1.25
+
 /*
  * What could be dropped counts so much in favour of an index: somebody has to do
  * it.
@@ -53,6 +56,8 @@ score_move(Choice *choice, Move *move, double exponent)
 	move->score = move->gain / pow(bytes, exponent);
 	if (((ChoiceIndex *) linitial(move->added))->spec->order_only)
 		move->score /= ORDER_HANDICAP;
+	if (((ChoiceIndex *) linitial(move->added))->preferred)
+		move->score *= PREFERENCE;
 }
 
 /* Bring the move into the list if it may be worth it. */

@@ -54,6 +54,8 @@ typedef struct ChoiceIndex
 	double		bytes;
 	double		freed;			/* that existing ones take which it replaces */
 	double		writes;			/* what it costs writes */
+	bool		preferred;		/* was chosen before: not to be given up for
+								 * one as good */
 	double		saved;			/* by its choice, if chosen */
 	double		speedup;		/* of the statement it helps most, then */
 

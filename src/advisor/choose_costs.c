@@ -369,14 +369,18 @@ price_current(Choice *choice, List *indexes)
 double
 choice_total(Choice *choice)
 {
-	double		total = (choice->budget < 0 ? KEEPING : KEEPING_IN_BUDGET) *
-	choice->least * list_length(choice->chosen);
+	double		total = 0;
+	double		keeping = choice->least * (choice->budget < 0 ? KEEPING : KEEPING_IN_BUDGET);
 	ListCell   *lc;
 
 	for (int i = 0; i < choice->num_statements; i++)
 		total += choice->statements[i].weight * choice->statements[i].ratio;
 	foreach(lc, choice->chosen)
-		total += ((ChoiceIndex *) lfirst(lc))->writes;
+	{
+		ChoiceIndex *index = lfirst(lc);
+
+		total += index->writes + (index->preferred ? 0 : keeping);
+	}
 	return total;
 }
 

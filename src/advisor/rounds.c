@@ -59,6 +59,8 @@ typedef struct Round
 {
 	Workload	workload;
 	Choice		choice;
+	List	   *open;			/* IndexSpec *, advised by earlier rounds */
+	List	   *dismissed;
 	double		worked_ms;		/* until working_since */
 	double		loaded_ms;		/* ... when the workload was loaded */
 	TimestampTz working_since;
@@ -137,12 +139,15 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 static bool
 assess(void *arg, ChoiceIndex *index)
 {
+	Round	   *round = arg;
 	Relation	relation = perfopt_index_spec_open(index->spec);
 	bool		good;
 
 	if (relation == NULL)
 		return false;
-	good = !perfopt_index_exists(relation, index->spec);
+	good = !perfopt_is_standing(round->dismissed, index->spec) &&
+		!perfopt_index_exists(relation, index->spec);
+	index->preferred = perfopt_is_standing(round->open, index->spec);
 	if (good)
 	{
 		double		live_rows = relation->rd_rel->reltuples;
@@ -407,6 +412,7 @@ advise(void)
 		choice->statements[i].weight = round->workload.statements[i].ms;
 		choice->statements[i].candidates = round->workload.statements[i].candidates;
 	}
+	perfopt_standing_advice(&round->open, &round->dismissed);
 	choice->budget = bytes_left();
 	choice->least = round->workload.ms * perfopt_advice_min_share;
 	choice->least_speedup = perfopt_advice_min_speedup;
