@@ -223,6 +223,22 @@ collect_columns(RelationUses *uses)
 	}
 }
 
+/* Keep the largest, the largest first. */
+static void
+note_partition(RelationUses *uses, Index partition)
+{
+	RelOptInfo **rels = uses->root->simple_rel_array;
+	int			place = uses->num_partitions;
+
+	if (place < MAX_PARTITIONS_ASKED)
+		uses->num_partitions++;
+	else if (rels[uses->partitions[--place]]->tuples >= rels[partition]->tuples)
+		return;
+	for (; place > 0 && rels[uses->partitions[place - 1]]->tuples < rels[partition]->tuples; place--)
+		uses->partitions[place] = uses->partitions[place - 1];
+	uses->partitions[place] = partition;
+}
+
 /* A partitioned table has the pages of those partitions that are read. */
 static void
 count_pages(RelationUses *uses, bool partitioned)
@@ -249,6 +265,7 @@ count_pages(RelationUses *uses, bool partitioned)
 			continue;
 		uses->pages += rel->pages;
 		uses->tuples += rel->tuples;
+		note_partition(uses, i);
 	}
 }
 

@@ -15,6 +15,9 @@
 #include "advisor/index_spec.h"
 #include "nodes/pathnodes.h"
 
+/* Partitions whose statistics are asked. */
+#define MAX_PARTITIONS_ASKED	8
+
 typedef enum UseKind
 {
 	USE_EQUAL,					/* to one value; what comes after it is in
@@ -66,6 +69,9 @@ typedef struct RelationUses
 	Oid			owner;
 	double		pages;
 	double		tuples;
+	int			num_partitions; /* looked at; 0: it is not partitioned */
+	Index		partitions[MAX_PARTITIONS_ASKED];	/* the largest that are
+													 * read */
 	List	   *constants;		/* Const *, of the statement as it was written */
 	List	   *uses;			/* IndexUse *, of conditions that all must
 								 * hold */

@@ -22,6 +22,7 @@
 #include "common/compat.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/appendinfo.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/restrictinfo.h"
 #include "utils/array.h"
@@ -40,6 +41,9 @@
 
 /* Nodes of an expression to be indexed. */
 #define MAX_NODES			20
+
+/* Levels of partitions that are followed. */
+#define MAX_DEPTH			8
 
 /* A partial index is for at most so many of the rows. */
 #define CONSTANT_SHARE		0.25
@@ -140,17 +144,71 @@ perfopt_collect_key(const RelationUses *uses, Node *expr, bool *of_constants)
 	return perfopt_expression_is_trusted(expr, uses->owner) ? expr : NULL;
 }
 
+/*
+ * Statistics.  A partitioned table has none unless somebody has run ANALYZE on
+ * it, so those of some partitions are asked instead.
+ */
+static Node *
+as_of_partition(const RelationUses *uses, Node *node, Index partition)
+{
+	AppendRelInfo *down[MAX_DEPTH];
+	int			num = 0;
+
+	for (Index i = partition; i != uses->rel->relid; i = down[num - 1]->parent_relid)
+	{
+		if (num == MAX_DEPTH)
+			return node;
+		down[num++] = uses->root->append_rel_array[i];
+	}
+	while (num > 0)
+		node = adjust_appendrel_attrs(uses->root, node, 1, &down[--num]);
+	return node;
+}
+
+/* Of clauses that all must hold. */
+static Selectivity
+selectivity_of(const RelationUses *uses, List *clauses)
+{
+	double		rows = 0;
+	double		met = 0;
+
+	if (uses->num_partitions == 0)
+		return clauselist_selectivity(uses->root, clauses, 0, JOIN_INNER, NULL);
+	for (int i = 0; i < uses->num_partitions; i++)
+	{
+		Index		partition = uses->partitions[i];
+		double		tuples = Max(uses->root->simple_rel_array[partition]->tuples, 1);
+		List	   *own = NIL;
+		ListCell   *lc;
+
+		foreach(lc, clauses)
+			own = lappend(own, as_of_partition(uses, lfirst(lc), partition));
+		rows += tuples;
+		met += tuples * clauselist_selectivity(uses->root, own, 0, JOIN_INNER, NULL);
+	}
+	return met / rows;
+}
+
+/* Negative: unknown. */
 static double
 distinct_values(const RelationUses *uses, Node *expr)
 {
-	VariableStatData vardata;
-	bool		is_default;
-	double		distinct;
+	double		most = -1;
 
-	examine_variable(uses->root, expr, 0, &vardata);
-	distinct = get_variable_numdistinct(&vardata, &is_default);
-	ReleaseVariableStats(vardata);
-	return is_default ? -1 : Max(distinct, 1);
+	for (int i = 0; i < Max(uses->num_partitions, 1); i++)
+	{
+		VariableStatData vardata;
+		bool		is_default;
+		double		distinct;
+
+		examine_variable(uses->root, uses->num_partitions == 0 ? expr :
+						 as_of_partition(uses, expr, uses->partitions[i]), 0, &vardata);
+		distinct = get_variable_numdistinct(&vardata, &is_default);
+		ReleaseVariableStats(vardata);
+		if (!is_default)
+			most = Max(most, Max(distinct, 1));
+	}
+	return most;
 }
 
 /* Rows found by one value of another relation. */
@@ -388,8 +446,7 @@ read_clause(const RelationUses *uses, RestrictInfo *rinfo, List **into)
 	{
 		use->clause = rinfo;
 		if (use->others == NULL)
-			use->selectivity = clause_selectivity(uses->root, (Node *) rinfo, 0,
-												  JOIN_INNER, NULL);
+			use->selectivity = selectivity_of(uses, list_make1(rinfo));
 	}
 }
 
@@ -432,7 +489,7 @@ merge_ranges(const RelationUses *uses, List **into)
 			}
 			if (!is_first)
 				continue;
-			use->selectivity = clauselist_selectivity(uses->root, clauses, 0, JOIN_INNER, NULL);
+			use->selectivity = selectivity_of(uses, clauses);
 			if (list_length(clauses) > 1)
 				use->clause = NULL;
 		}
@@ -621,7 +678,7 @@ read_condition(RelationUses *uses, RestrictInfo *rinfo)
 			 !(IsA(clause, NullTest) && !((NullTest *) clause)->argisrow &&
 			   IsA(((NullTest *) clause)->arg, Var)))
 		return;
-	selectivity = clause_selectivity(uses->root, (Node *) rinfo, 0, JOIN_INNER, NULL);
+	selectivity = selectivity_of(uses, list_make1(rinfo));
 	if (selectivity > most || (expr = over_table(uses, clause, &constants)) == NULL ||
 		!perfopt_expression_is_trusted(expr, uses->owner))
 		return;

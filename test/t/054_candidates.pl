@@ -188,6 +188,16 @@ tried('members of a UNION ALL', "SELECT * FROM (SELECT user_id, amount FROM orde
 	['(user_id) INCLUDE (amount)', 'items (product) INCLUDE (line)']);
 $node->safe_psql('postgres', 'CREATE TABLE heir () INHERITS (items); INSERT INTO heir SELECT * FROM items; VACUUM ANALYZE heir');
 tried('inheritance: each table has its own', 'SELECT * FROM items WHERE product = 7', ['items (product)', 'heir (product)']);
+$node->safe_psql('postgres', q{
+	CREATE TABLE unknown (day int, who int, what int, state text, note text) PARTITION BY LIST (day);
+	CREATE TABLE unknown_1 PARTITION OF unknown FOR VALUES IN (1);
+	CREATE TABLE unknown_2 PARTITION OF unknown FOR VALUES IN (2) PARTITION BY RANGE (who);
+	CREATE TABLE unknown_2_1 PARTITION OF unknown_2 FOR VALUES FROM (0) TO (10000);
+	INSERT INTO unknown SELECT 1 + i % 2, i % 1000, i % 20, CASE WHEN i % 50 < 2 THEN 'new' ELSE 'old' END, repeat('x', 80) FROM generate_series(1, 20000) i;
+	VACUUM ANALYZE unknown_1, unknown_2_1});
+tried('one without statistics of its own', q{SELECT * FROM unknown WHERE what = 3 AND who = 77 AND state = 'new'},
+	['unknown (who, state)', q{unknown (who) WHERE (state = 'new'::text)}]);
+tried('... of several levels', q{SELECT * FROM unknown WHERE day = 2 AND what = 3 AND who < 30}, ['unknown (what, who)'], ['unknown (day, what)']);
 my $definition = 'CREATE INDEX ON parts (k, (id + 1))';
 my $without = $node->safe_psql('postgres', "SELECT what_if_cost('$lookup')");
 my $estimated = $node->safe_psql('postgres', "SELECT what_if_cost('$lookup', indexes => ARRAY['$definition'])");
