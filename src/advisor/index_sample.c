@@ -71,8 +71,11 @@
 /* Forming entries may take so long, of values that are stored out of line, say. */
 #define ENTRIES_MS			1000
 
+/* ... and those of GIN, which are fewer when it takes long. */
+#define GIN_ENTRIES_MS		1500
+
 /* Keys of GIN are gathered so long, and so many, as rows that are tried tell. */
-#define GIN_MS				700
+#define GIN_MS				500
 #define GIN_ENTRIES			600000
 #define GIN_TRIED			200
 
@@ -291,7 +294,8 @@ prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState 
 		entry_desc(spec, spec->num_columns);
 	former->key_desc = entry_desc(spec, spec->num_keys);
 	former->first_desc = entry_desc(spec, 1);
-	former->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ENTRIES_MS);
+	former->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												   spec->am == GIN_AM_OID ? GIN_ENTRIES_MS : ENTRIES_MS);
 }
 
 static void
