@@ -10,7 +10,7 @@ use Bench;
 use DBI;
 use Extend 'extend';
 use List::Util qw(sum max);
-use Oltp qw(oltp_schema oltp_needs oltp_controls oltp_writes oltp_judge oltp_script);
+use Oltp qw(oltp_schema oltp_needs oltp_controls oltp_writes oltp_rare oltp_judge oltp_script);
 use Time::HiRes 'time';
 
 my $users = $ENV{USERS} || 50000;
@@ -44,7 +44,7 @@ my $sql = sub {
 my @needs = oltp_needs($users);
 my @controls = oltp_controls($users);
 my @writes = oltp_writes($users);
-for (@needs, @controls, @writes) { Bench::spew("$ENV{SCRATCH}/$_->[0].sql", $_->[1]); }
+for (@needs, @controls, @writes, oltp_rare()) { Bench::spew("$ENV{SCRATCH}/$_->[0].sql", $_->[1]); }
 
 # pgbench(SCRIPTS, ARGUMENT...): what it says
 sub pgbench
@@ -84,7 +84,7 @@ sub writes_a_second
 # The workload, seen by perfopt and by pg_qualstats
 #
 # All of it is to be found, also what takes little of the time.
-$db->do('ALTER SYSTEM SET perfopt.advice_min_share = 0.001');
+$db->do('ALTER SYSTEM SET perfopt.advice_min_share = 0.0002');
 $db->do('SELECT pg_reload_conf()');
 # what was there when it was first looked at is not held against an index
 $db->do('SELECT perfopt.analyze_now()');
@@ -92,7 +92,7 @@ $db->do('SELECT perfopt.reset_latency()');
 $db->do('SELECT pg_qualstats_reset()');
 progress('the workload');
 my $started = time;
-for my $part ([ \@needs, 30 ], [ \@controls, 30 ], [ \@writes, 4000 ])
+for my $part ([ \@needs, 30 ], [ \@controls, 30 ], [ \@writes, 4000 ], [ [ grep { $_->[0] eq 'hit' } @writes ], 40000 ], [ [ oltp_rare() ], 5 ])
 {
 	my ($scripts, $times) = @$part;
 	local $ENV{PGOPTIONS} = '-c pg_qualstats.enabled=on -c pg_qualstats.sample_rate=1';
@@ -198,7 +198,7 @@ print "\nAn application's database: ", thousands($users), ' users, ', $db->selec
 print 'machine    ', machine(), "\n";
 print 'server     ', $db->selectrow_array('SELECT version()'), "\n";
 printf "workload   %d statements that need an index, %d that need none, %d that write; %.0f s of it were seen\n", scalar @needs, scalar @controls, scalar @writes, $workload_seconds;
-print "settings   perfopt.advice_min_share = 0.001; pg_qualstats.sample_rate = 1\n";
+print "settings   perfopt.advice_min_share = 0.0002; pg_qualstats.sample_rate = 1\n";
 print "method     all advised indexes are built; a need is met when its plan cost falls by 95 % of what it does with an index made for it,\n",
   "           an index is false when no need's cost rises by a tenth without it; CPU: of the process that advises and of the client\n\n";
 printf "%-28s %6s %6s %6s %9s %6s %9s  %s\n", '', 'index', 'found', 'false', 'real MB', 'CPU s', 'advising', '';

@@ -13,7 +13,7 @@ my $users = 8000;
 my $node = PostgreSQL::Test::Cluster->new('oltp_set');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.advice_min_share = 0.001\nautovacuum = off\n");
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.advice_min_share = 0.0002\nautovacuum = off\n");
 $node->start;
 # one session, for transactions; an answer's first column
 my $session = $node->background_psql('postgres', on_error_die => 1);
@@ -49,6 +49,9 @@ $sql->('SELECT perfopt.reset_latency()');
 run(12, 1, @needs);
 run(12, 2, @controls);
 run(300, 3, Oltp::oltp_writes($users));
+my ($hit) = grep { $_->[0] eq 'hit' } Oltp::oltp_writes($users);
+run(15000, 4, $hit);
+run(25, 5, Oltp::oltp_rare());
 $sql->('SELECT perfopt.analyze_now()');
 
 my @advised = $sql->(q{SELECT ddl FROM perfopt.advice WHERE kind IN ('create_index', 'index_foreign_key') AND status = 'open' ORDER BY id});
