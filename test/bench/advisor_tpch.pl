@@ -6,7 +6,8 @@
 #
 #   DBGEN=.../dbgen           directory of TPC-H's dbgen and qgen, built
 #   SCALE=1 BUDGETS="500 1000"
-#   ROUNDS=3                  0: only plan costs
+#   ROUNDS=3                  0: only plan costs; WARMUP=0 spares the round before them
+#   RIVALS="qualstats filled" beside Extend: pg_qualstats; Extend given more until its real bytes fill the budget
 #   TIMEOUT=30                seconds; a query that takes longer counts so many, and is not run again
 #   TPCH_DATABASE=name        already loaded (else tpch, loaded when it is not there)
 use strict;
@@ -23,6 +24,7 @@ my $rounds = $ENV{ROUNDS} // 3;
 my $timeout_ms = 1000 * ($ENV{TIMEOUT} || 30);
 my @budgets = split ' ', $ENV{BUDGETS} || '500 1000';
 my $name = $ENV{TPCH_DATABASE} || 'tpch';
+my %rival = map { $_ => 1 } split ' ', $ENV{RIVALS} // 'qualstats filled';
 my $most_seconds = 5;
 srand(1);
 $| = 1;
@@ -64,6 +66,8 @@ unless ($any->selectrow_array('SELECT 1 FROM pg_database WHERE datname = ?', und
 my $db = connect_to($name);
 $db->do('SET client_min_messages = warning');
 $db->do("CREATE EXTENSION IF NOT EXISTS $_") for qw(pg_stat_statements perfopt hypopg pg_qualstats);
+# of a run that was interrupted
+$db->do("DROP INDEX $_") for @{ $db->selectcol_arrayref(q(SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'advised\_%')) };
 my $columns = $db->selectall_arrayref(q(SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 	WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 	AND c.relname IN ('customer', 'lineitem', 'nation', 'region', 'orders', 'part', 'partsupp', 'supplier') ORDER BY c.oid, a.attnum));
@@ -143,22 +147,26 @@ sub ask_qualstats
 }
 
 my $has_perfopt = $db->selectrow_array(q(SELECT to_regproc('perfopt.advise') IS NOT NULL));
-$db->do('SET pg_qualstats.enabled = on');
-$db->do('SET pg_qualstats.sample_rate = 1');
-$db->do('SELECT pg_qualstats_reset()');
-# Without an index Q21 would take hours in nested loops; the conditions seen are the same.
-$db->do('SET enable_nestloop = off');
-for (@queries) { progress('pg_qualstats watches %s', $_); $db->selectall_arrayref($queries->{$_}); }
-$db->do('RESET enable_nestloop');
-$db->do('SET pg_qualstats.enabled = off');
-my $qualstats = contender('pg_qualstats', undef, \&ask_qualstats);
+my $qualstats;
+if ($rival{qualstats})
+{
+	$db->do('SET pg_qualstats.enabled = on');
+	$db->do('SET pg_qualstats.sample_rate = 1');
+	$db->do('SELECT pg_qualstats_reset()');
+	# Without an index Q21 would take hours in nested loops; the conditions seen are the same.
+	$db->do('SET enable_nestloop = off');
+	for (@queries) { progress('pg_qualstats watches %s', $_); $db->selectall_arrayref($queries->{$_}); }
+	$db->do('RESET enable_nestloop');
+	$db->do('SET pg_qualstats.enabled = off');
+	$qualstats = contender('pg_qualstats', undef, \&ask_qualstats);
+}
 
 for my $budget (map { $_ * 1e6 } @budgets)
 {
 	my $extend = contender('Extend', $budget, \&ask_extend);
 	# the same with a nominal budget so much larger that its real bytes fill the budget
 	my ($low, $high, $fills) = ($budget, 4 * $budget, undef);
-	for (1 .. 3)
+	for ($rival{filled} ? (1 .. 3) : ())
 	{
 		my $nominal = ($low + $high) / 2;
 		my $more = contender('Extend, filled', $nominal, \&ask_extend);
@@ -172,9 +180,18 @@ for my $budget (map { $_ * 1e6 } @budgets)
 		push @contenders, $fills;
 	}
 	# what of pg_qualstats' list fits, in its order
-	my ($size, @fit) = (0);
-	for (@{ $qualstats->{indexes} }) { my $more = size_of($_); if ($size + $more <= $budget) { push @fit, $_; $size += $more; } }
-	push @contenders, { %$qualstats, budget => $budget, indexes => \@fit, real => $size, note => 'those that fit, in its order' };
+	if ($qualstats)
+	{
+		my ($size, @fit) = (0);
+		for (@{ $qualstats->{indexes} })
+		{
+			my $more = size_of($_);
+			next if $size + $more > $budget;
+			push @fit, $_;
+			$size += $more;
+		}
+		push @contenders, { %$qualstats, budget => $budget, indexes => \@fit, real => $size, note => 'those that fit, in its order' };
+	}
 	if ($has_perfopt)
 	{
 		contender('perfopt', $budget, \&ask_perfopt);
@@ -216,8 +233,7 @@ for my $contender (@contenders)
 my %runs;
 push @{ $runs{ join ',', sort @{ $_->{indexes} } } }, $_ for @contenders;
 my @runs = map { $_->[0] } @runs{ sort keys %runs };
-# the first round warms up
-for my $round ($rounds ? (0 .. $rounds) : ())
+for my $round ($rounds ? (($ENV{WARMUP} // 1 ? 0 : 1) .. $rounds) : ())
 {
 	for my $query (@queries)
 	{
