@@ -74,6 +74,7 @@ help:
 	@echo 'make bench-cache     measure what a cached result saves, and what tracking costs'
 	@echo 'make bench-batch     measure batched and buffered inserts, and chunked work'
 	@echo 'make bench-lookup    measure look-ups of many keys, and what finding N+1 costs'
+	@echo 'make bench-advisor   compare the index advisor with its rivals, on TPC-H and an application; DBGEN='
 	@echo 'make bench-prices    compare hypothetical indexes with real ones: sizes and plan costs'
 	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
 	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'
@@ -92,6 +93,7 @@ bench-overhead: ; @$(top)/test/bench/overhead
 bench-cache: ; @$(top)/test/bench/cache
 bench-batch: ; @$(top)/test/bench/batch
 bench-lookup: ; @$(top)/test/bench/lookup
+bench-advisor: ; @$(top)/test/bench/advisor
 bench-prices: ; @$(top)/test/bench/prices
 check-core: ; @$(top)/test/tools/check_core
 check-sanitize: ; @$(top)/test/tools/check_sanitize
@@ -101,4 +103,4 @@ indent indent-check:
 	@$(top)/test/tools/install_deps.sh indent
 	@$(top)/test/tools/indent $(if $(filter %-check,$@),--check)
 
-.PHONY: help demo test oracle bench-overhead bench-cache bench-batch bench-lookup bench-prices check-core check-sanitize indent indent-check FORCE
+.PHONY: help demo test oracle bench-overhead bench-cache bench-batch bench-lookup bench-advisor bench-prices check-core check-sanitize indent indent-check FORCE

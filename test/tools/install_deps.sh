@@ -1,5 +1,5 @@
 #!/bin/bash
-# install_deps.sh [--explain] build|demo|bench-cache|bench-lookup|test|matrix|indent
+# install_deps.sh [--explain] build|demo|bench-cache|bench-lookup|bench-advisor|test|matrix|indent
 #
 # Installs what the purpose needs and this machine lacks, through apt: says
 # first what that is, asks nothing, and leaves no cluster behind that was not
@@ -8,7 +8,7 @@
 set -euo pipefail
 explain=
 if [ "${1:-}" = --explain ]; then explain=1; shift; fi
-purpose=${1:?build, demo, bench-cache, bench-lookup, test, matrix or indent}
+purpose=${1:?build, demo, bench-cache, bench-lookup, bench-advisor, test, matrix or indent}
 pg_config=${PG_CONFIG:-pg_config}
 # shellcheck source=test/tools/unprivileged.sh
 . "$(dirname "$0")/unprivileged.sh"
@@ -51,6 +51,13 @@ missing_packages() {
   fi
   if [ "$purpose" = bench-lookup ]; then
     has_perl_module DBD::Pg || echo libdbd-pg-perl
+    return
+  fi
+  if [ "$purpose" = bench-advisor ]; then
+    has_perl_module DBD::Pg || echo libdbd-pg-perl
+    # rivals: loaded into the benchmark's own server only
+    has_server_file --sharedir extension/hypopg.control || echo postgresql-NN-hypopg
+    has_server_file --sharedir extension/pg_qualstats.control || echo postgresql-NN-pg-qualstats
     return
   fi
   command -v prove >/dev/null || echo perl
