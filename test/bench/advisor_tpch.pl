@@ -5,7 +5,7 @@
 # BEGIN; DROP INDEX of the others; run; ROLLBACK.
 #
 #   DBGEN=.../dbgen           directory of TPC-H's dbgen and qgen, built
-#   SCALE=1 BUDGETS="500 1000"
+#   SCALE=1 BUDGETS="500 1000"     SCALE is a whole number: dbgen may hang otherwise
 #   ROUNDS=3                  0: only plan costs; WARMUP=0 spares the round before them
 #   RIVALS="qualstats filled" beside Extend: pg_qualstats; Extend given more until its real bytes fill the budget
 #   TIMEOUT=30                seconds; a query that takes longer counts so many, and is not run again

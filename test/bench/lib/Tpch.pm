@@ -29,20 +29,13 @@ sub tpch_load
 	open my $ddl, '<', "$directory/dss.ddl" or die "$directory/dss.ddl: $!";
 	local $/;
 	$run->(scalar <$ddl>);
-	for my $part (qw(l c S P o))
+	local $ENV{DSS_PATH} = $scratch;
+	system("$directory/dbgen", '-q', '-f', '-s', $scale, '-b', "$directory/dists.dss") == 0 or die 'dbgen failed';
+	for my $table (@tables)
 	{
-		# l: nation and region, P: part and partsupp as p, o: orders and lineitem
-		my $letter = { l => 'l', c => 'c', S => 's', P => 'p', o => 'o' }->{$part};
-		local $ENV{DSS_PATH} = $scratch;
-		system("$directory/dbgen", '-q', '-f', '-s', $scale, '-b', "$directory/dists.dss", '-T', $letter) == 0 or die "dbgen -T $letter failed";
-		for my $table (@tables)
-		{
-			my $file = "$scratch/$table.tbl";
-			next unless -s $file;
-			# dbgen ends each line with a delimiter, too
-			$run->("COPY $table FROM STDIN WITH (DELIMITER '|')", "sed 's/|\$//' '$file'");
-			unlink $file;
-		}
+		# dbgen ends each line with a delimiter, too
+		$run->("COPY $table FROM STDIN WITH (DELIMITER '|')", "sed 's/|\$//' '$scratch/$table.tbl'");
+		unlink "$scratch/$table.tbl";
 	}
 	$run->('VACUUM (FREEZE, ANALYZE)');
 }
