@@ -233,7 +233,8 @@ require_table(const Request *request)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the table that advice %lld is about is gone",
-						(long long) request->id)));
+						(long long) request->id),
+				 errdetail("It has been dropped or renamed, or moved to another schema.")));
 }
 
 /* The advice may be older than the extension, so that is looked up now. */
