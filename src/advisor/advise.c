@@ -122,11 +122,16 @@ analyze(const char *text)
 	List	   *queries;
 	Query	   *query;
 
+	if (raw == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("perfopt.advise() takes one statement in each element, but this one is empty")));
 	if (list_length(raw) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("perfopt.advise() takes one statement in each element, but this one has %d",
-						list_length(raw))));
+						list_length(raw)),
+				 errhint("Make each statement an element of the array.")));
 	queries = pg_analyze_and_rewrite_varparams(linitial_node(RawStmt, raw), text, &types,
 											   &num_types, NULL);
 	if (list_length(queries) != 1)
@@ -294,6 +299,13 @@ text_array(List *strings)
 										   TYPALIGN_INT));
 }
 
+/* Of plan costs two digits are enough, as in EXPLAIN. */
+static double
+shown(double cost)
+{
+	return rint(cost * 100) / 100;
+}
+
 static void
 put_row(Advise *advise, int number, double before, double after, List *ddl, double bytes,
 		List *notes)
@@ -307,8 +319,8 @@ put_row(Advise *advise, int number, double before, double after, List *ddl, doub
 		values[RESULT_STATEMENT] = Int32GetDatum(number + 1);
 		values[RESULT_QUERY] = CStringGetTextDatum(advise->statements[number].text);
 	}
-	values[RESULT_COST_BEFORE] = Float8GetDatum(before);
-	values[RESULT_COST_AFTER] = Float8GetDatum(after);
+	values[RESULT_COST_BEFORE] = Float8GetDatum(shown(before));
+	values[RESULT_COST_AFTER] = Float8GetDatum(shown(after));
 	values[RESULT_DDL] = text_array(ddl);
 	values[RESULT_BYTES] = Int64GetDatum((int64) bytes);
 	values[RESULT_NOTES] = text_array(notes);
@@ -371,8 +383,8 @@ put_result(Advise *advise, Choice *choice)
 		notes = lappend(notes, "The time was not enough to look at everything; more of it may find better indexes.");
 	for (int i = 0; i < advise->num; i++)
 	{
-		before += advise->statements[i].cost;
-		after += advise->statements[i].cost * choice->statements[i].ratio;
+		before += shown(advise->statements[i].cost);
+		after += shown(advise->statements[i].cost * choice->statements[i].ratio);
 	}
 	put_row(advise, -1, before, after, ddl, choice->bytes, notes);
 

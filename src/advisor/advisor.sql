@@ -135,10 +135,10 @@ CREATE FUNCTION perfopt.revert_advice(id bigint) RETURNS text
 COMMENT ON FUNCTION perfopt.revert_advice(bigint) IS
 'Asks for what an advice that was applied has done to be taken back, in the background, after this transaction commits: its index is dropped, or one that it dropped is built again, concurrently. Returns what is to be run. The status becomes reverting, then reverted, and the advice is not raised again; if that fails it is what it was, with the error. Raises feature_not_supported for what can not be taken back, such as ANALYZE, object_not_in_prerequisite_state when it is not applied, and otherwise as perfopt.apply_advice().';
 
-CREATE FUNCTION perfopt.dismiss_advice(id bigint, reason text) RETURNS void
-    LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_dismiss_advice';
+CREATE FUNCTION perfopt.dismiss_advice(id bigint, reason text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_dismiss_advice';
 COMMENT ON FUNCTION perfopt.dismiss_advice(bigint, text) IS
-'Says no to an advice of perfopt.advice, with the reason: it becomes dismissed and is not raised again. For the owner of the table, the role whose statements it is about, and members of perfopt.advice_role. Raises insufficient_privilege otherwise, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
+'Says no to an advice of perfopt.advice, with a reason or NULL: it becomes dismissed and is not raised again. For the owner of the table, the role whose statements it is about, and members of perfopt.advice_role. Raises insufficient_privilege otherwise, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
 
 CREATE FUNCTION perfopt.undismiss_advice(id bigint) RETURNS void
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_undismiss_advice';

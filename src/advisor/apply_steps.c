@@ -178,6 +178,25 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 		STEP_READY : STEP_LOCKED;
 }
 
+/*
+ * Is the index of that name another one by now, as when ours was renamed, or
+ * dropped, and its name used again?  Without its columns nobody can tell.
+ */
+static bool
+is_another(const Applying *row, Relation relation, Oid index)
+{
+	bool		gone;
+	IndexSpec  *ours = perfopt_advice_index_spec(relation, row->definition, &gone);
+	IndexSpec  *theirs = perfopt_index_spec_of_index(index);
+
+	if (ours == NULL)
+		return false;
+	ours->any_direction = true;
+	return theirs == NULL ||
+		ours->num_keys != theirs->num_keys || ours->num_columns != theirs->num_columns ||
+		!perfopt_index_spec_serves(theirs, ours);
+}
+
 /* An index that has got a purpose besides being fast stays. */
 static StepReady
 prepare_drop(Applying *row, Relation relation, char **statement, const char **problem)
@@ -193,6 +212,11 @@ prepare_drop(Applying *row, Relation relation, char **statement, const char **pr
 	{
 		*problem = psprintf("index \"%s\" is needed: it is unique, or used by CLUSTER or as a replica identity",
 							target_name(row));
+		return STEP_IMPOSSIBLE;
+	}
+	if (is_new_index(row) && form.indisvalid && is_another(row, relation, index))
+	{
+		*problem = psprintf("index \"%s\" is another one than was built", target_name(row));
 		return STEP_IMPOSSIBLE;
 	}
 	if (is_kind(row, "drop_index") &&

@@ -76,6 +76,7 @@ perfopt_auto_apply_step(void)
 						  " requested_at = now(), automatic = true, attempts = 0, retry_at = NULL, error = NULL"
 						  " WHERE id = (SELECT id FROM perfopt.advice_item"
 						  "  WHERE kind = 'create_index' AND status = 'open' AND predicted_gain >= $1 AND estimated_bytes <= $2"
+						  "   AND evidence ->> 'requires_extension' IS NULL"
 						  "   AND first_seen < last_seen AND last_seen > now() - interval '1 day'"
 						  "   AND NOT EXISTS (SELECT FROM perfopt.advice_item WHERE status IN ('queued', 'applying', 'reverting')"
 						  "    OR (automatic AND status = 'applied' AND judged_at IS NULL))"

@@ -711,6 +711,9 @@ perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *ind
 {
 	char	   *schema_name = get_namespace_name(RelationGetNamespace(relation));
 
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		return perfopt_index_ddl_of_parent(index_name, schema_name, RelationGetRelationName(relation),
+										   perfopt_index_spec_definition(spec, relation));
 	return perfopt_index_ddl(index_name, schema_name, RelationGetRelationName(relation),
 							 perfopt_index_spec_definition(spec, relation));
 }

@@ -119,7 +119,10 @@ extern char *perfopt_index_spec_definition(const IndexSpec *spec, Relation relat
 /* What it is on, as a sentence has it: "lower(email) and created_at". */
 extern char *perfopt_index_spec_words(const IndexSpec *spec, Relation relation);
 
-/* CREATE INDEX CONCURRENTLY, to be run with any search_path. */
+/*
+ * CREATE INDEX CONCURRENTLY, or without that of a partitioned table, to be run
+ * with any search_path.
+ */
 extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,
 									const char *index_name);
 extern char *perfopt_index_ddl(const char *index_name, const char *schema_name,

@@ -76,6 +76,7 @@ typedef struct Request
 	char	   *status;
 	char	   *ddl;
 	char	   *undo;
+	char	   *extension;		/* that it needs, or NULL */
 	bool		has_table;		/* it is about one, and that exists */
 
 	Oid			save_user;
@@ -141,7 +142,8 @@ begin_request(Request *request, int64 id)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT kind, status, ddl, undo, schema_name, table_name, role_name"
+	if (SPI_execute_with_args("SELECT kind, status, ddl, undo, schema_name, table_name, role_name,"
+							  " evidence ->> 'requires_extension'"
 							  " FROM perfopt.advice_item WHERE id = $1 FOR UPDATE",
 							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
@@ -157,6 +159,7 @@ begin_request(Request *request, int64 id)
 	request->status = SPI_getvalue(tuple, desc, 2);
 	request->ddl = SPI_getvalue(tuple, desc, 3);
 	request->undo = SPI_getvalue(tuple, desc, 4);
+	request->extension = SPI_getvalue(tuple, desc, 8);
 	schema_name = SPI_getvalue(tuple, desc, 5);
 	role_name = SPI_getvalue(tuple, desc, 7);
 	if (schema_name)
@@ -181,7 +184,8 @@ begin_request(Request *request, int64 id)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of the table that advice %lld is about",
-						(long long) id)));
+						(long long) id),
+				 errhint("Members of the role that perfopt.advice_role names may ask for any table.")));
 	MemoryContextSwitchTo(spi_memory);
 }
 
@@ -221,7 +225,7 @@ require_table(const Request *request)
 	if (request->ddl == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("advice %lld is not about an index", (long long) request->id),
+				 errmsg("advice %lld is not for the server to apply or revert", (long long) request->id),
 				 errdetail("Only the application can follow advice of kind %s.",
 						   request->kind),
 				 errhint("Column instead of perfopt.advice has the call to use.")));
@@ -229,7 +233,21 @@ require_table(const Request *request)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the table that advice %lld is about is gone",
-						(long long) request->id)));
+						(long long) request->id),
+				 errdetail("It has been dropped or renamed, or moved to another schema.")));
+}
+
+/* The advice may be older than the extension, so that is looked up now. */
+static void
+require_extension(const Request *request)
+{
+	if (request->extension && !OidIsValid(get_extension_oid(request->extension, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("advice %lld needs the extension %s, which is not installed",
+						(long long) request->id, request->extension),
+				 errhint("Run CREATE EXTENSION %s first.",
+						 quote_identifier(request->extension))));
 }
 
 static bool
@@ -271,7 +289,11 @@ perfopt_apply_advice(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("advice %lld is %s already", (long long) request.id,
-						request.status)));
+						request.status),
+				 status_is(&request, done) ?
+				 errhint("perfopt.revert_advice() takes it back.") :
+				 errhint("perfopt.advice shows how it goes.")));
+	require_extension(&request);
 	end_request(&request,
 				"UPDATE perfopt.advice_item SET status = 'queued', requested_by = $3, run_as = $2,"
 				" requested_at = now(), automatic = false, attempts = 0, retry_at = NULL, error = NULL,"
@@ -313,14 +335,16 @@ perfopt_dismiss_advice(PG_FUNCTION_ARGS)
 {
 	Request		request;
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	PreventCommandIfReadOnly("perfopt.dismiss_advice()");
 	begin_request(&request, PG_GETARG_INT64(0));
 	if (status_is(&request, busy) || status_is(&request, done))
-		refuse_status(&request, "Only what is not applied can be dismissed; what is, reverted by perfopt.revert_advice().");
+		refuse_status(&request, "What is applied can be taken back by perfopt.revert_advice().");
 	end_request(&request,
 				"UPDATE perfopt.advice_item SET status = 'dismissed', dismiss_reason = left($2, 1000)"
 				" WHERE id = $1 AND $3 IS NOT NULL",
-				text_to_cstring(PG_GETARG_TEXT_PP(1)));
+				PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	PG_RETURN_VOID();
 }
 

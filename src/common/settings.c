@@ -155,7 +155,8 @@ perfopt_parse_hours(const char *hours, int *from, int *to)
 	char		rest;
 
 	if (sscanf(hours, "%2d:%2d-%2d:%2d%c", &h1, &m1, &h2, &m2, &rest) != 4 ||
-		h1 < 0 || h1 > 24 || h2 < 0 || h2 > 24 || m1 < 0 || m1 > 59 || m2 < 0 || m2 > 59)
+		h1 < 0 || h1 > 24 || h2 < 0 || h2 > 24 || m1 < 0 || m1 > 59 || m2 < 0 || m2 > 59 ||
+		(h1 == h2 && m1 == m2)) /* all day, or never? */
 		return false;
 	*from = h1 * 60 + m1;
 	*to = h2 * 60 + m2;
@@ -170,7 +171,7 @@ check_hours(char **value, void **extra, GucSource source)
 
 	if (**value == '\0' || perfopt_parse_hours(*value, &from, &to))
 		return true;
-	GUC_check_errdetail("Give two times of day in hours and minutes, such as 22:00-05:30.");
+	GUC_check_errdetail("Give two different times of day in hours and minutes, such as 22:00-05:30.");
 	return false;
 }
 

@@ -1,6 +1,6 @@
 -- apply_advice(): every way it refuses, and what it leaves alone.
 BEGIN;
-SELECT plan(27);
+SELECT plan(30);
 
 CREATE FUNCTION pg_temp.columns_of(relation regclass) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
@@ -73,6 +73,14 @@ SELECT results_eq($$SELECT definition, requested_by, requested_at, error FROM pe
              ('USING btree (a,"b c")', 'advisor_owner', now(), NULL)$$, 'who asked, and when; the old error is gone');
 SELECT results_eq('SELECT parameters IS NOT NULL, bytes BETWEEN 1 AND 8192, captured_at <= clock_timestamp() FROM perfopt.plan_samples GROUP BY 1, 2, 3',
     $$SELECT true, true, true WHERE EXISTS (SELECT FROM perfopt.plan_samples)$$, 'plan samples are plausible');
+
+-- What needs an extension that is not there; what is dismissed without a reason
+UPDATE perfopt.advice_item SET status = 'open', evidence = '{"requires_extension": "no_such"}' WHERE id = :open;
+SELECT throws_ok(pg_temp.applying(:open), '55000', format('advice %s needs the extension no_such, which is not installed', :open),
+    'not without its extension');
+SELECT lives_ok(format('SELECT perfopt.dismiss_advice(%s)', :open), 'dismissed without a reason');
+SELECT results_eq(format('SELECT status, dismiss_reason FROM perfopt.advice WHERE id = %s', :open), $$VALUES ('dismissed', NULL)$$, '... and so it is');
+UPDATE perfopt.advice_item SET evidence = '{}' WHERE id = :open;
 
 -- A trap in the search path is not stepped into.
 CREATE SCHEMA advisor_trap AUTHORIZATION advisor_other;

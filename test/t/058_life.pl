@@ -66,6 +66,16 @@ is(sql("SELECT string_agg(concat_ws(' ', actor, act, from_status, to_status), ',
 	'the log has it all');
 like(as_role('owner', "SELECT perfopt.revert_advice($id)"), qr/ERROR:  55000: advice \d+ is reverted/, 'once');
 
+# Another index has taken the name of the one that was built.
+$id = advice('create_index', 'USING btree (b DESC, a)', 'CREATE INDEX', '');
+as_role('owner', "SELECT perfopt.apply_advice($id)");
+becomes($id, 'applied', 'one that will be renamed');
+sql('ALTER INDEX t_b_a_idx RENAME TO t_mine; CREATE INDEX t_b_a_idx ON t (a)');
+as_role('owner', "SELECT perfopt.revert_advice($id)");
+becomes($id, 'applied: index "t_b_a_idx" is another one than was built', 'reverting leaves what it has not built');
+is(indexes(), 't_b_a_idx t_mine t_old t_unique', 'both are there');
+sql('DROP INDEX t_b_a_idx, t_mine');
+
 # Dropping one, and having it back
 $id = advice('drop_index', 't_old', 'DROP INDEX CONCURRENTLY public.t_old', 'CREATE INDEX CONCURRENTLY t_old ON public.t USING btree (b)');
 as_role('owner', "SELECT perfopt.apply_advice($id)");

@@ -48,7 +48,7 @@ is(look(q{SELECT evidence ->> 'runs', evidence ->> 'source_query', evidence ? 'f
 	FROM perfopt.advice WHERE kind = 'n_plus_one'}), '20|SELECT id FROM users ORDER BY id LIMIT $1|f|t', 'the evidence');
 my $id = look(q{SELECT id FROM perfopt.advice WHERE kind = 'n_plus_one'});
 my ($rc, $out, $err) = $node->psql('postgres', "SELECT perfopt.apply_advice($id)");
-like($err, qr/ERROR:  advice $id is not about an index\nDETAIL:  Only the application can follow advice of kind n_plus_one\.\nHINT:/, 'nobody but the application can follow it');
+like($err, qr/ERROR:  advice $id is not for the server to apply or revert\nDETAIL:  Only the application can follow advice of kind n_plus_one\.\nHINT:/, 'nobody but the application can follow it');
 is($node->safe_psql('postgres', 'SELECT perfopt.analyze_now() >= 3'), 't', 'the index advisor goes on beside it');
 
 # It is kept up to date, and one row each
