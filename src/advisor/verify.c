@@ -413,7 +413,7 @@ conclude(int64 id, Statement *statements, int num, double database_ms)
 			continue;
 		perfopt_measure_compare(statements[i].before, statements[i].after, 0, &measured);
 		if (measured.calls_before >= MEASURE_MIN_CALLS && measured.calls_after >= MEASURE_MIN_CALLS)
-			ratios[num_ratios++] = measured.mean_after / measured.mean_before;
+			ratios[num_ratios++] = measured.ratio;
 	}
 	shift = perfopt_measure_shift(ratios, num_ratios);
 
