@@ -393,8 +393,8 @@ extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation, dou
 
 /* standing.c */
 
-/* Indexes of advice that is open, and that was dismissed: IndexSpec *. */
-extern void perfopt_standing_advice(List **open, List **dismissed);
+/* Indexes of advice that is open, and that was dismissed or reverted: IndexSpec *. */
+extern void perfopt_standing_advice(List **open, List **refused);
 
 /* Is it one of them, or as good as one? */
 extern bool perfopt_is_standing(List *specs, const IndexSpec *spec);

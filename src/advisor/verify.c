@@ -22,6 +22,9 @@
  *
  * An index that somebody has built by hand is judged in the same way; the window
  * before it ends when a round last saw that the index was missing.
+ *
+ * A row that somebody has locked, by asking for something in a transaction that is
+ * still open, waits for another time: it must not keep others waiting.
  */
 #include "postgres.h"
 
@@ -254,7 +257,7 @@ begin_others(void)
 	execute("SELECT id, coalesce(started_at, applied_at) FROM perfopt.advice_item i"
 			" WHERE status = 'applied' AND judged_at IS NULL AND measured_from IS NULL AND applied_at IS NOT NULL"
 			"  AND NOT EXISTS (SELECT FROM perfopt.advice_measure m WHERE m.advice = i.id)"
-			" ORDER BY id LIMIT 20",
+			" ORDER BY id LIMIT 20 FOR UPDATE SKIP LOCKED",
 			0, NULL, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	num = SPI_processed;
@@ -279,14 +282,16 @@ mark(void)
 			"  WHERE l.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
 			"   AND EXISTS (SELECT FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL AND measured_from IS NULL)),"
 			" item AS (UPDATE perfopt.advice_item SET measured_from = now(), measured_from_ms = $1"
-			"  WHERE status = 'applied' AND judged_at IS NULL AND measured_from IS NULL AND applied_at IS NOT NULL RETURNING id)"
+			"  WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
+			"   AND measured_from IS NULL AND applied_at IS NOT NULL FOR UPDATE SKIP LOCKED)) RETURNING id)"
 			" UPDATE perfopt.advice_measure m SET mark = coalesce((SELECT l.histogram FROM l"
 			"   WHERE l.queryid = m.queryid AND l.rolname = m.role_name), '{}')"
 			" FROM item WHERE m.advice = item.id",
 			1, types, values, SPI_OK_UPDATE);
 	execute("WITH item AS (UPDATE perfopt.advice_item SET measured_from_ms = 0"
-			"  WHERE status = 'applied' AND judged_at IS NULL"
-			"   AND measured_from < (SELECT stats_reset FROM perfopt.latency_info()) AND measured_from_ms > 0 RETURNING id)"
+			"  WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
+			"   AND measured_from < (SELECT stats_reset FROM perfopt.latency_info()) AND measured_from_ms > 0"
+			"   FOR UPDATE SKIP LOCKED)) RETURNING id)"
 			" UPDATE perfopt.advice_measure m SET mark = '{}' FROM item WHERE m.advice = item.id",
 			0, NULL, NULL, SPI_OK_UPDATE);
 }
@@ -528,7 +533,7 @@ judge_all(void)
 	values[1] = Float8GetDatum(perfopt_database_total_ms(MyDatabaseId));
 	execute("SELECT id, $2 - measured_from_ms FROM perfopt.advice_item"
 			" WHERE status = 'applied' AND judged_at IS NULL AND measured_from <= now() - make_interval(secs => $1)"
-			" ORDER BY measured_from LIMIT 20",
+			" ORDER BY measured_from LIMIT 20 FOR UPDATE SKIP LOCKED",
 			2, types, values, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	num = SPI_processed;
@@ -542,11 +547,14 @@ judge_all(void)
 	}
 }
 
-/* Indexes that somebody has dropped by hand, and what is too old to tell. */
+/*
+ * Indexes that somebody has dropped by hand, and what is too old to tell.  What was
+ * built without being asked for is not to come back again and again.
+ */
 static void
 tidy(void)
 {
-	execute("UPDATE perfopt.advice_item SET status = CASE status WHEN 'regressed' THEN 'reverted' ELSE 'obsolete' END"
+	execute("UPDATE perfopt.advice_item SET status = CASE WHEN status = 'regressed' OR automatic THEN 'reverted' ELSE 'obsolete' END"
 			" WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item"
 			"  WHERE kind IN ('create_index', 'index_foreign_key') AND status IN ('applied', 'confirmed', 'regressed')"
 			"   AND index_name IS NOT NULL AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"

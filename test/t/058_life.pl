@@ -205,6 +205,10 @@ is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'pu
 sql("UPDATE perfopt.advice_item SET definition = replace(definition, '(a)', '(a DESC)') WHERE id = $id");
 sql('SELECT perfopt.analyze_now()');
 is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'public.u'}), 'dismissed', 'its like, too');
+sql("UPDATE perfopt.advice_item SET status = 'reverted' WHERE id = $id");
+sql('SELECT perfopt.analyze_now()');
+is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'public.u'}), 'reverted', 'nor is what was taken back');
+sql("UPDATE perfopt.advice_item SET status = 'dismissed' WHERE id = $id");
 
 # By hand, under another name
 sql("UPDATE perfopt.advice_item SET definition = replace(definition, ' DESC', '') WHERE id = $id; SELECT perfopt.undismiss_advice($id)");
