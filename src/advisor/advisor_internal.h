@@ -469,6 +469,12 @@ extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
 /* existing_indexes.c */
 
 /*
+ * What makes an index again as it is, with its comment and the rest; several
+ * statements.  NULL: it has just been dropped.
+ */
+extern char *perfopt_undo_of_drop(Oid index);
+
+/*
  * Why an index must not be dropped after all, whatever an advice of earlier says;
  * or NULL.
  */

@@ -201,6 +201,9 @@ prepare_drop(Applying *row, Relation relation, char **statement, const char **pr
 		*problem = psprintf("index \"%s\" is needed: %s", target_name(row), objection);
 		return STEP_IMPOSSIBLE;
 	}
+	/* it may have changed since it was advised */
+	if (is_kind(row, "drop_index") && row->undo)
+		row->undo = perfopt_undo_of_drop(index);
 	*statement = drop_statement(row, target_name(row));
 	return STEP_READY;
 }
