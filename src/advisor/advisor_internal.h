@@ -459,6 +459,9 @@ extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *defin
 /* May the table's owner evaluate what it is made of? */
 extern bool perfopt_advice_index_is_trusted(const IndexSpec *spec, Relation relation);
 
+/* Is this index the wanted one, whatever its name? */
+extern bool perfopt_advice_is_index(Oid index, const IndexSpec *spec);
+
 /* The name of an index that is like the wanted one, and how to drop it; or NULL. */
 extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
 									   char **index_name, char **undo);
