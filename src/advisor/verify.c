@@ -86,11 +86,11 @@ typedef struct TableInText
  * no other one of that name.
  */
 static bool
-is_table(const RangeVar *relation, const TableInText *text)
+is_table(const RangeVar *relation, const TableInText *found)
 {
-	return relation != NULL && strcmp(relation->relname, text->table_name) == 0 &&
-		(relation->schemaname ? strcmp(relation->schemaname, text->schema_name) == 0 :
-		 text->unique_name);
+	return relation != NULL && strcmp(relation->relname, found->table_name) == 0 &&
+		(relation->schemaname ? strcmp(relation->schemaname, found->schema_name) == 0 :
+		 found->unique_name);
 }
 
 static bool
@@ -106,8 +106,8 @@ names_table_walker(Node *node, void *context)
 static void
 find_table(void *arg)
 {
-	TableInText *text = arg;
-	List	   *raw = pg_parse_query(text->query);
+	TableInText *found = arg;
+	List	   *raw = pg_parse_query(found->query);
 	RangeVar   *written = NULL;
 	Node	   *stmt = list_length(raw) == 1 ? linitial_node(RawStmt, raw)->stmt : NULL;
 
@@ -133,8 +133,8 @@ find_table(void *arg)
 		default:
 			break;
 	}
-	text->written = is_table(written, text);
-	text->named = text->written || (!IsA(stmt, CopyStmt) && names_table_walker(stmt, text));
+	found->written = is_table(written, found);
+	found->named = found->written || (!IsA(stmt, CopyStmt) && names_table_walker(stmt, found));
 }
 
 /* Those that write the table; and those that only read it, of an index to be dropped. */
@@ -163,24 +163,24 @@ add_by_text(int64 id)
 		HeapTuple	tuple = table->vals[i];
 		TupleDesc	desc = table->tupdesc;
 		bool		isnull;
-		TableInText text = {
+		TableInText found = {
 			.query = SPI_getvalue(tuple, desc, 3),
 			.schema_name = SPI_getvalue(tuple, desc, 4),
 			.table_name = SPI_getvalue(tuple, desc, 5),
 			.unique_name = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull))
 		};
 		bool		drops = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
-		ErrorData  *error = perfopt_try(CurrentMemoryContext, find_table, &text);
+		ErrorData  *error = perfopt_try(CurrentMemoryContext, find_table, &found);
 
 		CHECK_FOR_INTERRUPTS();
 		if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			ReThrowError(error);
-		if (text.written ? writes++ >= MAX_BY_TEXT :
-			error || !drops || !text.named || reads++ >= MAX_BY_TEXT)
+		if (found.written ? writes++ >= MAX_BY_TEXT :
+			error || !drops || !found.named || reads++ >= MAX_BY_TEXT)
 			continue;
 		values[1] = SPI_getbinval(tuple, desc, 1, &isnull);
 		values[2] = CStringGetTextDatum(SPI_getvalue(tuple, desc, 2));
-		values[3] = CStringGetTextDatum(text.written ? "write" : "named");
+		values[3] = CStringGetTextDatum(found.written ? "write" : "named");
 		execute("INSERT INTO perfopt.advice_measure (advice, part, queryid, role_name)"
 				" VALUES ($1, $4, $2, $3) ON CONFLICT DO NOTHING",
 				4, types, values, SPI_OK_INSERT);
