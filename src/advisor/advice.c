@@ -72,11 +72,11 @@ open_table(const char *schema_name, const char *table_name, bool *gone)
 }
 
 /*
- * Has somebody dismissed an index that is the same, though it is written in
- * another way, with its columns descending, say?
+ * Has somebody dismissed an index that is the same, or was it taken back, though
+ * it is written in another way, with its columns descending, say?
  */
 static bool
-dismissed_likewise(const AdviceFound *found)
+refused_likewise(const AdviceFound *found)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[4];
@@ -91,7 +91,7 @@ dismissed_likewise(const AdviceFound *found)
 	values[1] = CStringGetTextDatum(found->schema_name);
 	values[2] = CStringGetTextDatum(found->table_name);
 	values[3] = CStringGetTextDatum(found->definition);
-	execute("SELECT definition FROM perfopt.advice_item WHERE status = 'dismissed'"
+	execute("SELECT definition FROM perfopt.advice_item WHERE status IN ('dismissed', 'reverted')"
 			" AND kind = $1 AND schema_name = $2 AND table_name = $3 AND definition <> $4",
 			4, types, values, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
@@ -104,12 +104,12 @@ dismissed_likewise(const AdviceFound *found)
 	wanted = perfopt_advice_index_spec(relation, found->definition, &gone);
 	for (uint64 i = 0; i < num_rows && wanted && !same; i++)
 	{
-		IndexSpec  *dismissed = perfopt_advice_index_spec(relation,
-														  SPI_getvalue(table->vals[i], table->tupdesc, 1),
-														  &gone);
+		IndexSpec  *refused = perfopt_advice_index_spec(relation,
+														SPI_getvalue(table->vals[i], table->tupdesc, 1),
+														&gone);
 
-		same = dismissed && perfopt_index_spec_serves(dismissed, wanted) &&
-			perfopt_index_spec_serves(wanted, dismissed);
+		same = refused && perfopt_index_spec_serves(refused, wanted) &&
+			perfopt_index_spec_serves(wanted, refused);
 	}
 	relation_close(relation, AccessShareLock);
 	return same;
@@ -130,7 +130,7 @@ store_one(const AdviceFound *found)
 	Datum		values[11];
 	char		nulls[12] = "           ";
 
-	if (is_about_new_index(found->kind) && dismissed_likewise(found))
+	if (is_about_new_index(found->kind) && refused_likewise(found))
 		return;
 	values[0] = CStringGetTextDatum(found->kind);
 	values[1] = CStringGetTextDatum(found->schema_name);
@@ -304,6 +304,7 @@ revise(const AdviceFinding *finding)
 				" undo = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
 				"  THEN $4 ELSE undo END,"
 				" started_at = CASE WHEN $2 = 'applied' THEN last_seen END, measured_from = NULL, judged_at = NULL,"
+				" automatic = false,"
 				" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
 				" WHERE id = $1 AND status IN ('open', 'failed')",
 				4, update_types, update_values, update_nulls, SPI_OK_UPDATE);

@@ -216,6 +216,16 @@ is_unique(Oid index)
 	return unique;
 }
 
+bool
+perfopt_advice_is_index(Oid index, const IndexSpec *spec)
+{
+	IndexSpec  *existing = perfopt_index_spec_of_index(index);
+
+	return existing != NULL &&
+		existing->num_keys == spec->num_keys && existing->num_columns == spec->num_columns &&
+		perfopt_index_spec_serves(existing, spec) && perfopt_index_spec_serves(spec, existing);
+}
+
 /*
  * An index is there that serves: if it is this very one, whatever its name, it
  * is known by its name from now on, and can be taken back.  What only happens to
@@ -231,12 +241,7 @@ perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec, char **inde
 	*index_name = *undo = NULL;
 	foreach(lc, indexes)
 	{
-		IndexSpec  *existing = perfopt_index_spec_of_index(lfirst_oid(lc));
-
-		if (existing == NULL ||
-			existing->num_keys != spec->num_keys || existing->num_columns != spec->num_columns ||
-			!perfopt_index_spec_serves(existing, spec) ||
-			!perfopt_index_spec_serves(spec, existing))
+		if (!perfopt_advice_is_index(lfirst_oid(lc), spec))
 			continue;
 		*index_name = get_rel_name(lfirst_oid(lc));
 		if (*index_name && !is_unique(lfirst_oid(lc)))

@@ -393,8 +393,8 @@ extern List *perfopt_superseded_by(const IndexSpec *spec, Relation relation, dou
 
 /* standing.c */
 
-/* Indexes of advice that is open, and that was dismissed: IndexSpec *. */
-extern void perfopt_standing_advice(List **open, List **dismissed);
+/* Indexes of advice that is open, and that was dismissed or reverted: IndexSpec *. */
+extern void perfopt_standing_advice(List **open, List **refused);
 
 /* Is it one of them, or as good as one? */
 extern bool perfopt_is_standing(List *specs, const IndexSpec *spec);
@@ -459,6 +459,9 @@ extern IndexSpec *perfopt_advice_index_spec(Relation relation, const char *defin
 /* May the table's owner evaluate what it is made of? */
 extern bool perfopt_advice_index_is_trusted(const IndexSpec *spec, Relation relation);
 
+/* Is this index the wanted one, whatever its name? */
+extern bool perfopt_advice_is_index(Oid index, const IndexSpec *spec);
+
 /* The name of an index that is like the wanted one, and how to drop it; or NULL. */
 extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
 									   char **index_name, char **undo);
@@ -467,6 +470,12 @@ extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
 extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
 
 /* existing_indexes.c */
+
+/*
+ * What makes an index again as it is, with its comment and the rest; several
+ * statements.  NULL: it has just been dropped.
+ */
+extern char *perfopt_undo_of_drop(Oid index);
 
 /*
  * Why an index must not be dropped after all, whatever an advice of earlier says;

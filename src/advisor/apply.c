@@ -20,7 +20,7 @@
  *
  * The index's name is chosen just before building, so that it is free then,
  * and is committed first: an invalid index of that name on that table is ours,
- * unless the job tells that somebody else was faster to take the name.
+ * unless the job that was to take the name tells that somebody else was faster.
  *
  * An index of a partitioned table takes many statements, each a job.
  *
@@ -50,9 +50,11 @@
 
 /*
  * A build may take hours, whatever the role's limit for its statements is.
- * Its lock_timeout is the role's own.
+ * Its lock_timeout is the role's own.  The statements were written under this
+ * search_path; under the role's own, a name could be somebody else's.
  */
-#define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0"
+#define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0" \
+							"\nsearch_path=pg_catalog, pg_temp"
 
 /* Others wait behind who waits for a lock that is in their way. */
 #define BRIEF_JOB_SETTINGS	JOB_SETTINGS "\nlock_timeout=2s"
@@ -66,6 +68,7 @@ static int	apply_interval = IDLE_INTERVAL_MS;
 /* The job at work for an advice, known to the process that submitted it. */
 static bool job_running = false;
 static bool job_cleans_up;		/* it drops what another one has left */
+static bool job_takes_name;		/* until it has run, no index_name is ours */
 static PerfoptJob job;
 static int64 job_advice;
 
@@ -98,6 +101,7 @@ set_done(const Applying *row)
 			   " status = CASE status WHEN 'reverting' THEN 'reverted' ELSE 'applied' END,"
 			   " applied_at = CASE status WHEN 'reverting' THEN applied_at ELSE now() END,"
 			   " started_at = CASE status WHEN 'reverting' THEN started_at ELSE coalesce(started_at, last_seen) END,"
+			   " automatic = automatic AND status <> 'queued',"
 			   " index_name = $2, undo = $3 WHERE id = $1",
 			   row->id, row->index_name, row->undo, NULL);
 	perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
@@ -109,8 +113,8 @@ set_failed(int64 id, const char *error)
 {
 	update_row("UPDATE perfopt.advice_item SET error = $2, started_at = NULL,"
 			   " status = CASE WHEN status <> 'reverting' THEN CASE WHEN retry_at IS NULL THEN 'failed' ELSE 'queued' END"
-			   "  WHEN retry_at IS NOT NULL THEN status WHEN judged_at IS NULL OR measured_gain IS NULL THEN 'applied'"
-			   "  WHEN measured_gain < 0 THEN 'regressed' ELSE 'confirmed' END"
+			   "  WHEN retry_at IS NOT NULL THEN status WHEN judged_at IS NOT NULL AND measured_gain < 0 THEN 'regressed'"
+			   "  WHEN judged_at IS NOT NULL AND measured_gain > 0 THEN 'confirmed' ELSE 'applied' END"
 			   " WHERE id = $1", id, error ? error : INTERRUPTED, NULL, NULL);
 }
 
@@ -187,6 +191,7 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 		{
 			job_running = true;
 			job_cleans_up = cleans_up;
+			job_takes_name = !cleans_up && !perfopt_step_has_index(row);
 			job_advice = row->id;
 			return;
 		}
@@ -254,6 +259,12 @@ start(Applying *row)
 					   row->id, NULL, NULL, NULL);
 			set_failed(row->id, problem);
 			return true;
+		case STEP_GIVEN_UP:
+			update_row("UPDATE perfopt.advice_item SET retry_at = NULL, error = $2, started_at = now(),"
+					   " status = CASE status WHEN 'queued' THEN 'applying' ELSE status END WHERE id = $1",
+					   row->id, problem, NULL, NULL);
+			apply_interval = BUSY_INTERVAL_MS;
+			return true;
 		case STEP_READY:
 			break;
 	}
@@ -288,7 +299,8 @@ note_outcome(PerfoptJobState state, const PerfoptJobOutcome *outcome)
 					   job_advice, NULL, NULL, NULL);
 		return 0;
 	}
-	if (state == PERFOPT_JOB_FAILED && outcome->sqlerrcode == ERRCODE_DUPLICATE_TABLE)
+	if (state == PERFOPT_JOB_FAILED && job_takes_name &&
+		outcome->sqlerrcode == ERRCODE_DUPLICATE_TABLE)
 	{
 		/* somebody else's index: nothing of ours is there to look at */
 		set_failed(job_advice, message);

@@ -33,11 +33,15 @@ typedef enum StepReady
 	STEP_READY,					/* statement is to be run */
 	STEP_LOCKED,				/* the table is; look again later */
 	STEP_DONE_ALREADY,
-	STEP_IMPOSSIBLE				/* problem tells why */
+	STEP_IMPOSSIBLE,			/* problem tells why */
+	STEP_GIVEN_UP				/* ... and an attempt has left something */
 } StepReady;
 
 /* Sets index_name, ddl, undo of the row, and *statement, or *problem. */
 extern StepReady perfopt_step_prepare(Applying *row, char **statement, const char **problem);
+
+/* Has the table an index of the row's name? */
+extern bool perfopt_step_has_index(const Applying *row);
 
 typedef enum StepLeft
 {

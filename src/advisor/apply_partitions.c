@@ -13,9 +13,10 @@
  *
  * Which one is next is seen in the catalogs, and nothing else is remembered, so
  * it goes on after a restart wherever it was.  A partition that has such an index
- * already keeps it.  The names of those that are made contain the OID of the
- * parent's index: an index of such a name is ours, and when something fails, goes
- * with it.
+ * already keeps it; it is attached last, as then there is no way back: it goes with
+ * the parent's.  The names of those that are made contain the OIDs of the partition
+ * and of the parent's index: an index of such a name is ours, and when something
+ * fails, goes with it.
  *
  * The statements that are not CONCURRENTLY hold their locks for a moment only;
  * the job's lock_timeout keeps them from having others wait behind them.
@@ -45,6 +46,7 @@ typedef struct Building
 	const Applying *row;
 	Oid			top;			/* the parent's index */
 	bool		clean_up;
+	bool		attach_others;	/* that were there before; ours all are */
 } Building;
 
 static char *
@@ -57,7 +59,7 @@ qualified(Oid relid)
 static char *
 name_for(const Building *building, Oid partition)
 {
-	return makeObjectName(get_rel_name(partition), psprintf("%u", building->top), "idx");
+	return makeObjectName(get_rel_name(partition), psprintf("%u_%u", partition, building->top), "idx");
 }
 
 static bool
@@ -165,11 +167,18 @@ look_below(const Building *building, Oid table, Oid index, char **statement)
 		}
 		if (OidIsValid(ours) && is_valid(ours))
 			fitting = ours;
+		else if (OidIsValid(fitting) && !building->attach_others)
+			continue;
 		if (OidIsValid(fitting))
 			*statement = psprintf("ALTER INDEX %s ATTACH PARTITION %s",
 								  qualified(index), qualified(fitting));
 		else if (OidIsValid(ours) && has_partitions)
-			return look_below(building, partition, ours, statement);
+		{
+			left = look_below(building, partition, ours, statement);
+			if (left != STEP_LEFT_NOTHING)
+				return left;
+			continue;
+		}
 		else if (OidIsValid(ours))
 			*statement = psprintf("DROP INDEX CONCURRENTLY %s", qualified(ours));
 		else
@@ -207,6 +216,11 @@ perfopt_partitions_look(const Applying *row, Oid table, Oid index, char **statem
 		return STEP_LEFT_NEXT;
 	}
 	left = look_below(&building, table, index, statement);
+	if (left == STEP_LEFT_NOTHING && !building.clean_up)
+	{
+		building.attach_others = true;
+		left = look_below(&building, table, index, statement);
+	}
 	if (left == STEP_LEFT_NOTHING)
 	{
 		*statement = psprintf("DROP INDEX %s", qualified(index));

@@ -128,14 +128,13 @@ lacks_disk_space(const Applying *row)
 }
 
 static StepReady
-prepare_build(Applying *row, Relation relation, char **statement, const char **problem)
+prepare_new_build(Applying *row, Relation relation, bool resumes, char **statement,
+				  const char **problem)
 {
 	bool		gone;
 	IndexSpec  *spec = perfopt_advice_index_spec(relation, row->definition, &gone);
 	FormData_pg_index form;
-	Oid			index = find_index(RelationGetRelid(relation), row->index_name, &form);
-	bool		resumes = row->will_retry && OidIsValid(index) && !form.indisvalid &&
-	relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	Oid			index;
 
 	if (gone)
 	{
@@ -147,9 +146,15 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 		*problem = "the definition has a type or a function that the table's owner need not trust";
 		return STEP_IMPOSSIBLE;
 	}
+	if (spec->extension)
+	{
+		*problem = psprintf("extension \"%s\" must be created first", spec->extension);
+		return STEP_IMPOSSIBLE;
+	}
 	spec->any_direction = true;
 	if (perfopt_index_exists(relation, spec))
 	{
+		*problem = "there is such an index by now";
 		perfopt_advice_adopt_index(relation, spec, &row->index_name, &row->undo);
 		return STEP_DONE_ALREADY;
 	}
@@ -165,7 +170,6 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 	if (relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return STEP_READY;
 
-	/* or it goes on where it was when it had to wait for a lock */
 	*problem = perfopt_partitions_problem(RelationGetRelid(relation));
 	if (*problem)
 		return STEP_IMPOSSIBLE;
@@ -179,22 +183,22 @@ prepare_build(Applying *row, Relation relation, char **statement, const char **p
 }
 
 /*
- * Is the index of that name another one by now, as when ours was renamed, or
- * dropped, and its name used again?  Without its columns nobody can tell.
+ * An index of a partitioned table goes on where it was when it had to wait for a
+ * lock.
  */
-static bool
-is_another(const Applying *row, Relation relation, Oid index)
+static StepReady
+prepare_build(Applying *row, Relation relation, char **statement, const char **problem)
 {
-	bool		gone;
-	IndexSpec  *ours = perfopt_advice_index_spec(relation, row->definition, &gone);
-	IndexSpec  *theirs = perfopt_index_spec_of_index(index);
+	FormData_pg_index form;
+	bool		resumes = row->will_retry && relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+	OidIsValid(find_index(RelationGetRelid(relation), row->index_name, &form)) && !form.indisvalid;
+	char	   *left = row->index_name;
+	StepReady	ready = prepare_new_build(row, relation, resumes, statement, problem);
 
-	if (ours == NULL)
-		return false;
-	ours->any_direction = true;
-	return theirs == NULL ||
-		ours->num_keys != theirs->num_keys || ours->num_columns != theirs->num_columns ||
-		!perfopt_index_spec_serves(theirs, ours);
+	if (!resumes || (ready != STEP_IMPOSSIBLE && ready != STEP_DONE_ALREADY))
+		return ready;
+	row->index_name = left;
+	return STEP_GIVEN_UP;
 }
 
 /* An index that has got a purpose besides being fast stays. */
@@ -207,16 +211,24 @@ prepare_drop(Applying *row, Relation relation, char **statement, const char **pr
 
 	if (!OidIsValid(index))
 		return STEP_DONE_ALREADY;
+	if (is_new_index(row) && form.indisvalid)
+	{
+		bool		gone;
+		IndexSpec  *spec = perfopt_advice_index_spec(relation, row->definition, &gone);
+
+		if (spec)
+			spec->any_direction = true;
+		if (spec == NULL || !perfopt_advice_is_index(index, spec))
+		{
+			*problem = psprintf("index \"%s\" is another one by now", target_name(row));
+			return STEP_IMPOSSIBLE;
+		}
+	}
 	if (form.indisunique || form.indisprimary || form.indisexclusion ||
 		form.indisclustered || form.indisreplident)
 	{
 		*problem = psprintf("index \"%s\" is needed: it is unique, or used by CLUSTER or as a replica identity",
 							target_name(row));
-		return STEP_IMPOSSIBLE;
-	}
-	if (is_new_index(row) && form.indisvalid && is_another(row, relation, index))
-	{
-		*problem = psprintf("index \"%s\" is another one than was built", target_name(row));
 		return STEP_IMPOSSIBLE;
 	}
 	if (is_kind(row, "drop_index") &&
@@ -225,6 +237,9 @@ prepare_drop(Applying *row, Relation relation, char **statement, const char **pr
 		*problem = psprintf("index \"%s\" is needed: %s", target_name(row), objection);
 		return STEP_IMPOSSIBLE;
 	}
+	/* it may have changed since it was advised */
+	if (is_kind(row, "drop_index") && row->undo)
+		row->undo = perfopt_undo_of_drop(index);
 	*statement = drop_statement(row, target_name(row));
 	return STEP_READY;
 }
@@ -266,6 +281,26 @@ perfopt_step_prepare(Applying *row, char **statement, const char **problem)
 	return ready;
 }
 
+bool
+perfopt_step_has_index(const Applying *row)
+{
+	Oid			relid = perfopt_advice_table(row->schema_name, row->table_name);
+	FormData_pg_index form;
+
+	return OidIsValid(relid) && OidIsValid(find_index(relid, target_name(row), &form));
+}
+
+/* Is that how REINDEX CONCURRENTLY names what it makes of the index? */
+static bool
+is_name_of_reindex(const char *name, const char *index_name)
+{
+	const char *label = strrchr(name, '_');
+
+	return label && (strncmp(label, "_ccnew", 6) == 0 || strncmp(label, "_ccold", 6) == 0) &&
+		strspn(label + 6, "0123456789") == strlen(label + 6) &&
+		strcmp(name, makeObjectName(index_name, NULL, label + 1)) == 0;
+}
+
 /* An invalid index that REINDEX CONCURRENTLY has left of this one; or NULL. */
 static const char *
 left_by_reindex(Oid relid, const char *index_name)
@@ -285,15 +320,9 @@ left_by_reindex(Oid relid, const char *index_name)
 	{
 		const char *name = get_rel_name(lfirst_oid(lc));
 		FormData_pg_index form;
-		const char *end;
 
-		if (name == NULL || !OidIsValid(find_index(relid, name, &form)) || form.indisvalid)
-			continue;
-		end = strstr(name, "_ccnew");
-		if (end == NULL)
-			end = strstr(name, "_ccold");
-		if (end != NULL && strncmp(name, index_name, end - name) == 0 &&
-			strspn(end + 6, "0123456789") == strlen(end + 6))
+		if (name && is_name_of_reindex(name, index_name) &&
+			OidIsValid(find_index(relid, name, &form)) && !form.indisvalid)
 			found = name;
 	}
 	relation_close(relation, AccessShareLock);

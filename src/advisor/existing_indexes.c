@@ -22,8 +22,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
+#include "commands/comment.h"
 #include "common/settings.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -170,12 +172,21 @@ is_missed(Survey *survey, Oid relid, ExistingIndex *index, bool *complete)
 	return false;
 }
 
-/* With its tablespace; NULL: it has just been dropped. */
-static char *
-undo_of(Oid index)
+static const char *const find_statistics_targets =
+"SELECT attnum::text AS number, attstattarget::text AS target FROM pg_attribute"
+" WHERE attrelid = $1 AND attstattarget >= 0 ORDER BY attnum";
+
+char *
+perfopt_undo_of_drop(Oid index)
 {
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(index)};
+	StringInfoData undo;
+	SurveyRows *targets;
 	char	   *definition;
 	char	   *space;
+	char	   *name;
+	char	   *comment;
 
 	AcceptInvalidationMessages();
 	if (!SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(index)))
@@ -184,8 +195,18 @@ undo_of(Oid index)
 	space = strstr(definition, " INDEX ");
 	if (space == NULL)
 		return NULL;
-	return psprintf("%.*s INDEX CONCURRENTLY %s", (int) (space - definition), definition,
-					space + strlen(" INDEX "));
+	initStringInfo(&undo);
+	appendStringInfo(&undo, "%.*s INDEX CONCURRENTLY %s", (int) (space - definition), definition,
+					 space + strlen(" INDEX "));
+	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(index)), get_rel_name(index));
+	targets = survey_query(find_statistics_targets, 1, types, values, NULL);
+	for (int i = 0; i < targets->num; i++)
+		appendStringInfo(&undo, "; ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s", name,
+						 survey_text(targets, i, "number"), survey_text(targets, i, "target"));
+	comment = GetComment(index, RelationRelationId, 0);
+	if (comment)
+		appendStringInfo(&undo, "; COMMENT ON INDEX %s IS %s", name, quote_literal_cstr(comment));
+	return undo.data;
 }
 
 static AdviceFound *
@@ -197,7 +218,7 @@ drop_advice(Survey *survey, const char *schema_name, const char *table_name, con
 	found->definition = pstrdup(name);
 	found->index_name = pstrdup(name);
 	found->ddl = psprintf("DROP INDEX CONCURRENTLY %s", quote_qualified_identifier(schema_name, name));
-	found->undo = undo_of(oid);
+	found->undo = perfopt_undo_of_drop(oid);
 	found->bytes = bytes;
 	found->predicted_gain = survey->active_ms > 0 ?
 		Min(writes * SURVEY_WRITE_MS / survey->active_ms, 1) : 0;

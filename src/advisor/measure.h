@@ -18,6 +18,7 @@ typedef struct Measured
 	double		calls_after;
 	double		mean_before;	/* ms, without the slowest hundredth */
 	double		mean_after;
+	double		ratio;			/* of the medians, after to before */
 	double		faster;			/* chance that a call after takes less than
 								 * one before; ties count half */
 	double		z;				/* its distance from 1/2 in standard errors */

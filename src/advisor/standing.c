@@ -3,7 +3,8 @@
  *		The indexes that earlier rounds have advised, and how they stand.
  *
  * A round should not change its mind between two choices as good, and should
- * look for something else where somebody has dismissed what it said.
+ * look for something else where somebody has dismissed what it said, or it was
+ * taken back.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@ typedef struct StandingRow
 	char	   *schema_name;
 	char	   *table_name;
 	char	   *definition;
-	bool		dismissed;
+	bool		refused;
 } StandingRow;
 
 /* StandingRow *, in the caller's memory context. */
@@ -35,9 +36,9 @@ read_rows(void)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT schema_name, table_name, definition, status = 'dismissed'"
+	if (SPI_execute("SELECT schema_name, table_name, definition, status <> 'open'"
 					" FROM perfopt.advice_item"
-					" WHERE kind = 'create_index' AND status IN ('open', 'dismissed')"
+					" WHERE kind = 'create_index' AND status IN ('open', 'dismissed', 'reverted')"
 					" ORDER BY id DESC", true, MOST_STANDING) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -53,7 +54,7 @@ read_rows(void)
 		row->schema_name = SPI_getvalue(tuple, desc, 1);
 		row->table_name = SPI_getvalue(tuple, desc, 2);
 		row->definition = SPI_getvalue(tuple, desc, 3);
-		row->dismissed = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+		row->refused = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
 		rows = lappend(rows, row);
 		MemoryContextSwitchTo(old_context);
 	}
@@ -83,19 +84,19 @@ spec_of_row(const StandingRow *row)
 }
 
 void
-perfopt_standing_advice(List **open, List **dismissed)
+perfopt_standing_advice(List **open, List **refused)
 {
 	ListCell   *lc;
 
-	*open = *dismissed = NIL;
+	*open = *refused = NIL;
 	foreach(lc, read_rows())
 	{
 		StandingRow *row = lfirst(lc);
 		IndexSpec  *spec = spec_of_row(row);
 
 		CHECK_FOR_INTERRUPTS();
-		if (spec && row->dismissed)
-			*dismissed = lappend(*dismissed, spec);
+		if (spec && row->refused)
+			*refused = lappend(*refused, spec);
 		else if (spec)
 			*open = lappend(*open, spec);
 	}
@@ -109,6 +110,6 @@ perfopt_is_standing(List *specs, const IndexSpec *spec)
 	foreach(lc, specs)
 		if (perfopt_index_spec_serves(lfirst(lc), spec) &&
 			perfopt_index_spec_serves(spec, lfirst(lc)))
-			return true;
+		return true;
 	return false;
 }

@@ -200,8 +200,8 @@ perfopt_test_measure_compare(PG_FUNCTION_ARGS)
 	uint64		after[HISTOGRAM_BUCKETS];
 	Measured	measured;
 	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {0};
+	Datum		values[4];
+	bool		nulls[4] = {0};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -211,6 +211,7 @@ perfopt_test_measure_compare(PG_FUNCTION_ARGS)
 	values[0] = Float8GetDatum(measured.faster);
 	values[1] = Float8GetDatum(measured.z);
 	values[2] = Int32GetDatum(measured.change);
+	values[3] = Float8GetDatum(measured.ratio);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 

@@ -5,7 +5,8 @@
  * Before it is applied, the latencies of these statements over
  * perfopt.verify_window are put aside, from perfopt.latency_history:
  *
- *		named		those in the evidence of the advice
+ *		named		those in the evidence of the advice; where an index is dropped,
+ *					those whose text has its table
  *		write		those that write its table, by their text
  *		control		others, that don't mention it; they tell how the server as a
  *					whole has changed meanwhile
@@ -22,6 +23,9 @@
  *
  * An index that somebody has built by hand is judged in the same way; the window
  * before it ends when a round last saw that the index was missing.
+ *
+ * A row that somebody has locked, by asking for something in a transaction that is
+ * still open, waits for another time: it must not keep others waiting.
  */
 #include "postgres.h"
 
@@ -36,6 +40,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -44,8 +49,8 @@
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
-/* Statements of each part that are compared at most. */
-#define MAX_WRITES		20
+/* Statements of each part that are compared at most, known by their texts. */
+#define MAX_BY_TEXT		20
 #define MAX_CONTROLS	"50"
 
 /* Texts that are looked into for what they write. */
@@ -64,19 +69,46 @@ execute(const char *sql, int nargs, Oid *types, Datum *values, int expected)
 }
 
 /*
- * What is written, by a statement's text
+ * What is done to a table, by a statement's text
  */
-typedef struct WrittenTable
+typedef struct TableInText
 {
 	const char *query;
-	RangeVar   *relation;
-} WrittenTable;
+	const char *schema_name;
+	const char *table_name;
+	bool		unique_name;
+	bool		written;
+	bool		named;
+} TableInText;
+
+/*
+ * A table that is named without its schema is taken to be this one if there is
+ * no other one of that name.
+ */
+static bool
+is_table(const RangeVar *relation, const TableInText *found)
+{
+	return relation != NULL && strcmp(relation->relname, found->table_name) == 0 &&
+		(relation->schemaname ? strcmp(relation->schemaname, found->schema_name) == 0 :
+		 found->unique_name);
+}
+
+static bool
+names_table_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeVar))
+		return is_table((RangeVar *) node, context);
+	return raw_expression_tree_walker(node, names_table_walker, context);
+}
 
 static void
-find_written(void *arg)
+find_table(void *arg)
 {
-	WrittenTable *written = arg;
-	List	   *raw = pg_parse_query(written->query);
+	TableInText *found = arg;
+	List	   *raw = pg_parse_query(found->query);
+	RangeVar   *written = NULL;
 	Node	   *stmt = list_length(raw) == 1 ? linitial_node(RawStmt, raw)->stmt : NULL;
 
 	if (stmt == NULL)
@@ -84,79 +116,74 @@ find_written(void *arg)
 	switch (nodeTag(stmt))
 	{
 		case T_InsertStmt:
-			written->relation = ((InsertStmt *) stmt)->relation;
+			written = ((InsertStmt *) stmt)->relation;
 			break;
 		case T_UpdateStmt:
-			written->relation = ((UpdateStmt *) stmt)->relation;
+			written = ((UpdateStmt *) stmt)->relation;
 			break;
 		case T_DeleteStmt:
-			written->relation = ((DeleteStmt *) stmt)->relation;
+			written = ((DeleteStmt *) stmt)->relation;
 			break;
 		case T_MergeStmt:
-			written->relation = ((MergeStmt *) stmt)->relation;
+			written = ((MergeStmt *) stmt)->relation;
 			break;
 		case T_CopyStmt:
-			written->relation = ((CopyStmt *) stmt)->is_from ? ((CopyStmt *) stmt)->relation : NULL;
+			written = ((CopyStmt *) stmt)->is_from ? ((CopyStmt *) stmt)->relation : NULL;
 			break;
 		default:
 			break;
 	}
+	found->written = is_table(written, found);
+	found->named = found->written || (!IsA(stmt, CopyStmt) && names_table_walker(stmt, found));
 }
 
-/*
- * A table that is named without its schema is taken to be this one if there is
- * no other one of that name.
- */
-static bool
-writes(const char *query, const char *schema_name, const char *table_name, bool unique_name)
-{
-	WrittenTable written = {.query = query};
-	ErrorData  *error = perfopt_try(CurrentMemoryContext, find_written, &written);
-
-	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-		ReThrowError(error);
-	return error == NULL && written.relation != NULL &&
-		strcmp(written.relation->relname, table_name) == 0 &&
-		(written.relation->schemaname ? strcmp(written.relation->schemaname, schema_name) == 0 :
-		 unique_name);
-}
-
+/* Those that write the table; and those that only read it, of an index to be dropped. */
 static void
-add_writes(int64 id)
+add_by_text(int64 id)
 {
-	Oid			types[] = {INT8OID, INT8OID, TEXTOID};
-	Datum		values[3] = {Int64GetDatum(id)};
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Datum		values[4] = {Int64GetDatum(id)};
 	SPITupleTable *table;
 	uint64		num;
-	int			added = 0;
+	int			writes = 0;
+	int			reads = 0;
 
 	execute("SELECT t.queryid, r.rolname::text, t.query, i.schema_name, i.table_name,"
-			"  (SELECT count(*) = 1 FROM pg_class c WHERE c.relname = i.table_name AND c.relkind IN ('r', 'p'))"
+			"  (SELECT count(*) = 1 FROM pg_class c WHERE c.relname = i.table_name AND c.relkind IN ('r', 'p')), i.kind = 'drop_index'"
 			" FROM perfopt.advice_item i JOIN perfopt.query_texts t ON strpos(lower(t.query), lower(i.table_name)) > 0"
 			"  JOIN pg_roles r ON r.oid = t.userid"
 			" WHERE i.id = $1 AND t.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
-			"  AND t.query ~* '(insert|update|delete|merge|copy)' AND length(t.query) < 100000"
+			"  AND (i.kind = 'drop_index' OR t.query ~* '(insert|update|delete|merge|copy)') AND length(t.query) < 100000"
 			" LIMIT " MAX_TEXTS,
 			1, types, values, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	num = SPI_processed;
-	for (uint64 i = 0; i < num && added < MAX_WRITES; i++)
+	for (uint64 i = 0; i < num; i++)
 	{
 		HeapTuple	tuple = table->vals[i];
 		TupleDesc	desc = table->tupdesc;
 		bool		isnull;
-		bool		unique_name = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+		TableInText found = {
+			.query = SPI_getvalue(tuple, desc, 3),
+			.schema_name = SPI_getvalue(tuple, desc, 4),
+			.table_name = SPI_getvalue(tuple, desc, 5),
+			.unique_name = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull))
+		};
+		bool		drops = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
+		ErrorData  *error = perfopt_try(CurrentMemoryContext, find_table, &found);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!writes(SPI_getvalue(tuple, desc, 3), SPI_getvalue(tuple, desc, 4),
-					SPI_getvalue(tuple, desc, 5), unique_name))
+		if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		if (found.written ? writes++ >= MAX_BY_TEXT :
+			error || !drops || !found.named || reads++ >= MAX_BY_TEXT)
 			continue;
 		values[1] = SPI_getbinval(tuple, desc, 1, &isnull);
 		values[2] = CStringGetTextDatum(SPI_getvalue(tuple, desc, 2));
+		values[3] = CStringGetTextDatum(found.written ? "write" : "named");
 		execute("INSERT INTO perfopt.advice_measure (advice, part, queryid, role_name)"
-				" VALUES ($1, 'write', $2, $3) ON CONFLICT DO NOTHING",
-				3, types, values, SPI_OK_INSERT);
-		added++;
+				" VALUES ($1, $4, $2, $3) ON CONFLICT DO NOTHING",
+				4, types, values, SPI_OK_INSERT);
 	}
 }
 
@@ -189,7 +216,7 @@ begin(void *arg)
 			"  THEN evidence -> 'queries' ELSE '[]' END) q"
 			" WHERE id = $1 AND q ->> 'queryid' IS NOT NULL AND q ->> 'role' IS NOT NULL ON CONFLICT DO NOTHING",
 			1, types, values, SPI_OK_INSERT);
-	add_writes(beginning->id);
+	add_by_text(beginning->id);
 
 	/* the history of the window before; without one, all there was so far */
 	execute("WITH h AS MATERIALIZED (SELECT r.rolname, h.queryid, sum(h.calls) AS calls, perfopt.histogram_merge(h.histogram) AS histogram"
@@ -254,7 +281,7 @@ begin_others(void)
 	execute("SELECT id, coalesce(started_at, applied_at) FROM perfopt.advice_item i"
 			" WHERE status = 'applied' AND judged_at IS NULL AND measured_from IS NULL AND applied_at IS NOT NULL"
 			"  AND NOT EXISTS (SELECT FROM perfopt.advice_measure m WHERE m.advice = i.id)"
-			" ORDER BY id LIMIT 20",
+			" ORDER BY id LIMIT 20 FOR UPDATE SKIP LOCKED",
 			0, NULL, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	num = SPI_processed;
@@ -279,14 +306,16 @@ mark(void)
 			"  WHERE l.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
 			"   AND EXISTS (SELECT FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL AND measured_from IS NULL)),"
 			" item AS (UPDATE perfopt.advice_item SET measured_from = now(), measured_from_ms = $1"
-			"  WHERE status = 'applied' AND judged_at IS NULL AND measured_from IS NULL AND applied_at IS NOT NULL RETURNING id)"
+			"  WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
+			"   AND measured_from IS NULL AND applied_at IS NOT NULL FOR UPDATE SKIP LOCKED)) RETURNING id)"
 			" UPDATE perfopt.advice_measure m SET mark = coalesce((SELECT l.histogram FROM l"
 			"   WHERE l.queryid = m.queryid AND l.rolname = m.role_name), '{}')"
 			" FROM item WHERE m.advice = item.id",
 			1, types, values, SPI_OK_UPDATE);
 	execute("WITH item AS (UPDATE perfopt.advice_item SET measured_from_ms = 0"
-			"  WHERE status = 'applied' AND judged_at IS NULL"
-			"   AND measured_from < (SELECT stats_reset FROM perfopt.latency_info()) AND measured_from_ms > 0 RETURNING id)"
+			"  WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
+			"   AND measured_from < (SELECT stats_reset FROM perfopt.latency_info()) AND measured_from_ms > 0"
+			"   FOR UPDATE SKIP LOCKED)) RETURNING id)"
 			" UPDATE perfopt.advice_measure m SET mark = '{}' FROM item WHERE m.advice = item.id",
 			0, NULL, NULL, SPI_OK_UPDATE);
 }
@@ -413,7 +442,7 @@ conclude(int64 id, Statement *statements, int num, double database_ms)
 			continue;
 		perfopt_measure_compare(statements[i].before, statements[i].after, 0, &measured);
 		if (measured.calls_before >= MEASURE_MIN_CALLS && measured.calls_after >= MEASURE_MIN_CALLS)
-			ratios[num_ratios++] = measured.mean_after / measured.mean_before;
+			ratios[num_ratios++] = measured.ratio;
 	}
 	shift = perfopt_measure_shift(ratios, num_ratios);
 
@@ -528,7 +557,7 @@ judge_all(void)
 	values[1] = Float8GetDatum(perfopt_database_total_ms(MyDatabaseId));
 	execute("SELECT id, $2 - measured_from_ms FROM perfopt.advice_item"
 			" WHERE status = 'applied' AND judged_at IS NULL AND measured_from <= now() - make_interval(secs => $1)"
-			" ORDER BY measured_from LIMIT 20",
+			" ORDER BY measured_from LIMIT 20 FOR UPDATE SKIP LOCKED",
 			2, types, values, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	num = SPI_processed;
@@ -542,11 +571,14 @@ judge_all(void)
 	}
 }
 
-/* Indexes that somebody has dropped by hand, and what is too old to tell. */
+/*
+ * Indexes that somebody has dropped by hand, and what is too old to tell.  What was
+ * built without being asked for is not to come back again and again.
+ */
 static void
 tidy(void)
 {
-	execute("UPDATE perfopt.advice_item SET status = CASE status WHEN 'regressed' THEN 'reverted' ELSE 'obsolete' END"
+	execute("UPDATE perfopt.advice_item SET status = CASE WHEN status = 'regressed' OR automatic THEN 'reverted' ELSE 'obsolete' END"
 			" WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item"
 			"  WHERE kind IN ('create_index', 'index_foreign_key') AND status IN ('applied', 'confirmed', 'regressed')"
 			"   AND index_name IS NOT NULL AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"

@@ -72,7 +72,7 @@ as_role('owner', "SELECT perfopt.apply_advice($id)");
 becomes($id, 'applied', 'one that will be renamed');
 sql('ALTER INDEX t_b_a_idx RENAME TO t_mine; CREATE INDEX t_b_a_idx ON t (a)');
 as_role('owner', "SELECT perfopt.revert_advice($id)");
-becomes($id, 'applied: index "t_b_a_idx" is another one than was built', 'reverting leaves what it has not built');
+becomes($id, 'applied: index "t_b_a_idx" is another one by now', 'reverting leaves what it has not built');
 is(indexes(), 't_b_a_idx t_mine t_old t_unique', 'both are there');
 sql('DROP INDEX t_b_a_idx, t_mine');
 
@@ -215,6 +215,10 @@ is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'pu
 sql("UPDATE perfopt.advice_item SET definition = replace(definition, '(a)', '(a DESC)') WHERE id = $id");
 sql('SELECT perfopt.analyze_now()');
 is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'public.u'}), 'dismissed', 'its like, too');
+sql("UPDATE perfopt.advice_item SET status = 'reverted' WHERE id = $id");
+sql('SELECT perfopt.analyze_now()');
+is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'public.u'}), 'reverted', 'nor is what was taken back');
+sql("UPDATE perfopt.advice_item SET status = 'dismissed' WHERE id = $id");
 
 # By hand, under another name
 sql("UPDATE perfopt.advice_item SET definition = replace(definition, ' DESC', '') WHERE id = $id; SELECT perfopt.undismiss_advice($id)");

@@ -97,6 +97,17 @@ sql($by_name);
 judged($id);
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'confirmed', 'and confirmed');
 
+# One that is dropped, and is missed
+sql($by_name) foreach 1 .. 3;
+sql('SELECT perfopt.sample_now()');
+$id = sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, ddl, undo, reason, evidence, status)
+	VALUES ('drop_index', 'public', 'users', 'by_hand', 'DROP INDEX', 'CREATE INDEX', 'r', '{"queries": []}', 'open') RETURNING id});
+sql("SELECT perfopt.apply_advice($id)");
+measured($id);
+sql($by_name);
+judged($id);
+is(sql("SELECT status, measured_gain < 0 FROM perfopt.advice WHERE id = $id"), 'regressed|t', 'an index whose drop makes a reader slower');
+
 # One that is not used, and one that nobody calls
 $id = advice('users', 'USING btree (id)', '[{"queryid": 4711, "role": "owner"}]', 0.01);
 sql("SELECT perfopt.apply_advice($id)");
@@ -141,6 +152,7 @@ is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{40, 100
 is(sql(q{SELECT change FROM measure_compare('{80, 19}', '{40, 100}', 0)}), '0', 'too few calls');
 is(sql(q{SELECT change FROM measure_compare('{40, 1000000, 41, 1000000}', '{40, 1010000, 41, 990000}', 0)}), '0', 'significant, but nothing to speak of');
 is(sql(q{SELECT round(faster::numeric, 3), round(z::numeric, 2) FROM measure_compare('{1, 10, 9, 20, 17, 10}', '{1, 20, 9, 15, 17, 5}', 0)}), '0.641|2.34', 'by hand');
+is(sql(q{SELECT round(ratio::numeric, 2) FROM measure_compare('{40, 1000}', '{40, 970, 93, 30}', 0)}), '1.00', 'a stall of some calls is no change of the server as a whole');
 is(sql(q{SELECT measure_shift('{1, 2, 2, 2, 4}'), measure_shift('{2, 2, 2}')}), '8|0', 'the median of others, if they are enough');
 
 is(sql(q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');

@@ -14,7 +14,7 @@ CREATE FUNCTION what_if_cost(query text, role regrole DEFAULT current_user::regr
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_what_if_cost';
 CREATE FUNCTION index_candidates(queries text[], role regrole DEFAULT current_user::regrole) RETURNS text[]
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_candidates';
-CREATE FUNCTION measure_compare(before bigint[], after bigint[], shift integer, OUT faster float8, OUT z float8, OUT change integer) RETURNS record
+CREATE FUNCTION measure_compare(before bigint[], after bigint[], shift integer, OUT faster float8, OUT z float8, OUT change integer, OUT ratio float8) RETURNS record
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_compare';
 CREATE FUNCTION measure_shift(ratios float8[]) RETURNS integer
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_shift';
