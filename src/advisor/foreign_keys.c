@@ -97,8 +97,8 @@ not_null(const IndexSpec *spec)
 	return (Node *) make_ands_explicit(tests);
 }
 
-bool
-survey_index_leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums)
+static bool
+leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums)
 {
 	AttrNumber	leading[INDEX_MAX_KEYS];
 	IndexSpec  *wanted;
@@ -167,10 +167,17 @@ helps(const IndexSpec *spec, double table_rows, int num, const AttrNumber *attnu
 			return false;
 		rows *= share_of_value(spec->relid, leading[i], table_rows);
 		if ((i + 1 == num || rows <= FEW_ROWS) &&
-			survey_index_leads_with(spec, i + 1, leading))
+			leads_with(spec, i + 1, leading))
 			return true;
 	}
 	return false;
+}
+
+bool
+survey_index_serves_key(Oid index, const IndexSpec *spec, double table_rows,
+						int num, const AttrNumber *attnums)
+{
+	return spec ? helps(spec, table_rows, num, attnums) : begins_with(index, num, attnums);
 }
 
 static bool
@@ -181,10 +188,8 @@ has_index(Relation relation, int num, const AttrNumber *attnums)
 
 	foreach(lc, indexes)
 	{
-		IndexSpec  *spec = perfopt_index_spec_of_index(lfirst_oid(lc));
-
-		if (spec ? helps(spec, Max(relation->rd_rel->reltuples, 0), num, attnums) :
-			begins_with(lfirst_oid(lc), num, attnums))
+		if (survey_index_serves_key(lfirst_oid(lc), perfopt_index_spec_of_index(lfirst_oid(lc)),
+									Max(relation->rd_rel->reltuples, 0), num, attnums))
 			return true;
 	}
 	return false;
