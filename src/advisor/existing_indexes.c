@@ -84,11 +84,13 @@ INDEX_IS_DROPPABLE " AS droppable, i.indexprs IS NOT NULL AS has_expressions, c.
 "  pg_stat_get_numscans(c.oid)::float8 AS scans, coalesce(c.reloptions::text, '') AS options,"
 "  (pg_stat_get_tuples_inserted(t.oid) + pg_stat_get_tuples_updated(t.oid)"
 "   - pg_stat_get_tuples_hot_updated(t.oid))::float8 AS writes,"
+"  count(*) OVER (PARTITION BY i.indrelid, c.relam, i.indkey[0]) > 1 AS begins_like_another,"
 "  u.index_oid IS NOT NULL AS unused, to_char(u.unused_since, 'YYYY-MM-DD') AS since,"
 "  floor(extract(epoch FROM now() - u.unused_since - u.unseen) / 86400)::float8 AS days"
 " FROM" INDEX_TABLES
-" LEFT JOIN perfopt.index_usage u ON u.schema_name = n.nspname::text AND u.index_name = c.relname::text"
-"  AND u.index_oid = c.oid AND" INDEX_IS_UNUSED("$1")
+/* by its primary key, however few indexes the planner expects (see INDEX_IS_DROPPABLE) */
+" LEFT JOIN LATERAL (SELECT * FROM perfopt.index_usage WHERE schema_name = n.nspname::text"
+"   AND index_name = c.relname::text OFFSET 0) u ON u.index_oid = c.oid AND" INDEX_IS_UNUSED("$1")
 " WHERE ($2 = 0 OR i.indrelid = $2) AND i.indisvalid AND i.indisready AND i.indislive AND" INDEX_OF_USER
 " ORDER BY i.indrelid, c.oid";
 
@@ -329,10 +331,13 @@ find_superfluous(Survey *survey, Oid table, List **drop)
 	{
 		Oid			relid = survey_oid(rows, first, "relid");
 		ExistingIndex *indexes;
+		bool		suspect = false;
 
-		for (next = first + 1; next < rows->num && survey_oid(rows, next, "relid") == relid;)
-			next++;
 		CHECK_FOR_INTERRUPTS();
+		for (next = first; next < rows->num && survey_oid(rows, next, "relid") == relid; next++)
+			suspect |= survey_bool(rows, next, "unused") || survey_bool(rows, next, "begins_like_another");
+		if (!suspect)
+			continue;
 		indexes = palloc0(sizeof(ExistingIndex) * (next - first));
 		for (int i = 0; i < next - first; i++)
 		{
