@@ -352,6 +352,7 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 			continue;
 		text = deparse_expression(expr, deparse_context_for(RelationGetRelationName(relation), estimate->relid),
 								  false, false);
+
 		label = psprintf("%s_%04x", IsA(expr, FuncExpr) ? get_func_name(((FuncExpr *) expr)->funcid) : "expr",
 						 hash_bytes((unsigned char *) text, strlen(text)) & 0xffff);
 

@@ -223,7 +223,7 @@ is_advised(Relation relation, const IndexSpec *wanted)
 static const char *const find_keys =
 "SELECT k.oid, k.conname::text AS name, k.conrelid AS relid, array_to_string(k.conkey, ',') AS columns,"
 "  rn.nspname::text AS ref_schema, r.relname::text AS ref_table, r.oid AS ref_relid,"
-"  pg_stat_get_tuples_deleted(r.oid)::float8 AS deleted,"
+"  pg_stat_get_tuples_deleted(r.oid)::float8 AS deleted, pg_stat_get_tuples_returned(t.oid)::float8 AS rows_read,"
 "  (pg_stat_get_tuples_inserted(t.oid) + pg_stat_get_tuples_updated(t.oid)"
 "   - pg_stat_get_tuples_hot_updated(t.oid))::float8 AS writes"
 " FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace"
@@ -260,8 +260,11 @@ judge(Survey *survey, SurveyRows *rows, int i, Relation relation)
 {
 	AttrNumber	attnums[MAX_COLUMNS];
 	int			num = survey_columns(survey_text(rows, i, "columns"), attnums);
-	double		deleted = survey_number(rows, i, "deleted");
 	double		table_rows = Max(relation->rd_rel->reltuples, 0);
+
+	/* such that were there before the table's rows made nobody read them */
+	double		deleted = Min(survey_number(rows, i, "deleted"),
+							  survey_number(rows, i, "rows_read") / Max(table_rows, 1));
 	double		write_ms = Max(survey_number(rows, i, "writes") - table_rows, 0) * SURVEY_WRITE_MS;
 	double		pages = RelationGetNumberOfBlocks(relation);
 	double		read_ms = pages * PAGE_MS + table_rows * ROW_MS;
