@@ -24,6 +24,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/array.h"
@@ -342,6 +343,7 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 	{
 		Node	   *expr = compared_expression(lfirst(lc));
 		char	   *text;
+		char	   *label;		/* with a hash: expressions have no names */
 
 		if (expr == NULL || IsA(expr, Var) || IsA(expr, Const) ||
 			!OidIsValid(GetDefaultOpClass(exprType(expr), BTREE_AM_OID)) ||
@@ -351,8 +353,11 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 		text = deparse_expression(expr, deparse_context_for(RelationGetRelationName(relation), estimate->relid),
 								  false, false);
 
+		label = psprintf("%s_%04x", IsA(expr, FuncExpr) ? get_func_name(((FuncExpr *) expr)->funcid) : "expr",
+						 hash_bytes((unsigned char *) text, strlen(text)) & 0xffff);
+
 		return create_statistics(relation, "", psprintf("(%s)", text),
-								 IsA(expr, FuncExpr) ? get_func_name(((FuncExpr *) expr)->funcid) : "expr",
+								 label,
 								 psprintf("It has no statistics of the expression %s; these would be there with the next ANALYZE.", text),
 								 "\"cause\": \"expression\"");
 	}

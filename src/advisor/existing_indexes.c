@@ -28,6 +28,7 @@
 #include "commands/comment.h"
 #include "common/settings.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -54,6 +55,7 @@ typedef struct ExistingIndex
 	char	   *table_name;
 	char	   *name;
 	IndexSpec  *spec;			/* or NULL: of a kind that is not compared */
+	const char *options;		/* what it was made WITH */
 	bool		droppable;
 	bool		has_expressions;
 	Oid			tablespace;
@@ -78,17 +80,20 @@ typedef struct ForeignKeyColumns
 
 static const char *const find_indexes =
 "SELECT i.indrelid AS relid, c.oid AS oid, n.nspname::text AS schema_name, t.relname::text AS table_name,"
-"  c.relname::text AS name,"
+"  c.relname::text AS name, t.reltuples::float8 AS table_rows,"
 INDEX_IS_DROPPABLE " AS droppable, i.indexprs IS NOT NULL AS has_expressions, c.reltablespace AS tablespace,"
 "  c.relpages::float8 * current_setting('block_size')::float8 AS bytes,"
-"  pg_stat_get_numscans(c.oid)::float8 AS scans,"
+"  pg_stat_get_numscans(c.oid)::float8 AS scans, coalesce(c.reloptions::text, '') AS options,"
 "  (pg_stat_get_tuples_inserted(t.oid) + pg_stat_get_tuples_updated(t.oid)"
 "   - pg_stat_get_tuples_hot_updated(t.oid))::float8 AS writes,"
+"  count(*) OVER (PARTITION BY i.indrelid, c.relam, i.indkey[0]) > 1 AS begins_like_another,"
 "  u.index_oid IS NOT NULL AS unused, to_char(u.unused_since, 'YYYY-MM-DD') AS since,"
 "  floor(extract(epoch FROM now() - u.unused_since - u.unseen) / 86400)::float8 AS days"
 " FROM" INDEX_TABLES
-" LEFT JOIN perfopt.index_usage u ON u.index_oid = c.oid AND" INDEX_IS_UNUSED("$1")
-" WHERE i.indisvalid AND i.indisready AND i.indislive AND" INDEX_OF_USER
+/* by its primary key, however few indexes the planner expects (see INDEX_IS_DROPPABLE) */
+" LEFT JOIN LATERAL (SELECT * FROM perfopt.index_usage WHERE schema_name = n.nspname::text"
+"   AND index_name = c.relname::text OFFSET 0) u ON u.index_oid = c.oid AND" INDEX_IS_UNUSED("$1")
+" WHERE ($2 = 0 OR i.indrelid = $2) AND i.indisvalid AND i.indisready AND i.indislive AND" INDEX_OF_USER
 " ORDER BY i.indrelid, c.oid";
 
 static const char *const find_foreign_keys =
@@ -97,19 +102,20 @@ static const char *const find_foreign_keys =
 
 /* Is it the only index that a foreign key of the table is checked by? */
 static bool
-serves_foreign_key(ExistingIndex *indexes, int num, ExistingIndex *index,
-				   ForeignKeyColumns *keys, int num_keys)
+serves_foreign_key(Oid relid, double table_rows, ExistingIndex *indexes, int num,
+				   ExistingIndex *index, ForeignKeyColumns *keys, int num_keys)
 {
 	for (int k = 0; k < num_keys; k++)
 	{
 		bool		other = false;
 
-		if (index->spec == NULL || keys[k].relid != index->spec->relid ||
-			!survey_index_leads_with(index->spec, keys[k].num, keys[k].attnums))
+		if (keys[k].relid != relid ||
+			!survey_index_serves_key(index->oid, index->spec, table_rows, keys[k].num, keys[k].attnums))
 			continue;
 		for (int i = 0; i < num && !other; i++)
-			other = &indexes[i] != index && !indexes[i].unused && indexes[i].spec &&
-				survey_index_leads_with(indexes[i].spec, keys[k].num, keys[k].attnums);
+			other = &indexes[i] != index && !indexes[i].unused &&
+				survey_index_serves_key(indexes[i].oid, indexes[i].spec, table_rows,
+										keys[k].num, keys[k].attnums);
 		if (!other)
 			return true;
 	}
@@ -125,20 +131,41 @@ stays(const ExistingIndex *index, const ExistingIndex *other)
 	return index->oid < other->oid;
 }
 
-/* Does it all that the other one does?  Other access methods take the same one for that. */
+/*
+ * Does the index find by its first column what its predicate leaves out?  What
+ * it does not, another one would have to read, and look up in the table.
+ */
 static bool
-replaces(const IndexSpec *by, const IndexSpec *spec)
+predicate_is_on_first_key(const IndexSpec *spec)
 {
-	return by->am == BTREE_AM_OID ? perfopt_index_spec_serves(by, spec) :
-		perfopt_index_spec_equal(by, spec);
+	List	   *vars = pull_var_clause((Node *) spec->predicate, 0);
+	ListCell   *lc;
+
+	foreach(lc, vars)
+		if (lfirst_node(Var, lc)->varattno <= 0 ||
+			lfirst_node(Var, lc)->varattno != spec->columns[0].attnum)
+		return false;
+	return true;
+}
+
+/* Does it all that the other one does?  Of other access methods, only the same does. */
+static bool
+replaces(const ExistingIndex *by, const ExistingIndex *index)
+{
+	if (by->spec->am != BTREE_AM_OID)
+		return perfopt_index_spec_equal(by->spec, index->spec) &&
+			strcmp(by->options, index->options) == 0;
+	return perfopt_index_spec_serves(by->spec, index->spec) &&
+		(equal(by->spec->predicate, index->spec->predicate) ||
+		 predicate_is_on_first_key(index->spec));
 }
 
 static bool
 covers(const ExistingIndex *by, const ExistingIndex *index)
 {
 	return by != index && by->spec && !by->unused && by->tablespace == index->tablespace &&
-		replaces(by->spec, index->spec) &&
-		(!replaces(index->spec, by->spec) || stays(by, index)) &&
+		replaces(by, index) &&
+		(!replaces(index, by) || stays(by, index)) &&
 		by->bytes <= MOST_LARGER * Max(index->bytes, MIN_PAGES * BLCKSZ);
 }
 
@@ -239,7 +266,7 @@ describe(Survey *survey, ExistingIndex *index)
 	if (index->covered_by)
 	{
 		const char *other = quote_qualified_identifier(index->schema_name, index->covered_by->name);
-		bool		same = replaces(index->spec, index->covered_by->spec);
+		bool		same = replaces(index, index->covered_by);
 
 		found->reason =
 			psprintf("Index %s (%s) is not needed: %s %s; each row written to the table keeps both up.%s",
@@ -271,13 +298,13 @@ describe(Survey *survey, ExistingIndex *index)
 
 /* The indexes of one table. */
 static void
-look_at_table(Survey *survey, ExistingIndex *indexes, int num, ForeignKeyColumns *keys,
-			  int num_keys, List **drop, bool *complete)
+look_at_table(Survey *survey, Oid relid, double table_rows, ExistingIndex *indexes, int num,
+			  ForeignKeyColumns *keys, int num_keys, List **drop, bool *complete)
 {
 	for (int i = 0; i < num; i++)
 		if (indexes[i].unused &&
 			(!indexes[i].droppable || indexes[i].has_expressions || indexes[i].bytes < MIN_PAGES * BLCKSZ ||
-			 serves_foreign_key(indexes, num, &indexes[i], keys, num_keys)))
+			 serves_foreign_key(relid, table_rows, indexes, num, &indexes[i], keys, num_keys)))
 			indexes[i].unused = false;
 
 	for (int i = 0; i < num; i++)
@@ -297,20 +324,21 @@ look_at_table(Survey *survey, ExistingIndex *indexes, int num, ForeignKeyColumns
 		AdviceFound *found;
 
 		if (index->covered_by &&
-			(index->covered_by->covered_by || is_missed(survey, index->spec->relid, index, complete)))
+			(index->covered_by->covered_by || is_missed(survey, relid, index, complete)))
 			index->covered_by = NULL;
 		if ((index->covered_by || index->unused) && (found = describe(survey, index)) != NULL)
 			*drop = lappend(*drop, found);
 	}
 }
 
+/* InvalidOid: of all tables. */
 static bool
-find_superfluous(Survey *survey, List **drop)
+find_superfluous(Survey *survey, Oid table, List **drop)
 {
 	bool		complete = true;
-	Oid			types[] = {FLOAT8OID};
-	Datum		values[] = {Float8GetDatum(perfopt_unused_index_time)};
-	SurveyRows *rows = survey_query(find_indexes, 1, types, values, NULL);
+	Oid			types[] = {FLOAT8OID, OIDOID};
+	Datum		values[] = {Float8GetDatum(perfopt_unused_index_time), ObjectIdGetDatum(table)};
+	SurveyRows *rows = survey_query(find_indexes, 2, types, values, NULL);
 	SurveyRows *key_rows = survey_query(find_foreign_keys, 0, NULL, NULL, NULL);
 	ForeignKeyColumns *keys = palloc(sizeof(ForeignKeyColumns) * Max(key_rows->num, 1));
 	int			next;
@@ -324,10 +352,13 @@ find_superfluous(Survey *survey, List **drop)
 	{
 		Oid			relid = survey_oid(rows, first, "relid");
 		ExistingIndex *indexes;
+		bool		suspect = false;
 
-		for (next = first + 1; next < rows->num && survey_oid(rows, next, "relid") == relid;)
-			next++;
 		CHECK_FOR_INTERRUPTS();
+		for (next = first; next < rows->num && survey_oid(rows, next, "relid") == relid; next++)
+			suspect |= survey_bool(rows, next, "unused") || survey_bool(rows, next, "begins_like_another");
+		if (!suspect)
+			continue;
 		indexes = palloc0(sizeof(ExistingIndex) * (next - first));
 		for (int i = 0; i < next - first; i++)
 		{
@@ -344,55 +375,15 @@ find_superfluous(Survey *survey, List **drop)
 			index->scans = survey_number(rows, first + i, "scans");
 			index->writes = survey_number(rows, first + i, "writes");
 			index->spec = perfopt_index_spec_of_index(index->oid);
+			index->options = survey_text(rows, first + i, "options");
 			index->unused = survey_bool(rows, first + i, "unused");
 			index->since = survey_text(rows, first + i, "since");
 			index->unused_days = survey_number(rows, first + i, "days");
 		}
-		look_at_table(survey, indexes, next - first, keys, key_rows->num, drop, &complete);
+		look_at_table(survey, relid, Max(survey_number(rows, first, "table_rows"), 0),
+					  indexes, next - first, keys, key_rows->num, drop, &complete);
 	}
 	return complete;
-}
-
-/*
- * Before it is dropped
- *
- * An advice may be hours old by then: what the index is not needed for must still
- * be so.
- */
-const char *
-perfopt_drop_objection(Relation relation, Oid index, const char *index_name)
-{
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, OIDOID};
-	Datum		values[4];
-	SurveyRows *rows;
-	char	   *cause;
-	IndexSpec  *spec;
-	ListCell   *lc;
-
-	values[0] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(relation)));
-	values[1] = CStringGetTextDatum(RelationGetRelationName(relation));
-	values[2] = CStringGetTextDatum(index_name);
-	values[3] = ObjectIdGetDatum(index);
-	rows = survey_query("SELECT evidence ->> 'cause' AS cause,"
-						" pg_stat_get_numscans($4) > (evidence ->> 'scans')::float8 AS used"
-						" FROM perfopt.advice_item WHERE kind = 'drop_index'"
-						" AND schema_name = $1 AND table_name = $2 AND definition = $3",
-						4, types, values, NULL);
-	cause = rows->num > 0 ? survey_text(rows, 0, "cause") : NULL;
-	if (cause == NULL || strcmp(cause, "left over") == 0)
-		return NULL;
-	if (strcmp(cause, "unused") == 0)
-		return survey_bool(rows, 0, "used") ? "it has been used since it was advised to be dropped" : NULL;
-
-	spec = perfopt_index_spec_of_index(index);
-	foreach(lc, RelationGetIndexList(relation))
-	{
-		IndexSpec  *other = lfirst_oid(lc) == index ? NULL : perfopt_index_spec_of_index(lfirst_oid(lc));
-
-		if (spec && other && replaces(other, spec))
-			return NULL;
-	}
-	return "no other index does what it does any more";
 }
 
 /*
@@ -496,8 +487,48 @@ find_broken(Survey *survey, List **drop, List **reindex)
 bool
 survey_existing_indexes(Survey *survey, List **drop, List **reindex)
 {
-	bool		complete = find_superfluous(survey, drop);
+	bool		complete = find_superfluous(survey, InvalidOid, drop);
 
 	find_broken(survey, drop, reindex);
 	return complete;
+}
+
+/*
+ * Before it is dropped
+ *
+ * An advice may be hours old by then, and the table another one: it is looked at
+ * again as the survey does.
+ */
+const char *
+perfopt_drop_objection(Relation relation, Oid index, const char *index_name)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[3];
+	SurveyRows *rows;
+	char	   *cause;
+	Survey		survey = {0};
+	List	   *drop = NIL;
+	ListCell   *lc;
+
+	values[0] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(relation)));
+	values[1] = CStringGetTextDatum(RelationGetRelationName(relation));
+	values[2] = CStringGetTextDatum(index_name);
+	rows = survey_query("SELECT evidence ->> 'cause' AS cause FROM perfopt.advice_item WHERE kind = 'drop_index'"
+						" AND schema_name = $1 AND table_name = $2 AND definition = $3",
+						3, types, values, NULL);
+	cause = rows->num > 0 ? survey_text(rows, 0, "cause") : NULL;
+	if (cause == NULL)
+		return NULL;
+	if (strcmp(cause, "left over") == 0)
+		return is_invalid(index) ? NULL : "it is valid by now";
+
+	survey_watch_indexes();
+	survey_start(&survey);
+	find_superfluous(&survey, RelationGetRelid(relation), &drop);
+	foreach(lc, drop)
+		if (strcmp(((AdviceFound *) lfirst(lc))->index_name, index_name) == 0)
+		return NULL;
+	return strcmp(cause, "unused") == 0 ?
+		"it has been used since it was advised to be dropped, or may have to be from now on" :
+		"no other index does what it does any more";
 }

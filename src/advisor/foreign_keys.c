@@ -97,8 +97,8 @@ not_null(const IndexSpec *spec)
 	return (Node *) make_ands_explicit(tests);
 }
 
-bool
-survey_index_leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums)
+static bool
+leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums)
 {
 	AttrNumber	leading[INDEX_MAX_KEYS];
 	IndexSpec  *wanted;
@@ -167,10 +167,17 @@ helps(const IndexSpec *spec, double table_rows, int num, const AttrNumber *attnu
 			return false;
 		rows *= share_of_value(spec->relid, leading[i], table_rows);
 		if ((i + 1 == num || rows <= FEW_ROWS) &&
-			survey_index_leads_with(spec, i + 1, leading))
+			leads_with(spec, i + 1, leading))
 			return true;
 	}
 	return false;
+}
+
+bool
+survey_index_serves_key(Oid index, const IndexSpec *spec, double table_rows,
+						int num, const AttrNumber *attnums)
+{
+	return spec ? helps(spec, table_rows, num, attnums) : begins_with(index, num, attnums);
 }
 
 static bool
@@ -181,10 +188,8 @@ has_index(Relation relation, int num, const AttrNumber *attnums)
 
 	foreach(lc, indexes)
 	{
-		IndexSpec  *spec = perfopt_index_spec_of_index(lfirst_oid(lc));
-
-		if (spec ? helps(spec, Max(relation->rd_rel->reltuples, 0), num, attnums) :
-			begins_with(lfirst_oid(lc), num, attnums))
+		if (survey_index_serves_key(lfirst_oid(lc), perfopt_index_spec_of_index(lfirst_oid(lc)),
+									Max(relation->rd_rel->reltuples, 0), num, attnums))
 			return true;
 	}
 	return false;
@@ -218,7 +223,7 @@ is_advised(Relation relation, const IndexSpec *wanted)
 static const char *const find_keys =
 "SELECT k.oid, k.conname::text AS name, k.conrelid AS relid, array_to_string(k.conkey, ',') AS columns,"
 "  rn.nspname::text AS ref_schema, r.relname::text AS ref_table, r.oid AS ref_relid,"
-"  pg_stat_get_tuples_deleted(r.oid)::float8 AS deleted,"
+"  pg_stat_get_tuples_deleted(r.oid)::float8 AS deleted, pg_stat_get_tuples_returned(t.oid)::float8 AS rows_read,"
 "  (pg_stat_get_tuples_inserted(t.oid) + pg_stat_get_tuples_updated(t.oid)"
 "   - pg_stat_get_tuples_hot_updated(t.oid))::float8 AS writes"
 " FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace"
@@ -255,8 +260,11 @@ judge(Survey *survey, SurveyRows *rows, int i, Relation relation)
 {
 	AttrNumber	attnums[MAX_COLUMNS];
 	int			num = survey_columns(survey_text(rows, i, "columns"), attnums);
-	double		deleted = survey_number(rows, i, "deleted");
 	double		table_rows = Max(relation->rd_rel->reltuples, 0);
+
+	/* such that were there before the table's rows made nobody read them */
+	double		deleted = Min(survey_number(rows, i, "deleted"),
+							  survey_number(rows, i, "rows_read") / Max(table_rows, 1));
 	double		write_ms = Max(survey_number(rows, i, "writes") - table_rows, 0) * SURVEY_WRITE_MS;
 	double		pages = RelationGetNumberOfBlocks(relation);
 	double		read_ms = pages * PAGE_MS + table_rows * ROW_MS;

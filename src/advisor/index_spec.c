@@ -394,6 +394,7 @@ perfopt_index_spec_of_index(Oid index)
 		}
 		if (predicate && problem == NULL)
 			problem = perfopt_index_spec_set_predicate(spec, predicate);
+		shrink(spec);
 	}
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);

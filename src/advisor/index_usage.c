@@ -69,8 +69,8 @@ static const char *const forget_gone =
 " DELETE FROM perfopt.index_usage w WHERE NOT EXISTS (SELECT FROM c WHERE " SAME_INDEX ")";
 
 /*
- * $2: have counters been reset; $3: when, or now; $4: when it was last looked;
- * $5: seconds between two writes for an index in use.
+ * A row that is there is of the same index, as the others have gone.  No join: one
+ * with the table that grows meanwhile may be planned for an empty one.
  */
 static const char *const write_new =
 "WITH " CURRENT_INDEXES
@@ -78,8 +78,12 @@ static const char *const write_new =
 "  table_uses, other_indexes)"
 " SELECT schema_name, index_name, table_name, index_oid, scans, coalesce(last_scan, now()),"
 "  table_uses, other_indexes FROM c"
-" WHERE NOT EXISTS (SELECT FROM perfopt.index_usage w WHERE " SAME_INDEX ")";
+" ON CONFLICT (schema_name, index_name) DO NOTHING";
 
+/*
+ * $2: have counters been reset; $3: when, or now; $4: when it was last looked;
+ * $5: seconds between two writes for an index in use.
+ */
 static const char *const write_changes =
 "WITH " CURRENT_INDEXES ", seen AS ("
 " SELECT c.*, w.unused_since, w.unseen, w.table_in_use, w.table_uses AS old_uses, w.scans AS old_scans,"
@@ -155,7 +159,7 @@ survey_watch_indexes(void)
 	values[4] = Float8GetDatum(Min(WRITE_AGAIN_S, perfopt_unused_index_time / 10.0));
 	survey_execute(forget_gone, 1, types, values, NULL);
 	survey_execute(write_changes, 5, types, values, nulls);
-	survey_execute(write_new, 1, types, values, NULL);
+	survey_execute(write_new, 0, NULL, NULL, NULL);
 
 	new_values[0] = value_of(state, "new_database_reset", &new_nulls[0]);
 	new_values[1] = value_of(state, "new_server_reset", &new_nulls[1]);

@@ -183,8 +183,7 @@ survey_statement_reads(const SurveyStatement *statement, Oid relid)
 double
 survey_cost_without(SurveyStatement *statement, List *hidden)
 {
-	double		with = 0;
-	double		without = 0;
+	double		dearest = -1;
 
 	for (int i = 0; i < statement->num_samples; i++)
 	{
@@ -195,12 +194,9 @@ survey_cost_without(SurveyStatement *statement, List *hidden)
 			statement->base[i] = -1;
 		if (statement->base[i] > 0 &&
 			perfopt_what_if_cost(statement->samples[i], NIL, hidden, &cost, NULL))
-		{
-			with += statement->base[i];
-			without += cost;
-		}
+			dearest = Max(dearest, cost / statement->base[i]);
 	}
-	return with > 0 ? without / with : -1;
+	return dearest;
 }
 
 /*
@@ -296,6 +292,14 @@ look_at_server(Survey *survey)
 							perfopt_database_total_ms(MyDatabaseId));
 }
 
+void
+survey_start(Survey *survey)
+{
+	look_at_server(survey);
+	load_workload(survey);
+	start_finder(survey);
+}
+
 static void
 run_survey(void)
 {
@@ -314,9 +318,7 @@ run_survey(void)
 	survey_watch_indexes();
 	perfopt_duty_next_transaction();
 
-	look_at_server(&survey);
-	load_workload(&survey);
-	start_finder(&survey);
+	survey_start(&survey);
 	complete = survey_existing_indexes(&survey, &drop, &reindex);
 	store(drop_kinds, drop, complete);
 	start_finder(&survey);

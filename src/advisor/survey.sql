@@ -1,8 +1,9 @@
 -- survey: since when indexes have not been used, and a look on demand
 
+-- Names of the catalogs have this collation, and only so is the key found by them.
 CREATE TABLE perfopt.index_usage (
-    schema_name text NOT NULL,
-    index_name text NOT NULL,
+    schema_name text COLLATE "C" NOT NULL,
+    index_name text COLLATE "C" NOT NULL,
     table_name text NOT NULL,
     index_oid oid NOT NULL,
     scans bigint NOT NULL,

@@ -64,6 +64,9 @@ typedef struct Survey
 
 extern void perfopt_survey_init(void);
 
+/* Reads the server's state and the workload, and gives the first finder its time. */
+extern void survey_start(Survey *survey);
+
 /* The finder at work has had its time. */
 extern bool survey_out_of_time(Survey *survey);
 
@@ -76,7 +79,10 @@ extern AdviceFound *survey_found(const char *kind, const char *schema_name, cons
 /* "queries": [...] of these SurveyStatement *. */
 extern void survey_append_queries(StringInfo evidence, List *statements);
 
-/* The statement's plan cost without these indexes, to that with them. */
+/*
+ * The statement's plan cost without these indexes, to that with them: the
+ * greatest of its samples'; negative: none could be priced.
+ */
 extern double survey_cost_without(SurveyStatement *statement, List *hidden);
 
 extern char *survey_readable_bytes(double bytes);
@@ -89,7 +95,10 @@ extern char *survey_readable_ms(double ms);
 
 /*
  * Indexes i, with class c, of tables t in schemas n, that may be dropped: no
- * constraint, no uniqueness, no replica identity and nothing else hangs on them.
+ * constraint, no uniqueness, no replica identity and nothing else hangs on them,
+ * nor has anybody asked for more statistics of their expressions.  The catalogs
+ * are searched by their indexes: where these have no statistics the planner
+ * expects few rows, and to read a whole catalog for each index takes hours.
  */
 #define INDEX_TABLES \
 	" pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid" \
@@ -104,7 +113,8 @@ extern char *survey_readable_ms(double ms);
 #define INDEX_IS_DROPPABLE \
 	" (NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered" \
 	"  OR c.relispartition)" \
-	" AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.conindid = c.oid)" \
+	" AND NOT EXISTS (SELECT FROM pg_attribute a WHERE i.indexprs IS NOT NULL AND a.attrelid = c.oid AND a.attstattarget >= 0)" \
+	" AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')" \
 	" AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid))"
 
 /* Take note of how often indexes have been used. */
@@ -132,8 +142,9 @@ extern bool survey_foreign_keys(Survey *survey, List **found);
 /* Numbers of columns, written with commas; returns how many. */
 extern int	survey_columns(char *text, AttrNumber *attnums);
 
-/* Do a foreign key's checks find their rows by the index? */
-extern bool survey_index_leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums);
+/* Do a foreign key's checks find their rows by the index?  spec: NULL if it has none. */
+extern bool survey_index_serves_key(Oid index, const IndexSpec *spec, double table_rows,
+									int num, const AttrNumber *attnums);
 
 /* misestimates.c */
 

@@ -54,6 +54,11 @@ sql(q{
 	CREATE INDEX items_f ON items (f);
 	CREATE INDEX items_h_some ON items (h) WHERE h IS NOT NULL;
 	CREATE INDEX items_h_fewer ON items (h) WHERE h > 10;
+	CREATE INDEX items_lower_more ON items (lower(d));
+	ALTER INDEX items_lower_more ALTER COLUMN 1 SET STATISTICS 1000;
+	CREATE INDEX items_g_brin ON items USING brin (g);
+	CREATE INDEX items_g_brin_fine ON items USING brin (g) WITH (pages_per_range = 4);
+	CREATE INDEX items_g_brin_again ON items USING brin (g);
 	CREATE TABLE kept (id int NOT NULL, a int);
 	INSERT INTO kept SELECT i, i FROM generate_series(1, 5000) i;
 	CREATE UNIQUE INDEX kept_id ON kept (id);
@@ -70,13 +75,13 @@ sql(q{
 # Duplicates: the first one made stays, and what a constraint needs always does.
 survey();
 is(advice('drop_index'),
-	'items_a, items_a_again, items_b, items_c_with, items_e_some, items_h_fewer, items_id, items_lower_again, kept_a',
+	'items_a, items_a_again, items_b, items_c_with, items_g_brin_again, items_h_fewer, items_id, items_lower, items_lower_again, kept_a',
 	'duplicates, and what another index begins with or has, and nothing else');
 is(sql(q{SELECT reason FROM perfopt.advice_item WHERE index_name = 'items_b'}),
 	'Index public.items_b (128 kB) is not needed: public.items_b_down is the same; each row written to the table keeps both up.',
 	'the reason in a sentence');
-is(sql(q{SELECT ddl || '; ' || undo FROM perfopt.advice_item WHERE index_name = 'items_e_some'}),
-	'DROP INDEX CONCURRENTLY public.items_e_some; CREATE INDEX CONCURRENTLY items_e_some ON public.items USING btree (e) WHERE (a > 0)',
+is(sql(q{SELECT ddl || '; ' || undo FROM perfopt.advice_item WHERE index_name = 'items_h_fewer'}),
+	'DROP INDEX CONCURRENTLY public.items_h_fewer; CREATE INDEX CONCURRENTLY items_h_fewer ON public.items USING btree (h) WHERE (h > 10)',
 	'what to run, and what takes it back');
 is(sql(q{SELECT string_agg(evidence ->> 'covered_by', ', ' ORDER BY definition) FROM perfopt.advice_item WHERE definition IN ('items_a', 'items_a_again')}),
 	'public.items_a_b, public.items_a_b', 'the one that stays is named, not one that goes too');
@@ -115,14 +120,15 @@ sql(q{
 	CREATE SCHEMA u;
 	CREATE TABLE u.parent (id int PRIMARY KEY);
 	INSERT INTO u.parent SELECT generate_series(1, 5000);
-	CREATE TABLE u.t (id int PRIMARY KEY, a int, b int, d text, p int REFERENCES u.parent, k int UNIQUE);
-	INSERT INTO u.t SELECT i, i, i, 'd' || i, i, i FROM generate_series(1, 5000) i;
+	CREATE TABLE u.t (id int PRIMARY KEY, a int, b int, d text, p int REFERENCES u.parent, k int UNIQUE, q int REFERENCES u.parent);
+	INSERT INTO u.t SELECT i, i, i, 'd' || i, i, i, i FROM generate_series(1, 5000) i;
 	CREATE INDEX t_a ON u.t (a);
 	CREATE INDEX t_b ON u.t (b);
 	CREATE INDEX t_lower ON u.t (lower(d));
 	CREATE INDEX t_p ON u.t (p);
 	CREATE INDEX t_none ON u.t (k, a) WHERE a < 0;
 	CREATE INDEX t_hash ON u.t USING hash (d);
+	CREATE INDEX t_q ON u.t USING hash (q);
 	VACUUM ANALYZE u.t});
 sub unused { survey(); return sql(q{SELECT coalesce(string_agg(definition, ', ' ORDER BY definition), '') FROM perfopt.advice_item
 	WHERE kind = 'drop_index' AND status = 'open' AND schema_name = 'u'}); }
@@ -182,8 +188,18 @@ $node->safe_psql('restored', 'VACUUM ANALYZE u.t; SELECT perfopt.survey_now()');
 is($node->safe_psql('restored', q{SELECT string_agg(index_name, ', ' ORDER BY index_name) FROM perfopt.index_usage u
 	JOIN pg_class c ON c.oid = u.index_oid AND c.relname = u.index_name
 	WHERE schema_name = 'u' AND unused_since < now() - interval '39 days'}),
-	't_a, t_b, t_hash, t_none, t_p', 'what is restored goes on where it was dumped');
+	't_a, t_b, t_hash, t_none, t_p, t_q', 'what is restored goes on where it was dumped');
 sql('DROP DATABASE restored WITH (FORCE)');
+
+# Used, or alone, since it was advised to be dropped
+sql('SET enable_seqscan = off; SELECT count(*) FROM generate_series(1, 20), LATERAL (SELECT FROM u.t WHERE b = generate_series) x');
+watch_anew('used again');
+sql('SELECT pg_stat_reset()');
+sql('SET enable_seqscan = off; SELECT * FROM u.t WHERE b = 7');
+flushed();
+like(ends_as('t_b'), qr/^failed: index "t_b" is needed: it has been used/, 'used after a reset, if less than before');
+sql('DROP INDEX u.t_hash');
+like(ends_as('t_a'), qr/^failed: index "t_a" is needed: it has been used .* or may have to be from now on/, 'another index of the table is gone');
 sql('DROP TABLE items, kept, parted; DROP SCHEMA u CASCADE');
 
 # Not valid
