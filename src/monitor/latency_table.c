@@ -58,6 +58,7 @@
 #include "common/compat.h"
 #include "common/settings.h"
 #include "common/shmem.h"
+#include "common/test_clock.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/spin.h"
@@ -475,6 +476,7 @@ perfopt_latency_add(const PerfoptQueryKey *key, uint64 ns, uint64 rows,
 	uint32		hash = (uint32) (key->queryid ^ (key->queryid >> 32)) ^ key->role;
 	CachedSlot *cached = &local_cache[hash % LOCAL_CACHE_SIZE];
 
+	ns = PERFOPT_STATEMENT_NS(ns);
 	/* No key is all zero, so an empty cache entry does not match. */
 	if (same_key(&cached->key, key) &&
 		add_if_same_key(&table->slots[cached->slot], key, ns, rows, error_class))
