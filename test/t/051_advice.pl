@@ -9,7 +9,7 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('advice');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nautovacuum = off\nrestart_after_crash = on\nperfopt_test.statement_ms = 5\n");
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nautovacuum = off\nrestart_after_crash = on\nperfopt_test.statement_ms = 5\ndefault_statistics_target = 1000\n");
 $node->start;
 $node->safe_psql('postgres', $_) for (
 	q{CREATE EXTENSION perfopt CASCADE},
