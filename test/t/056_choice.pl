@@ -110,6 +110,8 @@ $sql->(q{DELETE FROM perfopt.advice_item WHERE status = 'open'}, q{UPDATE perfop
 
 # Time
 setting('perfopt.advice_time_budget', '100ms');
+my ($code, $out, $err) = $node->psql('postgres', q{ALTER SYSTEM SET perfopt.advice_time_budget = '26s'});
+like($err, qr/outside the valid range/, 'no more than the time a duty has');
 my @many = map { 'SELECT * FROM events WHERE ' . join ' AND ', map { "at <> $_" } 1 .. $_ } 1 .. 60;
 $sql->(map { "$_ AND kind < 0" } @many, @many);
 advised();
