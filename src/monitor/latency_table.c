@@ -470,13 +470,13 @@ add_slowly(const PerfoptQueryKey *key, uint64 ns, uint64 rows,
  * Count one call.  rows is ignored for one that failed.
  */
 void
-perfopt_latency_add(const PerfoptQueryKey *key, uint64 ns, uint64 rows,
+perfopt_latency_add(const PerfoptQueryKey *key, uint64 elapsed, uint64 rows,
 					ErrorClass error_class)
 {
+	uint64		ns = PERFOPT_STATEMENT_NS(elapsed);
 	uint32		hash = (uint32) (key->queryid ^ (key->queryid >> 32)) ^ key->role;
 	CachedSlot *cached = &local_cache[hash % LOCAL_CACHE_SIZE];
 
-	ns = PERFOPT_STATEMENT_NS(ns);
 	/* No key is all zero, so an empty cache entry does not match. */
 	if (same_key(&cached->key, key) &&
 		add_if_same_key(&table->slots[cached->slot], key, ns, rows, error_class))
