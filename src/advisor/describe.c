@@ -9,13 +9,11 @@
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
 static bool
@@ -44,26 +42,6 @@ perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken)
 	}
 	*taken = lappend(*taken, name);
 	return name;
-}
-
-char *
-perfopt_describe_keys(const IndexSpec *spec, Relation relation)
-{
-	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
-	StringInfoData keys;
-
-	initStringInfo(&keys);
-	for (int i = 0; i < spec->num_keys; i++)
-	{
-		const IndexColumn *column = &spec->columns[i];
-
-		appendStringInfo(&keys, "%s%s",
-						 i == 0 ? "" : i == spec->num_keys - 1 ? " and " : ", ",
-						 column->expr ? deparse_expression(column->expr, context, false, false) :
-						 quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(relation),
-																column->attnum - 1)->attname)));
-	}
-	return keys.data;
 }
 
 const char *

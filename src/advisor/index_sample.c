@@ -37,6 +37,7 @@
 #include "commands/vacuum.h"
 #include "common/compat.h"
 #include "common/hashfn.h"
+#include "common/test_clock.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -295,7 +296,7 @@ prepare_former(Former *former, Relation relation, const IndexSpec *spec, EState 
 	former->key_desc = entry_desc(spec, spec->num_keys);
 	former->first_desc = entry_desc(spec, 1);
 	former->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												   spec->am == GIN_AM_OID ? GIN_ENTRIES_MS : ENTRIES_MS);
+												   PERFOPT_LIMIT_MS(spec->am == GIN_AM_OID ? GIN_ENTRIES_MS : ENTRIES_MS));
 }
 
 static void
@@ -481,7 +482,7 @@ rows_to_skip(Former *former, const TableSample *sample, GinKeys *keys)
 	if (tried == 0)
 		return 1;
 	step = Max(num_keys / tried * sample->num_rows / GIN_ENTRIES,
-			   (GetCurrentTimestamp() - start) / 1000.0 / tried * sample->num_rows / GIN_MS);
+			   (GetCurrentTimestamp() - start) / 1000.0 / tried * sample->num_rows / PERFOPT_LIMIT_MS(GIN_MS));
 	return (int) Max(1, ceil(step));
 }
 

@@ -1,6 +1,6 @@
 /*
  * index_spec.c
- *		What an index is made of: built and checked, compared, written as DDL.
+ *		What an index is made of: built and checked, compared, found in the catalogs.
  *
  * This is the one place that knows what CREATE INDEX accepts.  Expressions and
  * predicates are over the table as the only relation.
@@ -14,18 +14,14 @@
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
-#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_amop.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -36,13 +32,9 @@
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/ruleutils.h"
 #include "utils/syscache.h"
-
-static bool is_builtin(Node *node);
 
 /*
  * Building
@@ -220,7 +212,7 @@ static Node *
 fold(Node *node)
 {
 	fix_opfuncids(node);
-	return is_builtin(node) ? eval_const_expressions(NULL, node) : node;
+	return perfopt_expression_is_builtin(node) ? eval_const_expressions(NULL, node) : node;
 }
 
 static Node *
@@ -503,7 +495,7 @@ perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted)
 			return false;
 	return by->predicate == NIL || equal(by->predicate, wanted->predicate) ||
 		(wanted->predicate != NIL &&
-		 is_builtin((Node *) by->predicate) && is_builtin((Node *) wanted->predicate) &&
+		 perfopt_expression_is_builtin((Node *) by->predicate) && perfopt_expression_is_builtin((Node *) wanted->predicate) &&
 		 predicate_implied_by(by->predicate, wanted->predicate, false));
 }
 
@@ -586,247 +578,4 @@ perfopt_index_exists(Relation relation, const IndexSpec *spec)
 	}
 	list_free(indexes);
 	return exists;
-}
-
-/*
- * Writing
- */
-char *
-perfopt_index_spec_name(const IndexSpec *spec, Relation relation)
-{
-	StringInfoData joined;
-
-	initStringInfo(&joined);
-	for (int i = 0; i < spec->num_keys; i++)
-	{
-		const IndexColumn *column = &spec->columns[i];
-		const char *part = "expr";
-
-		if (column->attnum != 0)
-			part = NameStr(TupleDescAttr(RelationGetDescr(relation), column->attnum - 1)->attname);
-		else if (IsA(column->expr, FuncExpr))
-			part = get_func_name(((FuncExpr *) column->expr)->funcid);
-		appendStringInfo(&joined, "%s%s", i > 0 ? "_" : "", part);
-	}
-	return ChooseRelationName(RelationGetRelationName(relation), joined.data, "idx",
-							  RelationGetNamespace(relation), false);
-}
-
-static const char *
-column_name(Relation relation, const IndexColumn *column)
-{
-	return quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(relation),
-												  column->attnum - 1)->attname));
-}
-
-static void
-append_key(StringInfo ddl, const IndexSpec *spec, Relation relation,
-		   const IndexColumn *column, List *context)
-{
-	Oid			collation;
-
-	if (column->attnum != 0)
-	{
-		appendStringInfoString(ddl, column_name(relation, column));
-		collation = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1)->attcollation;
-	}
-	else
-	{
-		bool		call = IsA(column->expr, FuncExpr) &&
-		((FuncExpr *) column->expr)->funcformat == COERCE_EXPLICIT_CALL;
-
-		appendStringInfo(ddl, call ? "%s" : "(%s)",
-						 deparse_expression(column->expr, context, false, false));
-		collation = exprCollation(column->expr);
-	}
-	if (column->collation != collation)
-		appendStringInfo(ddl, " COLLATE %s", generate_collation_name(column->collation));
-	if (spec->extension)
-		appendStringInfoString(ddl, " gin_trgm_ops");
-	else if (column->opclass != GetDefaultOpClass(column->type, spec->am))
-		appendStringInfo(ddl, " %s", generate_opclass_name(column->opclass));
-	if (column->options & INDOPTION_DESC)
-		appendStringInfoString(ddl, column->options & INDOPTION_NULLS_FIRST ?
-							   " DESC" : " DESC NULLS LAST");
-	else if (column->options & INDOPTION_NULLS_FIRST)
-		appendStringInfoString(ddl, " NULLS FIRST");
-}
-
-char *
-perfopt_index_spec_words(const IndexSpec *spec, Relation relation)
-{
-	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
-	StringInfoData words;
-
-	initStringInfo(&words);
-	for (int i = 0; i < spec->num_keys; i++)
-	{
-		const IndexColumn *column = &spec->columns[i];
-
-		appendStringInfo(&words, "%s%s", i == 0 ? "" : i < spec->num_keys - 1 ? ", " : " and ",
-						 column->attnum != 0 ? column_name(relation, column) :
-						 deparse_expression(column->expr, context, false, false));
-	}
-	if (spec->predicate)
-		appendStringInfo(&words, " where %s",
-						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
-											context, false, false));
-	return words.data;
-}
-
-char *
-perfopt_index_spec_definition(const IndexSpec *spec, Relation relation)
-{
-	List	   *context = deparse_context_for(RelationGetRelationName(relation), spec->relid);
-	StringInfoData text;
-	int			nest_level = NewGUCNestLevel();
-
-	/* so that all names that are not the server's own get their schema */
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	initStringInfo(&text);
-	appendStringInfo(&text, "USING %s ", quote_identifier(get_am_name(spec->am)));
-	for (int i = 0; i < spec->num_columns; i++)
-	{
-		const IndexColumn *column = &spec->columns[i];
-
-		appendStringInfoString(&text, i == 0 ? "(" : i == spec->num_keys ? ") INCLUDE (" : ", ");
-		if (i < spec->num_keys)
-			append_key(&text, spec, relation, column, context);
-		else
-			appendStringInfoString(&text, column_name(relation, column));
-	}
-	appendStringInfoChar(&text, ')');
-	if (spec->fillfactor != 0)
-		appendStringInfo(&text, " WITH (fillfactor = %d)", spec->fillfactor);
-	if (spec->predicate)
-		appendStringInfo(&text, " WHERE %s",
-						 deparse_expression((Node *) make_ands_explicit(spec->predicate),
-											context, false, false));
-	AtEOXact_GUC(false, nest_level);
-	return text.data;
-}
-
-char *
-perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *index_name)
-{
-	char	   *schema_name = get_namespace_name(RelationGetNamespace(relation));
-
-	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		return perfopt_index_ddl_of_parent(index_name, schema_name, RelationGetRelationName(relation),
-										   perfopt_index_spec_definition(spec, relation));
-	return perfopt_index_ddl(index_name, schema_name, RelationGetRelationName(relation),
-							 perfopt_index_spec_definition(spec, relation));
-}
-
-char *
-perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
-							const char *table_name, const char *definition)
-{
-	const char *usual = "USING btree ";
-
-	if (strncmp(definition, usual, strlen(usual)) == 0)
-		definition += strlen(usual);
-	return psprintf("CREATE INDEX %s ON %s %s", quote_identifier(index_name),
-					quote_qualified_identifier(schema_name, table_name), definition);
-}
-
-char *
-perfopt_index_ddl(const char *index_name, const char *schema_name, const char *table_name,
-				  const char *definition)
-{
-	const char *usual = "USING btree ";
-
-	if (strncmp(definition, usual, strlen(usual)) == 0)
-		definition += strlen(usual);
-	return psprintf("CREATE INDEX CONCURRENTLY %s ON %s %s", quote_identifier(index_name),
-					quote_qualified_identifier(schema_name, table_name), definition);
-}
-
-/*
- * Trust
- */
-typedef struct Trust
-{
-	bool		builtin_only;
-	Oid			role;			/* its functions too, if valid */
-} Trust;
-
-static bool
-function_distrusted(Oid function, void *context)
-{
-	Trust	   *trust = context;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc form;
-	bool		trusted;
-
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	trusted = form->provolatile == PROVOLATILE_IMMUTABLE &&
-		(trust->builtin_only ? function < FirstNormalObjectId :
-		 superuser_arg(form->proowner) ||
-		 (OidIsValid(trust->role) && form->proowner == trust->role));
-	ReleaseSysCache(tuple);
-	return !trusted;
-}
-
-/* A domain's constraints may call anything. */
-static bool
-distrust_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (check_functions_in_node(node, function_distrusted, context))
-		return true;
-	switch (nodeTag(node))
-	{
-		case T_List:
-			break;
-		case T_Var:
-		case T_Const:
-			return false;
-		case T_OpExpr:
-		case T_DistinctExpr:
-		case T_NullIfExpr:
-		case T_ScalarArrayOpExpr:
-		case T_FuncExpr:
-		case T_CoerceViaIO:
-			if (get_typtype(exprType(node)) == TYPTYPE_DOMAIN)
-				return true;
-			break;
-		case T_BoolExpr:
-		case T_RelabelType:
-		case T_CollateExpr:
-		case T_CaseExpr:
-		case T_CaseWhen:
-		case T_CaseTestExpr:
-		case T_CoalesceExpr:
-		case T_NullTest:
-		case T_BooleanTest:
-		case T_MinMaxExpr:
-		case T_ArrayExpr:
-		case T_ArrayCoerceExpr:
-		case T_SubscriptingRef:
-			break;
-		default:
-			return true;
-	}
-	return expression_tree_walker(node, distrust_walker, context);
-}
-
-bool
-perfopt_expression_is_trusted(Node *node, Oid role)
-{
-	Trust		trust = {.role = role};
-
-	return !distrust_walker(node, &trust);
-}
-
-static bool
-is_builtin(Node *node)
-{
-	Trust		trust = {.builtin_only = true};
-
-	return !distrust_walker(node, &trust);
 }

@@ -107,6 +107,8 @@ extern Relation perfopt_index_spec_open(const IndexSpec *spec);
 /* Does an index exist that serves as this one would?  The table is locked. */
 extern bool perfopt_index_exists(Relation relation, const IndexSpec *spec);
 
+/* index_ddl.c */
+
 /* A free name, as CREATE INDEX would choose it. */
 extern char *perfopt_index_spec_name(const IndexSpec *spec, Relation relation);
 
@@ -132,10 +134,15 @@ extern char *perfopt_index_ddl(const char *index_name, const char *schema_name,
 extern char *perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
 										 const char *table_name, const char *definition);
 
+/* trust.c */
+
 /*
  * May these functions and operators be called as this role?  They are immutable,
  * and a superuser's or its own; InvalidOid stands for none.
  */
 extern bool perfopt_expression_is_trusted(Node *node, Oid role);
+
+/* Are they immutable, and came with the server? */
+extern bool perfopt_expression_is_builtin(Node *node);
 
 #endif							/* PERFOPT_INDEX_SPEC_H */

@@ -352,7 +352,7 @@ describe(Round *round, ChoiceIndex *index)
 				 index->spec->order_only ? "read" : "look up",
 				 quote_qualified_identifier(found->schema_name, found->table_name),
 				 index->spec->order_only ? "in the order of" : "by",
-				 perfopt_describe_keys(index->spec, relation),
+				 perfopt_index_spec_words(index->spec, relation),
 				 readable_ms(mean_ms(effects[0].statement)),
 				 Min(share, 1) * 100,
 				 readable_ms(mean_ms(effects[0].statement) * effects[0].after),

@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "common/test_clock.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -61,7 +62,7 @@ count(Relation relation, const TableSample *sample, List *clauses, RowCounts *co
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsHeapTuple);
 	int			num = list_length(clauses);
 	ExprState **states = palloc(sizeof(ExprState *) * num);
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), COUNT_MS);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PERFOPT_LIMIT_MS(COUNT_MS));
 
 	for (int i = 0; i < num; i++)
 		states[i] = ExecPrepareQual(list_make1(list_nth(clauses, i)), estate);
@@ -131,7 +132,7 @@ survey_count_rows(Relation relation, List *clauses, RowCounts *counts)
 		sample = perfopt_table_sample(relation);
 		if (sample)
 		{
-			enable_timeout_after(STATEMENT_TIMEOUT, COUNT_MS * 2);
+			enable_timeout_after(STATEMENT_TIMEOUT, PERFOPT_LIMIT_MS(COUNT_MS) * 2);
 			count(relation, sample, clauses, counts);
 			done = counts->looked_at > 0;
 		}
@@ -144,7 +145,7 @@ survey_count_rows(Relation relation, List *clauses, RowCounts *counts)
 		error = CopyErrorData();
 		FlushErrorState();
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-			!TimestampDifferenceExceeds(started, GetCurrentTimestamp(), COUNT_MS * 2))
+			!TimestampDifferenceExceeds(started, GetCurrentTimestamp(), PERFOPT_LIMIT_MS(COUNT_MS) * 2))
 			cancelled = error;
 		else
 		{

@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "common/settings.h"
 #include "common/shmem.h"
+#include "common/test_clock.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -263,7 +264,7 @@ survey_out_of_time(Survey *survey)
 static void
 start_finder(Survey *survey)
 {
-	survey->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FINDER_MS);
+	survey->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PERFOPT_LIMIT_MS(FINDER_MS));
 }
 
 static void

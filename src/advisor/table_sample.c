@@ -26,6 +26,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "common/pg_prng.h"
+#include "common/test_clock.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -184,7 +185,7 @@ read_rows(TableSample *sample, Relation relation, ExprState *predicate,
 	bool		all = blocks <= SAMPLE_BLOCKS;
 	bool		full = false;
 	BlockNumber most = Min(blocks, SAMPLE_BLOCKS);
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SAMPLE_MS);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PERFOPT_LIMIT_MS(SAMPLE_MS));
 	pg_prng_state random;
 	BlockNumber block;
 	TableScanDesc scan;

@@ -49,6 +49,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/compat.h"
+#include "common/test_clock.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -598,8 +599,8 @@ start_timeouts(const PlanSample *sample)
 	}
 	priced = sample->key;
 	pricing = true;
-	enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT_MS);
-	enable_timeout_after(deadline, SAMPLE_DEADLINE_MS);
+	enable_timeout_after(STATEMENT_TIMEOUT, PERFOPT_LIMIT_MS(SAMPLE_TIMEOUT_MS));
+	enable_timeout_after(deadline, PERFOPT_LIMIT_MS(SAMPLE_DEADLINE_MS));
 }
 
 /* callers_timeout: when the statement timeout is to fire after all; 0: never */

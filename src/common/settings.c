@@ -218,10 +218,11 @@ define_advisor_settings(void)
 							"Those built already count. Zero stands for half of the database's size, or 1 GB if that is more; -1 turns the limit off.",
 							&perfopt_advice_storage_budget, 0, -1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	/* with rests, a round stays below the minute of a duty's transaction */
 	DefineCustomIntVariable("perfopt.advice_time_budget",
 							"Time that a round of the index advisor plans statements.",
 							"Rests are not counted.",
-							&perfopt_advice_time_budget, 5 * 1000, 100, 3600 * 1000,
+							&perfopt_advice_time_budget, 5 * 1000, 100, 25 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("perfopt.advice_role",
 							   "Role whose members may have advice for any table applied, reverted or dismissed.",

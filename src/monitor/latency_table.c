@@ -58,6 +58,7 @@
 #include "common/compat.h"
 #include "common/settings.h"
 #include "common/shmem.h"
+#include "common/test_clock.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/spin.h"
@@ -469,9 +470,10 @@ add_slowly(const PerfoptQueryKey *key, uint64 ns, uint64 rows,
  * Count one call.  rows is ignored for one that failed.
  */
 void
-perfopt_latency_add(const PerfoptQueryKey *key, uint64 ns, uint64 rows,
+perfopt_latency_add(const PerfoptQueryKey *key, uint64 elapsed, uint64 rows,
 					ErrorClass error_class)
 {
+	uint64		ns = PERFOPT_STATEMENT_NS(elapsed);
 	uint32		hash = (uint32) (key->queryid ^ (key->queryid >> 32)) ^ key->role;
 	CachedSlot *cached = &local_cache[hash % LOCAL_CACHE_SIZE];
 

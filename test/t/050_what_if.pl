@@ -9,7 +9,7 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('what_if');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\n");
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.advice_time_budget = 5s\nautovacuum = off\nperfopt_test.patience = 1\nperfopt_test.statement_ms = 5\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
 $node->safe_psql('postgres', slurp_file("$root/test/tools/advisor.sql"));

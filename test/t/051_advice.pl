@@ -9,11 +9,12 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('advice');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nautovacuum = off\nrestart_after_crash = on\n");
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nperfopt.apply_attempts = 1\nautovacuum = off\nrestart_after_crash = on\nperfopt_test.statement_ms = 5\ndefault_statistics_target = 1000\n");
 $node->start;
 $node->safe_psql('postgres', $_) for (
 	q{CREATE EXTENSION perfopt CASCADE},
 	slurp_file("$root/test/tools/stop_points.sql"),
+	slurp_file("$root/test/tools/worker.sql"),
 	q{CREATE ROLE owner LOGIN; CREATE ROLE other LOGIN; CREATE ROLE watcher LOGIN;
 	GRANT pg_read_all_stats TO watcher; GRANT CREATE ON SCHEMA public TO owner;
 	CREATE SCHEMA "odd Schema" AUTHORIZATION owner});
@@ -201,7 +202,7 @@ $node->safe_psql('postgres', 'SELECT pg_sleep(3)');
 my @tries = slurp_file($node->logfile, $log) =~ /must be owner of index/g;
 is(scalar(@tries), 1, 'it takes its time to try again');
 $node->safe_psql('postgres', 'ALTER TABLE orders OWNER TO owner');
-ok($node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders"), 'but it does');
+ok($node->poll_query_until('postgres', "SELECT duty_wake('apply')::text = '' AND status = 'failed' FROM perfopt.advice WHERE id = $orders"), 'but it does');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and the index goes in the end');
 
 # The whole server crashes in the middle of a build.
@@ -212,7 +213,8 @@ $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_index WHERE NO
 $node->stop('immediate');
 eval { $writer->quit };
 $node->start;
-$node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice WHERE id = $orders");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers WHERE kind = 'database' AND state = 'sleeping'}) or die 'no worker';
+$node->poll_query_until('postgres', "SELECT duty_wake('apply')::text = '' AND status = 'failed' FROM perfopt.advice WHERE id = $orders");
 is($node->safe_psql('postgres', "SELECT status || ': ' || error FROM perfopt.advice WHERE id = $orders"),
 	'failed: the index build was interrupted', 'a crash is put right after the restart');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_index WHERE NOT indisvalid'), '0', 'and its invalid index is dropped too');

@@ -10,7 +10,7 @@ my $root = $ENV{PERFOPT_ROOT} || '.';
 my $node = PostgreSQL::Test::Cluster->new('hostile');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\nrestart_after_crash = on\n");
+$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\nrestart_after_crash = on\nperfopt_test.patience = 1\nperfopt_test.statement_ms = 5\n");
 $node->start;
 $node->safe_psql('postgres', $_) for (
 	q{CREATE EXTENSION perfopt CASCADE},

@@ -11,7 +11,7 @@ my $node = PostgreSQL::Test::Cluster->new('survey');
 $node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
 $node->append_conf('postgresql.conf',
-	"perfopt.advice_interval = 0\nperfopt.survey_interval = 0\nautovacuum = off\nrestart_after_crash = on\nwal_level = replica\n");
+	"perfopt.advice_interval = 0\nperfopt.survey_interval = 0\nautovacuum = off\nrestart_after_crash = on\nwal_level = replica\nperfopt_test.statement_ms = 5\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
 sub sql { return $node->safe_psql('postgres', $_[0]); }

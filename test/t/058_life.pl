@@ -11,7 +11,7 @@ my $node = PostgreSQL::Test::Cluster->new('life');
 $node->init;
 $node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
 $node->append_conf('postgresql.conf',
-	"perfopt.advice_interval = 0\nperfopt.sample_interval = 0\nautovacuum = off\nperfopt.advice_role = advisers\nperfopt.verify_window = 0\n");
+	"perfopt.advice_interval = 0\nperfopt.sample_interval = 0\nautovacuum = off\nperfopt.advice_role = advisers\nperfopt.verify_window = 0\nperfopt.apply_attempts = 5\nperfopt_test.statement_ms = 5\n");
 $node->start;
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sql('CREATE EXTENSION perfopt CASCADE');
@@ -133,12 +133,12 @@ is(sql("SELECT status, dismiss_reason FROM perfopt.advice WHERE id = $id"), 'dis
 is(as_role('dba', "SELECT perfopt.undismiss_advice($id)"), '', 'and thinks again');
 
 # A lock that can't be had: tried again.  Progress is shown meanwhile.
-sql(q{ALTER ROLE owner SET lock_timeout = '200ms'});
+sql(q{ALTER ROLE owner SET lock_timeout = '1s'});
 $writer = $node->background_psql('postgres');
 $writer->query_safe('BEGIN; INSERT INTO t VALUES (-2)');
 as_role('dba', "SELECT perfopt.apply_advice($id)");
 ok($node->poll_query_until('postgres', "SELECT progress LIKE 'waiting%' FROM perfopt.advice WHERE id = $id"), 'the view shows progress');
-ok($node->poll_query_until('postgres', "SELECT attempts = 1 FROM perfopt.advice_item WHERE id = $id"), 'a lock timeout counts as an attempt');
+ok($node->poll_query_until('postgres', "SELECT attempts > 0 FROM perfopt.advice_item WHERE id = $id"), 'a lock timeout counts as an attempt');
 $writer->query_safe('ROLLBACK');
 $writer->quit;
 becomes($id, 'applied', 'and it is tried again');

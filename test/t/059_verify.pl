@@ -24,20 +24,24 @@ sql(q{
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
   or die 'no worker';
 
-# The same statements before and after: reads of users, writes of log, and others.
+# The same statements before and after: reads of users, writes of log, and others;
+# and how many milliseconds those of a kind take.
 sub work
 {
-	my ($what) = @_;
+	my (%ms) = @_;
 	my %statements = (
 		users => [ map { "SELECT name FROM users WHERE email = 'user$_\@example.com'" } 1 .. 40 ],
 		log => [ map { "INSERT INTO log SELECT i, 'm' || i FROM generate_series(1, 500 + 0 * $_) i" } 1 .. 40 ],
 		other => [ map { ("SELECT 1 + $_", "SELECT 'a' || $_", "SELECT $_ * 2, 1", "SELECT $_, $_ , 3", "SELECT $_ % 7, 1, 2, 3", "SELECT - $_") } 1 .. 25 ]);
-	$node->safe_psql('postgres', join(';', 'SET ROLE owner', map { @{ $statements{$_} } } @$what));
+	$node->safe_psql('postgres', join(';', 'SET ROLE owner',
+			map { ("SET perfopt_test.statement_ms = '$ms{$_}'", @{ $statements{$_} }) } sort keys %ms));
 }
 sub set
 {
+	my $before = sql('SELECT pg_conf_load_time()');
 	sql("ALTER SYSTEM SET $_") foreach @_;
 	$node->reload;
+	$node->poll_query_until('postgres', "SELECT pg_conf_load_time() > '$before'") or die;
 	# the worker has seen it
 	sql(q{SELECT duty_run_now('verify', 10000)});
 }
@@ -67,14 +71,14 @@ sub measured
 
 # An index that helps
 sql('SELECT perfopt.reset_latency()');
-work([qw(users other)]);
+work(users => 2, other => 0.1);
 sql('SELECT perfopt.sample_now(); SELECT perfopt.analyze_now()');
 my $id = sql(q{SELECT id FROM perfopt.advice WHERE relation = 'public.users' AND status = 'open'});
 cmp_ok(sql("SELECT predicted_gain FROM perfopt.advice WHERE id = $id"), '>', 0.2, 'much is predicted');
 sql("SELECT perfopt.apply_advice($id)");
 measured($id);
 is(sql("SELECT string_agg(DISTINCT part, ' ' ORDER BY part) FROM perfopt.advice_measure WHERE advice = $id"), 'control named', 'the statement it names, and others');
-work([qw(users other)]);
+work(users => 0.1, other => 0.1);
 judged($id);
 is(sql("SELECT status, measured_gain > 0.2 FROM perfopt.advice WHERE id = $id"), 'confirmed|t', 'confirmed, with what it gained');
 like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"),
@@ -84,8 +88,8 @@ is(sql("SELECT count(*) FROM perfopt.advice_measure"), '0', 'what was put aside 
 
 # One that somebody builds by hand
 $id = advice('users', 'USING btree (name, id)', '[]', 0.01);
-my $by_name = 'SET ROLE owner; ' . join(';', map { "SELECT count(*) FROM users WHERE name = 'x$_'" } 1 .. 40);
-sql($by_name);
+my $by_name = 'SET ROLE owner; SET perfopt_test.statement_ms = %s; ' . join(';', map { "SELECT count(*) FROM users WHERE name = 'x$_'" } 1 .. 40);
+sql(sprintf $by_name, 2);
 sql("UPDATE perfopt.advice_item SET evidence = (SELECT jsonb_build_object('queries', jsonb_agg(jsonb_build_object('queryid', queryid, 'role', 'owner')))
 	FROM perfopt.query_texts WHERE query LIKE 'SELECT count(*) FROM users WHERE name%'), last_seen = clock_timestamp() + interval '1 s' WHERE id = $id;
 	SELECT perfopt.sample_now()");
@@ -93,7 +97,7 @@ sql('CREATE INDEX by_hand ON users (name, id)');
 sql('SELECT perfopt.analyze_now()');
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'applied', 'built by hand');
 measured($id);
-sql($by_name);
+sql(sprintf $by_name, 0.1);
 judged($id);
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'confirmed', 'and confirmed');
 
@@ -128,13 +132,13 @@ set('perfopt.auto_apply_min_gain = 0.4', 'perfopt.auto_apply_max_size = 0');
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'it is too large');
 
 # One that does harm: a table that is only written
-work([qw(log other)]);
+work(log => 1, other => 0.1);
 sql('SELECT perfopt.sample_now()');
 set('perfopt.auto_apply_max_size = 1');
 measured($id);
 is(sql("SELECT status, requested_by FROM perfopt.advice WHERE id = $id"), 'applied|perfopt', 'applied automatically');
 is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id AND part = 'write' AND before IS NOT NULL"), '1', 'what writes the table is known');
-work([qw(log other)]);
+work(log => 4, other => 0.1);
 judged($id);
 ok($node->poll_query_until('postgres', "SELECT status = 'reverted' FROM perfopt.advice WHERE id = $id"), 'it is reverted');
 like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"), qr/1 statement that writes the table: .*It costs [\d.]+ % of the statement time\.$/, 'for what it costs');

@@ -8,7 +8,7 @@ use Test::More;
 
 my $root = $ENV{PERFOPT_ROOT} || '.';
 require "$root/test/bench/lib/Oltp.pm";
-my $users = 8000;
+my $users = 7000;	# no table has more rows than ANALYZE looks at
 
 my $node = PostgreSQL::Test::Cluster->new('oltp_set');
 $node->init;
@@ -26,12 +26,13 @@ $sql->('VACUUM ANALYZE');
 $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
   or die 'no worker';
 
-# Needs and controls in turn, the cheap ones of these more often; parameters are
-# skewed, and the same each time.
+# Statements of so many milliseconds each; their parameters are skewed, and the
+# same each time.
 my $dir = $node->basedir;
 sub run
 {
-	my ($times, $seed, @scripts) = @_;
+	my ($times, $seed, $ms, @scripts) = @_;
+	local $ENV{PGOPTIONS} = "-c perfopt_test.statement_ms=$ms";
 	my @files;
 	for my $script (@scripts)
 	{
@@ -46,12 +47,12 @@ my @controls = Oltp::oltp_controls($users);
 # what was there when it was first looked at is not held against an index
 $sql->('SELECT perfopt.analyze_now()');
 $sql->('SELECT perfopt.reset_latency()');
-run(12, 1, @needs);
-run(12, 2, @controls);
-run(300, 3, Oltp::oltp_writes($users));
+run(12, 1, 2, @needs);
+run(12, 2, 1, @controls);
+run(300, 3, 0.1, Oltp::oltp_writes($users));
 my ($hit) = grep { $_->[0] eq 'hit' } Oltp::oltp_writes($users);
-run(15000, 4, $hit);
-run(25, 5, Oltp::oltp_rare());
+run(15000, 4, 0.1, $hit);
+run(25, 5, 1, Oltp::oltp_rare());
 $sql->('SELECT perfopt.analyze_now()');
 
 my @advised = $sql->(q{SELECT ddl FROM perfopt.advice WHERE kind IN ('create_index', 'index_foreign_key') AND status = 'open' ORDER BY id});

@@ -37,7 +37,17 @@ $node->safe_psql('postgres', join "\n", @users);
 $node->safe_psql('postgres', join "\n", map { "INSERT INTO log SELECT $_ FROM pg_sleep(0.003);" } 1 .. 20);
 $node->safe_psql('postgres', join "\n", map { "INSERT INTO log VALUES ($_ + length(pg_sleep(0.003)::text));" } 1 .. 20);
 $node->safe_psql('postgres', join "\n", ('SELECT name, pg_sleep(0.003) FROM users WHERE id = 1;') x 20);
-$node->safe_psql('postgres', join "\n", 'SELECT id FROM users ORDER BY id LIMIT 20;', map { "SELECT name FROM users WHERE id = $_;" } 1 .. 20);
+sub min_lost
+{
+	my ($value) = @_;
+	look("ALTER SYSTEM SET perfopt.n_plus_one_min_lost = '$value'");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('perfopt.n_plus_one_min_lost') = '$value'") or die;
+}
+min_lost('1h');
+look('SELECT perfopt.advise_n_plus_one_now()');
+is(look('SELECT count(*) FROM perfopt.advice'), '0', 'loops that lose little are no advice');
+min_lost('40ms');
 look('SELECT perfopt.advise_n_plus_one_now()');
 is(look(q{SELECT string_agg(kind || ' ' || status, ', ' ORDER BY kind) FROM perfopt.advice}),
 	'batchable_inserts open, cacheable_query open, n_plus_one open', 'what loses enough is advised, once for each kind');

@@ -1,0 +1,31 @@
+/*
+ * test_clock.h
+ *		Time as a test needs it, however fast the machine is.
+ *
+ * Advice depends on how long statements took, and gives up what takes too long
+ * to find out.  A build for tests (make STOP_POINTS=1) looks at two settings
+ * that it does not define:
+ *
+ * - perfopt_test.statement_ms: what each statement is counted with, instead of
+ *   the time it took;
+ * - perfopt_test.patience: a factor for limits of time that are no settings.
+ *
+ * Other builds have nothing of this.
+ */
+#ifndef PERFOPT_TEST_CLOCK_H
+#define PERFOPT_TEST_CLOCK_H
+
+#include "postgres.h"
+
+#ifdef PERFOPT_STOP_POINTS
+extern uint64 perfopt_test_statement_ns(uint64 ns);
+extern int	perfopt_test_limit_ms(int ms);
+
+#define PERFOPT_STATEMENT_NS(ns)	perfopt_test_statement_ns(ns)
+#define PERFOPT_LIMIT_MS(ms)		perfopt_test_limit_ms(ms)
+#else
+#define PERFOPT_STATEMENT_NS(ns)	(ns)
+#define PERFOPT_LIMIT_MS(ms)		(ms)
+#endif
+
+#endif							/* PERFOPT_TEST_CLOCK_H */
