@@ -24,6 +24,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -35,12 +36,14 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 static bool is_builtin(Node *node);
 
@@ -117,6 +120,12 @@ perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collati
 			GetDefaultOpClass(column->type, spec->am);
 		if (!OidIsValid(column->opclass))
 			return "the type has no default operator class";
+
+		/* one for all arrays, say, needs an order of the elements as well */
+		if (spec->am == BTREE_AM_OID &&
+			column->opclass == GetDefaultOpClass(column->type, BTREE_AM_OID) &&
+			!OidIsValid(lookup_type_cache(column->type, TYPECACHE_CMP_PROC)->cmp_proc))
+			return "values of the type have no order";
 		if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
 												 &column->opcintype))
 			return "there is no such operator class";
@@ -138,6 +147,8 @@ perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation)
 		return "there is no such operator class";
 	if (spec->num_keys > 0 && spec->extension == NULL)
 		return "keys with and without a missing extension can't be priced together";
+	if (spec->num_columns == INDEX_MAX_KEYS)
+		return "too many columns";
 	spec->extension = "pg_trgm";
 	spec->columns[spec->num_columns].opcintype = TEXTOID;
 	return perfopt_index_spec_add_key(spec, expr, InvalidOid, collation, 0);
@@ -428,6 +439,37 @@ perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b)
 }
 
 static bool
+hash_walker(Node *node, uint64 *hash)
+{
+	if (node == NULL)
+		return false;
+	*hash = hash_combine64(*hash, nodeTag(node));
+	if (IsA(node, Var))
+		*hash = hash_combine64(*hash, ((Var *) node)->varattno);
+	else if (IsA(node, Const) && !((Const *) node)->constisnull)
+		*hash = hash_combine64(*hash, datum_image_hash(((Const *) node)->constvalue,
+													   ((Const *) node)->constbyval,
+													   ((Const *) node)->constlen));
+	return expression_tree_walker(node, hash_walker, hash);
+}
+
+/* Of equal ones it is the same. */
+uint64
+perfopt_index_spec_hash(const IndexSpec *spec)
+{
+	uint64		hash = hash_combine64(spec->relid, spec->am);
+
+	for (int i = 0; i < spec->num_columns; i++)
+	{
+		hash = hash_combine64(hash, ((uint64) spec->columns[i].opclass << 32) |
+							  (uint16) spec->columns[i].attnum);
+		(void) hash_walker(spec->columns[i].expr, &hash);
+	}
+	(void) hash_walker((Node *) spec->predicate, &hash);
+	return hash;
+}
+
+static bool
 has_column(const IndexSpec *spec, AttrNumber attnum)
 {
 	for (int i = 0; i < spec->num_columns; i++)
@@ -710,9 +752,12 @@ char *
 perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation, const char *index_name)
 {
 	char	   *schema_name = get_namespace_name(RelationGetNamespace(relation));
+	char	   *definition = perfopt_index_spec_definition(spec, relation);
 
-	return perfopt_index_ddl(index_name, schema_name, RelationGetRelationName(relation),
-							 perfopt_index_spec_definition(spec, relation));
+	return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
+		perfopt_index_ddl_of_parent(index_name, schema_name, RelationGetRelationName(relation),
+									definition) :
+		perfopt_index_ddl(index_name, schema_name, RelationGetRelationName(relation), definition);
 }
 
 char *

@@ -1,6 +1,6 @@
 -- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
 BEGIN;
-SELECT plan(34);
+SELECT plan(39);
 
 CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
 INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
@@ -54,6 +54,20 @@ SELECT is((SELECT notes FROM perfopt.advise(ARRAY['SELECT * FROM advise_orders W
     'an existing index that becomes superfluous is named');
 DROP INDEX built;
 
+-- What it gives can be run
+CREATE TABLE advise_days (day int, user_id int, filler text) PARTITION BY RANGE (day);
+CREATE TABLE advise_days_1 PARTITION OF advise_days FOR VALUES FROM (0) TO (5);
+CREATE TABLE advise_days_2 PARTITION OF advise_days FOR VALUES FROM (5) TO (10);
+INSERT INTO advise_days SELECT i % 10, i, repeat('f', 60) FROM generate_series(1, 10000) i;
+ANALYZE advise_days;
+SELECT is((SELECT ddl[1] FROM perfopt.advise(ARRAY['SELECT * FROM advise_days WHERE user_id = 7']) WHERE statement IS NULL),
+    'CREATE INDEX advise_days_user_id_idx ON public.advise_days (user_id)', 'a partitioned table takes none CONCURRENTLY');
+CREATE TABLE advise_documents (kind int, parts json[], filler text);
+INSERT INTO advise_documents SELECT i % 500, CASE WHEN i % 100 > 1 THEN ARRAY['{}'::json] END, repeat('f', 60) FROM generate_series(1, 20000) i;
+ANALYZE advise_documents;
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_documents WHERE kind = 5 OR parts IS NULL']), '',
+    'what has no order is no key');
+
 -- Writes
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''']), 'advise_users (city)', 'an index that helps to read');
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''',
@@ -93,8 +107,20 @@ SET ROLE advise_other;
 SELECT throws_ok($$SELECT perfopt.advise('{SELECT * FROM public.advise_orders WHERE user_id = 42}')$$, '42501',
     'permission denied for table advise_orders', 'a statement that the caller may not run');
 SELECT is(pg_temp.advised(ARRAY['SELECT city FROM advise_users WHERE city = ''city7''']), 'advise_users (city)', 'with the right to one column');
+SELECT is(pg_temp.advised(ARRAY['SELECT city FROM advise_users WHERE lower(city) LIKE ''%y77%''']),
+    'CREATE EXTENSION pg_trgm, advise_users USING gin (lower(city) gin_trgm_ops)', '... of an expression, with an extension that is missing');
 SELECT is(current_user, 'advise_other', 'the caller stays who it is');
 RESET ROLE;
+GRANT SELECT (user_id, amount) ON advise_orders TO advise_other;
+CREATE TEMP TABLE sizes AS SELECT 'reader' AS of, ddl, estimated_bytes AS bytes
+    FROM perfopt.advise(ARRAY['SELECT count(*) FROM advise_orders WHERE user_id + amount = 42']) WHERE statement IS NULL;
+GRANT ALL ON sizes TO advise_other;
+SET ROLE advise_other;
+INSERT INTO sizes SELECT 'other', ddl, estimated_bytes
+    FROM perfopt.advise(ARRAY['SELECT count(*) FROM advise_orders WHERE user_id + amount = 42']) WHERE statement IS NULL;
+RESET ROLE;
+SELECT is(count(DISTINCT ddl), 1::bigint, 'the same index') FROM sizes;
+SELECT is(count(DISTINCT bytes), 2::bigint, '... whose size, told by the rows, is not for who may not read all') FROM sizes;
 CREATE FUNCTION advise_who() RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT current_user::text';
 GRANT SELECT ON advise_users TO advise_other;
 SET ROLE advise_other;
