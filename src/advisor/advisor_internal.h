@@ -370,6 +370,9 @@ typedef struct TableWrites
 extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
 									  double fraction, int other_indexes);
 
+/* What the statement sets in rows that are there: TargetEntry *. */
+extern List *perfopt_update_targets(const Query *query);
+
 /* What a row costs there, in entries of a btree. */
 extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
 

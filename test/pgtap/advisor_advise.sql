@@ -1,6 +1,6 @@
 -- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
 BEGIN;
-SELECT plan(39);
+SELECT plan(40);
 
 CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
 INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
@@ -74,6 +74,8 @@ SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7
     'UPDATE advise_users SET city = city || ''x''']), '', '... is not worth what many updates of the column cost');
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''',
     'UPDATE advise_users SET note = $1 WHERE id = $2']), 'advise_users (city)', '... but those of another one don''t count');
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE city = ''city7''',
+    'MERGE INTO advise_users u USING generate_series(1, 20000) i ON u.id = i WHEN MATCHED THEN UPDATE SET city = city || i']), '', '... nor those of MERGE');
 
 -- The budget
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE user_id = 42', 'SELECT * FROM advise_users WHERE city = ''city7'''], 0), '',

@@ -57,6 +57,9 @@ $sql->('SELECT perfopt.reset_latency()');
 $sql->(map { "UPDATE carts SET state = 1 WHERE id = $_" } 1 .. 3);
 is($sql->(q{SELECT count(*) FROM perfopt.plan_samples s JOIN pg_stat_statements q USING (queryid)
 	WHERE q.query LIKE 'UPDATE carts SET state = $_ WHERE id =%'}), '1', 'a cheap UPDATE is sampled once');
+carts();
+is(advised_for(@reads, map { "INSERT INTO carts SELECT * FROM carts $_ ON CONFLICT (id) DO UPDATE SET state = excluded.state + 5000" } @thirds), '',
+	'INSERT that updates what is there keeps updates from being HOT as well');
 $sql->('DROP TABLE carts');
 
 # Rows inserted
