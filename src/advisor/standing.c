@@ -109,6 +109,6 @@ perfopt_is_standing(List *specs, const IndexSpec *spec)
 	foreach(lc, specs)
 		if (perfopt_index_spec_serves(lfirst(lc), spec) &&
 			perfopt_index_spec_serves(spec, lfirst(lc)))
-			return true;
+		return true;
 	return false;
 }
