@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "common/compat.h"
 #include "common/try.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_type.h"
@@ -58,10 +59,46 @@ drop_statement(Relation relation, const char *index_name)
 											   index_name));
 }
 
+/* Names that other advice has for indexes still to be made in this schema. */
+static List *
+names_advised(const AdviceFound *found)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+	List	   *names = NIL;
+
+	values[0] = CStringGetTextDatum(found->schema_name);
+	values[1] = CStringGetTextDatum(found->table_name);
+	values[2] = CStringGetTextDatum(found->definition);
+	values[3] = CStringGetTextDatum(found->kind);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT index_name FROM perfopt.advice_item"
+							  " WHERE schema_name = $1 AND index_name IS NOT NULL"
+							  " AND kind IN ('create_index', 'index_foreign_key')"
+							  " AND status IN ('open', 'queued', 'applying', 'failed')"
+							  " AND NOT (table_name = $2 AND definition = $3 AND kind = $4)",
+							  4, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read advice");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext old_context = MemoryContextSwitchTo(context);
+
+		names = lappend(names, pstrdup(name));
+		MemoryContextSwitchTo(old_context);
+	}
+	SPI_finish();
+	return names;
+}
+
 bool
-perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
+perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *others)
 {
 	Relation	relation = perfopt_index_spec_open(spec);
+	List	   *taken;
+	ListCell   *lc;
 	bool		good;
 	bool		gone;
 
@@ -77,7 +114,15 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec)
 	if (found->schema_name)
 	{
 		found->definition = perfopt_index_spec_definition(spec, relation);
-		found->index_name = perfopt_index_spec_name(spec, relation);
+		taken = names_advised(found);
+		foreach(lc, others)
+		{
+			const AdviceFound *other = lfirst(lc);
+
+			if (other->index_name && strcmp(other->schema_name, found->schema_name) == 0)
+				taken = lappend(taken, other->index_name);
+		}
+		found->index_name = perfopt_name_once(spec, relation, &taken);
 		if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 			found->ddl = perfopt_index_ddl_of_parent(found->index_name, found->schema_name,
 													 found->table_name, found->definition);

@@ -182,7 +182,22 @@ load_statements(Advise *advise, Choice *choice)
 	}
 }
 
-/* What the statements write to the table. */
+/* Does it do so to rows, by itself or in an action of a MERGE? */
+static bool
+does(const Query *query, CmdType type)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->mergeActionList)
+		if (lfirst_node(MergeAction, lc)->commandType == type)
+		return true;
+	return query->commandType == type;
+}
+
+/*
+ * What the statements write to the table.  Where it depends on a row whether it is
+ * inserted, updated or deleted, all count.
+ */
 static void
 add_writes(Advise *advise, Oid relid, TableWrites *writes)
 {
@@ -191,37 +206,31 @@ add_writes(Advise *advise, Oid relid, TableWrites *writes)
 	{
 		Statement  *statement = &advise->statements[i];
 		Query	   *query = statement->query;
+		List	   *targets = perfopt_update_targets(query);
 		ColumnUpdates *updates;
 		ListCell   *lc;
 
 		if (query->resultRelation == 0 ||
 			rt_fetch(query->resultRelation, query->rtable)->relid != relid)
 			continue;
-		switch (query->commandType)
+		if (does(query, CMD_INSERT))
+			writes->inserted += statement->rows;
+		if (does(query, CMD_DELETE))
+			writes->deleted += statement->rows;
+		if (targets == NIL)
+			continue;
+		updates = palloc0(sizeof(ColumnUpdates));
+		foreach(lc, targets)
 		{
-			case CMD_INSERT:
-				writes->inserted += statement->rows;
-				break;
-			case CMD_DELETE:
-				writes->deleted += statement->rows;
-				break;
-			case CMD_UPDATE:
-				updates = palloc0(sizeof(ColumnUpdates));
-				foreach(lc, query->targetList)
-				{
-					TargetEntry *target = lfirst_node(TargetEntry, lc);
+			TargetEntry *target = lfirst_node(TargetEntry, lc);
 
-					if (!target->resjunk)
-						updates->columns = bms_add_member(updates->columns, target->resno -
-														  FirstLowInvalidHeapAttributeNumber);
-				}
-				updates->rows = statement->rows;
-				writes->column_updates = lappend(writes->column_updates, updates);
-				writes->hot_updated += statement->rows;
-				break;
-			default:
-				break;
+			if (!target->resjunk)
+				updates->columns = bms_add_member(updates->columns, target->resno -
+												  FirstLowInvalidHeapAttributeNumber);
 		}
+		updates->rows = statement->rows;
+		writes->column_updates = lappend(writes->column_updates, updates);
+		writes->hot_updated += statement->rows;
 	}
 }
 

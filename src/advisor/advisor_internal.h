@@ -53,6 +53,9 @@ typedef struct TableWrites
 extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec *spec,
 									  double fraction, int other_indexes);
 
+/* What the statement sets in rows that are there: TargetEntry *. */
+extern List *perfopt_update_targets(const Query *query);
+
 /* What a row costs there, in entries of a btree. */
 extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
 
@@ -124,9 +127,10 @@ extern void perfopt_advice_store(const AdviceFinding *finding);
 /*
  * Fills in schema, table, definition, index name, ddl and undo; false when
  * perfopt_index_spec_open() does not open it, or when it is not to be advised:
- * its definition is too long, or others' types or functions are in it.
+ * its definition is too long, or others' types or functions are in it.  kind is
+ * there; others are AdviceFound *, whose names are not to be given again.
  */
-extern bool perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec);
+extern bool perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *others);
 
 /* By name, without a lock; InvalidOid when it is gone, or is no table. */
 extern Oid	perfopt_advice_table(const char *schema_name, const char *table_name);

@@ -96,6 +96,7 @@ typedef struct Choice
 	/* private to choose.c */
 	List	   *indexes;
 	struct HTAB *by_key;
+	struct HTAB *by_spec;
 	int			trials;
 	bool		hurried;		/* some candidates were not looked at */
 	bool		thorough;		/* look again at what did not help before */

@@ -15,6 +15,13 @@
 /* Of the time, so much goes to learning what candidates are good for. */
 #define GATHERING			0.5
 
+/* Candidates whose specifications have the same hash. */
+typedef struct SpecEntry
+{
+	uint64		hash;			/* hash key */
+	List	   *indexes;		/* ChoiceIndex * */
+} SpecEntry;
+
 /* Expressions that are told apart elsewhere may have the same one. */
 static FirstKey
 first_key(const IndexSpec *spec)
@@ -42,11 +49,16 @@ choice_first_key(Choice *choice, const IndexSpec *spec)
 ChoiceIndex *
 choice_enter(Choice *choice, const IndexSpec *spec)
 {
-	FirstKeyEntry *entry = choice_first_key(choice, spec);
+	uint64		hash = perfopt_index_spec_hash(spec);
+	bool		found;
+	SpecEntry  *same_hash = hash_search(choice->by_spec, &hash, HASH_ENTER, &found);
+	FirstKeyEntry *entry;
 	ChoiceIndex *index;
 	ListCell   *lc;
 
-	foreach(lc, entry->indexes)
+	if (!found)
+		same_hash->indexes = NIL;
+	foreach(lc, same_hash->indexes)
 	{
 		index = lfirst(lc);
 		if (perfopt_index_spec_equal(index->spec, spec))
@@ -54,6 +66,8 @@ choice_enter(Choice *choice, const IndexSpec *spec)
 	}
 	index = palloc0(sizeof(ChoiceIndex));
 	index->spec = spec;
+	same_hash->indexes = lappend(same_hash->indexes, index);
+	entry = choice_first_key(choice, spec);
 	entry->indexes = lappend(entry->indexes, index);
 	choice->indexes = lappend(choice->indexes, index);
 	return index;
@@ -159,15 +173,19 @@ void
 choice_gather(Choice *choice)
 {
 	HASHCTL		ctl = {.keysize = sizeof(FirstKey),.entrysize = sizeof(FirstKeyEntry),.hcxt = CurrentMemoryContext};
+	HASHCTL		spec_ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(SpecEntry),.hcxt = CurrentMemoryContext};
 	int		   *order = palloc(sizeof(int) * Max(choice->num_statements, 1));
 	ListCell   *lc;
 
 	choice->by_key = hash_create("perfopt first keys", 128, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	choice->by_spec = hash_create("perfopt candidates", 1024, &spec_ctl,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (int i = 0; i < choice->num_statements; i++)
 	{
 		order[i] = i;
 		choice_start(choice, i);
+		CHECK_FOR_INTERRUPTS();
 		foreach(lc, choice->statements[i].candidates)
 		{
 			FirstKeyEntry *entry = choice_first_key(choice, lfirst(lc));

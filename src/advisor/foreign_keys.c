@@ -256,7 +256,7 @@ deleting(Survey *survey, Oid relid)
 
 /* NULL: it is not worth it. */
 static AdviceFound *
-judge(Survey *survey, SurveyRows *rows, int i, Relation relation)
+judge(Survey *survey, SurveyRows *rows, int i, Relation relation, List *others)
 {
 	AttrNumber	attnums[MAX_COLUMNS];
 	int			num = survey_columns(survey_text(rows, i, "columns"), attnums);
@@ -290,7 +290,7 @@ judge(Survey *survey, SurveyRows *rows, int i, Relation relation)
 		return NULL;
 	found = palloc0(sizeof(AdviceFound));
 	found->kind = "index_foreign_key";
-	if (!perfopt_advice_name_index(found, spec))
+	if (!perfopt_advice_name_index(found, spec, others))
 		return NULL;
 	found->bytes = perfopt_index_facts(relation, table_rows, spec)->size.pages * BLCKSZ;
 	found->predicted_gain = Min((lost_ms - write_ms) / survey->active_ms, 1);
@@ -373,7 +373,7 @@ survey_foreign_keys(Survey *survey, List **found)
 			UnlockRelationOid(relid, AccessShareLock);
 			continue;
 		}
-		advice = judge(survey, rows, i, relation);
+		advice = judge(survey, rows, i, relation, *found);
 		if (advice && !is_found(*found, advice))
 			*found = lappend(*found, advice);
 		relation_close(relation, AccessShareLock);

@@ -8,6 +8,9 @@
  * definition, and counted as old when the table has changed its shape or a tenth
  * of its rows.  What is too old or too much is given up all at once, and only
  * when a transaction first asks, as a plan in the making refers to facts.
+ *
+ * A session may change its role: what the rows have told one that may read them
+ * is not for another that may not, nor are the guesses for the latter for it.
  */
 #include "postgres.h"
 
@@ -41,6 +44,8 @@ typedef struct KeptFacts
 	Oid			relfilenode;
 	double		table_rows;
 	bool		sampled;
+	bool		may_sample;		/* who asked */
+	bool		guarded;
 	IndexSpec  *whole;			/* the partitioned table's, if it was asked
 								 * for */
 } KeptFacts;
@@ -137,16 +142,22 @@ still_holds(const KeptFacts *facts, Relation relation, double table_rows)
 		fabs(facts->table_rows - table_rows) <= 0.1 * Max(facts->table_rows, 100);
 }
 
-/* Facts of a partial index, or with expressions, depend on who may ask. */
 static bool
-final(const IndexSpec *spec)
+evaluates(const IndexSpec *spec)
 {
-	if (perfopt_what_if_guarded())
-		return true;
 	for (int i = 0; i < spec->num_columns; i++)
 		if (spec->columns[i].expr)
-			return false;
-	return spec->predicate == NIL;
+			return true;
+	return spec->predicate != NIL;
+}
+
+/* Are they for who asks now?  More is evaluated under the guard of timeouts. */
+static bool
+asked_alike(const KeptFacts *facts, Relation relation)
+{
+	return facts->may_sample == perfopt_may_sample(relation) &&
+		(facts->sampled || facts->guarded || !perfopt_what_if_guarded() ||
+		 !evaluates(&facts->spec));
 }
 
 /*
@@ -163,7 +174,7 @@ find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 	{
 		KeptFacts  *facts = lfirst(lc);
 
-		if (!perfopt_index_spec_equal(&facts->spec, spec))
+		if (!perfopt_index_spec_equal(&facts->spec, spec) || !asked_alike(facts, relation))
 			continue;
 		if (*table_rows < 0)
 			*table_rows = facts->table_rows;
@@ -184,6 +195,8 @@ make_facts(Relation relation, double table_rows, const IndexSpec *spec, const In
 	facts->fingerprint = perfopt_relation_fingerprint(relation);
 	facts->relfilenode = relation->rd_rel->relfilenode;
 	facts->table_rows = table_rows;
+	facts->may_sample = perfopt_may_sample(relation);
+	facts->guarded = perfopt_what_if_guarded();
 	facts->facts.id = --last_id;
 	facts->facts.spec = &facts->spec;
 	facts->facts.size = *size;
@@ -219,11 +232,10 @@ find_out(Relation relation, double table_rows, const IndexSpec *spec)
 		perfopt_index_size(relation, table_rows, spec, sampled ? &entries : NULL, &size);
 	}
 
-	MemoryContextSwitchTo(sampled || final(spec) ? facts_context : old_context);
+	MemoryContextSwitchTo(facts_context);
 	facts = make_facts(relation, table_rows, spec, &size, sampled ? entries.statistics : NULL);
 	facts->sampled = sampled;
-	if (sampled || final(spec))
-		keep(facts);
+	keep(facts);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(work);
 	return facts;
@@ -262,7 +274,7 @@ facts_of_siblings(Relation partition, double table_rows, const IndexSpec *spec,
 	foreach(lc, facts_of_table(whole->relid)->of_partitions)
 	{
 		facts = lfirst(lc);
-		if (!perfopt_index_spec_equal(facts->whole, whole))
+		if (!perfopt_index_spec_equal(facts->whole, whole) || !asked_alike(facts, partition))
 			continue;
 		num++;
 		rows += facts->table_rows;

@@ -83,6 +83,9 @@ typedef struct IndexEntries
 extern bool perfopt_index_entries(Relation relation, const IndexSpec *spec,
 								  double *table_rows, IndexEntries *entries);
 
+/* May who asks be told what the table's rows are like? */
+extern bool perfopt_may_sample(Relation relation);
+
 /* distinct_keys.c */
 
 /* Numbers of rows that a rare key may have. */

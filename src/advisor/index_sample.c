@@ -599,8 +599,8 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 }
 
 /* What the rows tell would be told to the session. */
-static bool
-may_read(Relation relation)
+bool
+perfopt_may_sample(Relation relation)
 {
 	Oid			relid = RelationGetRelid(relation);
 
@@ -636,7 +636,7 @@ perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_ro
 	volatile bool done = false;
 
 	memset(entries, 0, sizeof(*entries));
-	if (!may_read(relation))
+	if (!perfopt_may_sample(relation))
 		return false;
 	work = AllocSetContextCreate(result, "perfopt index sample", ALLOCSET_DEFAULT_SIZES);
 	GetUserIdAndSecContext(&user, &sec_context);

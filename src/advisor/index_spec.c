@@ -22,6 +22,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -31,10 +32,12 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 /*
  * Building
@@ -109,6 +112,12 @@ perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collati
 			GetDefaultOpClass(column->type, spec->am);
 		if (!OidIsValid(column->opclass))
 			return "the type has no default operator class";
+
+		/* one for all arrays, say, needs an order of the elements as well */
+		if (spec->am == BTREE_AM_OID &&
+			column->opclass == GetDefaultOpClass(column->type, BTREE_AM_OID) &&
+			!OidIsValid(lookup_type_cache(column->type, TYPECACHE_CMP_PROC)->cmp_proc))
+			return "values of the type have no order";
 		if (!get_opclass_opfamily_and_input_type(column->opclass, &column->opfamily,
 												 &column->opcintype))
 			return "there is no such operator class";
@@ -130,6 +139,8 @@ perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation)
 		return "there is no such operator class";
 	if (spec->num_keys > 0 && spec->extension == NULL)
 		return "keys with and without a missing extension can't be priced together";
+	if (spec->num_columns == INDEX_MAX_KEYS)
+		return "too many columns";
 	spec->extension = "pg_trgm";
 	spec->columns[spec->num_columns].opcintype = TEXTOID;
 	return perfopt_index_spec_add_key(spec, expr, InvalidOid, collation, 0);
@@ -418,6 +429,37 @@ perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b)
 			a->columns[i].options != b->columns[i].options)
 			return false;
 	return true;
+}
+
+static bool
+hash_walker(Node *node, uint64 *hash)
+{
+	if (node == NULL)
+		return false;
+	*hash = hash_combine64(*hash, nodeTag(node));
+	if (IsA(node, Var))
+		*hash = hash_combine64(*hash, ((Var *) node)->varattno);
+	else if (IsA(node, Const) && !((Const *) node)->constisnull)
+		*hash = hash_combine64(*hash, datum_image_hash(((Const *) node)->constvalue,
+													   ((Const *) node)->constbyval,
+													   ((Const *) node)->constlen));
+	return expression_tree_walker(node, hash_walker, hash);
+}
+
+/* Of equal ones it is the same. */
+uint64
+perfopt_index_spec_hash(const IndexSpec *spec)
+{
+	uint64		hash = hash_combine64(spec->relid, spec->am);
+
+	for (int i = 0; i < spec->num_columns; i++)
+	{
+		hash = hash_combine64(hash, ((uint64) spec->columns[i].opclass << 32) |
+							  (uint16) spec->columns[i].attnum);
+		(void) hash_walker(spec->columns[i].expr, &hash);
+	}
+	(void) hash_walker((Node *) spec->predicate, &hash);
+	return hash;
 }
 
 static bool

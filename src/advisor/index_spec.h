@@ -87,6 +87,7 @@ extern IndexSpec *perfopt_index_spec_of_index(Oid index);
 
 /* The same index, whatever it is wanted for? */
 extern bool perfopt_index_spec_equal(const IndexSpec *a, const IndexSpec *b);
+extern uint64 perfopt_index_spec_hash(const IndexSpec *spec);
 
 /* Would this index do all that the wanted one is for? */
 extern bool perfopt_index_spec_serves(const IndexSpec *by, const IndexSpec *wanted);
@@ -122,15 +123,13 @@ extern char *perfopt_index_spec_definition(const IndexSpec *spec, Relation relat
 extern char *perfopt_index_spec_words(const IndexSpec *spec, Relation relation);
 
 /*
- * CREATE INDEX CONCURRENTLY, or without that of a partitioned table, to be run
- * with any search_path.
+ * CREATE INDEX, to be run with any search_path: CONCURRENTLY, but for a
+ * partitioned table, which can't have it so.
  */
 extern char *perfopt_index_spec_ddl(const IndexSpec *spec, Relation relation,
 									const char *index_name);
 extern char *perfopt_index_ddl(const char *index_name, const char *schema_name,
 							   const char *table_name, const char *definition);
-
-/* The same of a partitioned table, which can't be done concurrently. */
 extern char *perfopt_index_ddl_of_parent(const char *index_name, const char *schema_name,
 										 const char *table_name, const char *definition);
 

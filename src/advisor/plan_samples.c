@@ -221,7 +221,7 @@ evict_one(const PerfoptQueryKey *keep)
 }
 
 /*
- * Cheap UPDATEs are sampled once, to know which columns they set, where there is
+ * Cheap statements that update are sampled once, to know which columns they set, where there is
  * room to spare.
  */
 static bool
@@ -234,6 +234,13 @@ wants_update(const PerfoptQueryKey *key)
 		hash_search(entries, key, HASH_FIND, NULL) == NULL;
 	LWLockRelease(shared->lock);
 	return wanted;
+}
+
+static bool
+updates_rows(const Query *query)
+{
+	return query->commandType == CMD_UPDATE || query->commandType == CMD_MERGE ||
+		(query->commandType == CMD_INSERT && query->onConflict);
 }
 
 static bool
@@ -504,18 +511,19 @@ serialize_params(PlanSample *sample, ParamListInfo params)
 	return true;
 }
 
-/* What an UPDATE sets keeps some indexes from being worth their price. */
+/* What is set by updates keeps some indexes from being worth their price. */
 static void
 note_columns_set(PlanSample *sample, Query *parse)
 {
+	List	   *targets = perfopt_update_targets(parse);
 	ListCell   *lc;
 
 	sample->updated = InvalidOid;
 	sample->num_set = 0;
-	if (parse->commandType != CMD_UPDATE)
+	if (targets == NIL)
 		return;
 	sample->updated = rt_fetch(parse->resultRelation, parse->rtable)->relid;
-	foreach(lc, parse->targetList)
+	foreach(lc, targets)
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, lc);
 
@@ -637,7 +645,7 @@ take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
 		return NULL;
 	}
 	if (cost.total_ms < cost.calls * CHEAP_MS &&
-		!(parse->commandType == CMD_UPDATE && wants_update(key)))
+		!(updates_rows(parse) && wants_update(key)))
 	{
 		set_verdict(entry, key, VERDICT_CHEAP, 0);
 		return NULL;
@@ -676,7 +684,7 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 	VerdictEntry *entry = NULL;
 	PerfoptQueryKey key;
 	TimestampTz now = 0;
-	bool		parse_is_update = parse->commandType == CMD_UPDATE;
+	bool		parse_is_update = updates_rows(parse);
 
 	if (perfopt_advisor_enabled && perfopt_track != PERFOPT_TRACK_NONE &&
 		parse->queryId != 0 && shared != NULL && !in_perfopt_process())

@@ -157,7 +157,7 @@ assess(void *arg, ChoiceIndex *index)
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
 		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
-		perfopt_workload_writes(index->spec->relid, live_rows, &writes);
+		perfopt_workload_writes(index->spec->relid, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												perfopt_row_writes(index->spec, size) *
 												(live_rows > 0 ? Min(size->tuples / live_rows, 1) : 1),
@@ -308,7 +308,7 @@ tell_superseded(StringInfo evidence, List *names)
 
 /* NULL when the table or a column is gone, or the table is locked by now. */
 static AdviceFound *
-describe(Round *round, ChoiceIndex *index)
+describe(Round *round, ChoiceIndex *index, List *others)
 {
 	AdviceFound *found = palloc0(sizeof(AdviceFound));
 	Effect	   *effects = palloc(sizeof(Effect) * Max(round->workload.num, 1));
@@ -322,7 +322,7 @@ describe(Round *round, ChoiceIndex *index)
 	const char *needs = perfopt_describe_needs(index->spec);
 
 	found->kind = advice_kinds[0];
-	if (num == 0 || !perfopt_advice_name_index(found, index->spec) ||
+	if (num == 0 || !perfopt_advice_name_index(found, index->spec, others) ||
 		(relation = perfopt_index_spec_open(index->spec)) == NULL)
 		return NULL;
 
@@ -373,7 +373,7 @@ store(Round *round)
 
 	foreach(lc, round->choice.chosen)
 	{
-		AdviceFound *advice = describe(round, lfirst(lc));
+		AdviceFound *advice = describe(round, lfirst(lc), finding.found);
 
 		if (advice)
 			finding.found = lappend(finding.found, advice);

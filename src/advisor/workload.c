@@ -21,11 +21,15 @@
 #include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "advisor/candidates.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "common/settings.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #define HALF_LIFE_MS		(3600.0 * 1000)
@@ -206,9 +210,25 @@ advance(double *recent, double *seen, double now)
 	*seen = now;
 }
 
-static TableHistory *
-update_table(Oid relid, double live_rows)
+/* Negative: nobody has counted them. */
+static double
+live_rows(Oid relid)
 {
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	double		rows = -1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	return rows;
+}
+
+static TableHistory *
+update_table(Oid relid)
+{
+	double		rows = live_rows(relid);
 	bool		found;
 	TableHistory *history = hash_search(table_history, &relid, HASH_ENTER, &found);
 	PgStat_StatTabEntry *stats = pgstat_fetch_stat_tabentry(relid);
@@ -230,7 +250,7 @@ update_table(Oid relid, double live_rows)
 		 * The rows a table had when it was first looked at are not held
 		 * against it: they may have been loaded at once.
 		 */
-		history->seen.inserted = live_rows < 0 ? now.inserted : Min(now.inserted, live_rows);
+		history->seen.inserted = rows < 0 ? now.inserted : Min(now.inserted, rows);
 	}
 	if (history->round != round_number)
 	{
@@ -243,19 +263,47 @@ update_table(Oid relid, double live_rows)
 	return history;
 }
 
-/* live_rows is -1 when nobody has counted them. */
-void
-perfopt_workload_writes(Oid relid, double live_rows, TableWrites *writes)
+/* Columns that an UPDATE of a partition sets, by the numbers of the whole. */
+static Bitmapset *
+columns_of_whole(Oid whole, Oid partition, Bitmapset *set)
 {
-	TableHistory *table = update_table(relid, live_rows);
+	Bitmapset  *mapped = NULL;
+	int			i = -1;
+
+	if (whole == partition)
+		return set;
+	while ((i = bms_next_member(set, i)) >= 0)
+	{
+		char	   *name = get_attname(partition, i + FirstLowInvalidHeapAttributeNumber, true);
+		AttrNumber	attnum = name ? get_attnum(whole, name) : InvalidAttrNumber;
+
+		if (attnum > 0)
+			mapped = bms_add_member(mapped, attnum - FirstLowInvalidHeapAttributeNumber);
+	}
+	return mapped;
+}
+
+/* A partitioned table has no counters of its own. */
+void
+perfopt_workload_writes(Oid relid, TableWrites *writes)
+{
+	List	   *tables = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
+	find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
 	HASH_SEQ_STATUS seq;
 	StatementHistory *statement;
+	ListCell   *lc;
 
-	writes->inserted = table->recent.inserted;
-	writes->updated = table->recent.updated;
-	writes->hot_updated = table->recent.hot_updated;
-	writes->deleted = table->recent.deleted;
-	writes->column_updates = NIL;
+	memset(writes, 0, sizeof(*writes));
+	foreach(lc, tables)
+	{
+		TableHistory *table = update_table(lfirst_oid(lc));
+
+		CHECK_FOR_INTERRUPTS();
+		writes->inserted += table->recent.inserted;
+		writes->updated += table->recent.updated;
+		writes->hot_updated += table->recent.hot_updated;
+		writes->deleted += table->recent.deleted;
+	}
 	if (writes->hot_updated <= 0)
 		return;
 	hash_seq_init(&seq, statement_history);
@@ -263,10 +311,10 @@ perfopt_workload_writes(Oid relid, double live_rows, TableWrites *writes)
 	{
 		ColumnUpdates *updates;
 
-		if (statement->updated != relid)
+		if (!OidIsValid(statement->updated) || !list_member_oid(tables, statement->updated))
 			continue;
 		updates = palloc(sizeof(ColumnUpdates));
-		updates->columns = statement->set;
+		updates->columns = columns_of_whole(relid, statement->updated, statement->set);
 		updates->rows = statement->recent_rows;
 		writes->column_updates = lappend(writes->column_updates, updates);
 	}

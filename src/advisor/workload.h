@@ -41,6 +41,6 @@ extern void perfopt_workload_load(Workload *workload, bool (*out_of_time) (void 
 extern void perfopt_workload_end(void);
 
 /* Rows recently written to the table, as its statistics count them. */
-extern void perfopt_workload_writes(Oid relid, double live_rows, TableWrites *writes);
+extern void perfopt_workload_writes(Oid relid, TableWrites *writes);
 
 #endif							/* PERFOPT_WORKLOAD_H */

@@ -25,6 +25,32 @@
 #define GIN_KEY			0.25
 #define BRIN_ROW		0.05
 
+List *
+perfopt_update_targets(const Query *query)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	switch (query->commandType)
+	{
+		case CMD_UPDATE:
+			return query->targetList;
+		case CMD_INSERT:
+			return query->onConflict ? query->onConflict->onConflictSet : NIL;
+		case CMD_MERGE:
+			foreach(lc, query->mergeActionList)
+			{
+				MergeAction *action = lfirst_node(MergeAction, lc);
+
+				if (action->commandType == CMD_UPDATE)
+					targets = list_concat(targets, action->targetList);
+			}
+			return targets;
+		default:
+			return NIL;
+	}
+}
+
 /* Columns that the index depends on. */
 static Bitmapset *
 columns_of(const IndexSpec *spec)

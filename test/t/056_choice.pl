@@ -60,6 +60,10 @@ $sql->(map { "UPDATE baskets SET state = 1 WHERE id = $_" } 1 .. 3);
 is($sql->(q{SELECT count(*) FROM perfopt.plan_samples s JOIN pg_stat_statements q USING (queryid)
 	WHERE q.query LIKE 'UPDATE baskets SET state = $_ WHERE id =%'}), '1', 'a cheap UPDATE is sampled once');
 $sql->('DROP TABLE baskets');
+@reads = carts('bags');
+is(advised_for(@reads, map { "INSERT INTO bags SELECT * FROM bags $_ ON CONFLICT (id) DO UPDATE SET state = excluded.state + 5000" } @thirds), '',
+	'INSERT that updates what is there keeps updates from being HOT as well');
+$sql->('DROP TABLE bags');
 
 # Rows inserted
 $sql->('CREATE TABLE log (at int, source int, message text)',
@@ -68,6 +72,13 @@ $sql->('CREATE TABLE log (at int, source int, message text)',
 is(advised_for(@reads), 'public.log (source)', 'an index on a table that has been loaded');
 is(advised_for(@reads, map { "INSERT INTO log SELECT i, i, 'm' FROM generate_series(1, 50000) i" } 1 .. 3), '',
 	'not advised where many rows are inserted');
+$sql->('DROP TABLE log');
+$sql->('CREATE TABLE log (at int, source int, message text) PARTITION BY RANGE (at)',
+	map({ "CREATE TABLE log_$_ PARTITION OF log FOR VALUES FROM ($_) TO ($_ + 1)" } 0 .. 2),
+	q{INSERT INTO log SELECT i % 2, i % 5000, repeat('m', 80) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE log');
+like(advised_for(@reads), qr/^public\.log \(source\)/, 'the same of a partitioned table');
+is(advised_for(@reads, map { "INSERT INTO log SELECT 2, i, 'm' FROM generate_series(1, 50000) i" } 1 .. 3), '',
+	'... into a partition of which many rows are inserted');
 $sql->('DROP TABLE log');
 
 # Bytes
@@ -87,6 +98,18 @@ setting('perfopt.advice_storage_budget', '2MB');
 $sql->(q{DELETE FROM perfopt.advice_item WHERE table_name = 'small'});
 is(advised(), '', 'what is built counts');
 setting('perfopt.advice_storage_budget', '-1');
+
+# Two indexes that would be called the same
+$sql->('CREATE TABLE named (a_b int, a int, b int, filler text)',
+	q{INSERT INTO named SELECT i % 20000, i % 200, i / 200 % 200, repeat('f', 60) FROM generate_series(1, 40000) i}, 'VACUUM ANALYZE named');
+my @named = map { ("SELECT * FROM named WHERE a_b = $_", "SELECT * FROM named WHERE a = $_ AND b = 3") } 1 .. 6;
+my $names = q{SELECT string_agg(substring(ddl from '(named\w+) ON'), ' ' ORDER BY id) FROM perfopt.advice WHERE status = 'open'};
+like(advised_for(@named), qr/\(a_b\)/, 'two indexes') or diag $sql->($names);
+my $given = $sql->($names);
+like($given, qr/^(?:named_a_b_idx named_a_b_idx1|named_a_b_idx1 named_a_b_idx)$/, '... have names of their own');
+advised();
+is($sql->($names), $given, '... and keep these');
+$sql->('DROP TABLE named');
 
 # Several statements, one index; and one that exists
 is(advised_for((map { "SELECT * FROM large WHERE b = $_" } 1 .. 6), map { "SELECT * FROM large WHERE b = 7 AND filler = 'x$_'" } 1 .. 6),
