@@ -277,6 +277,8 @@ fill_spec(IndexSpec *spec, const Builder *builder, const Keys *keys, Bitmapset *
 											 keys->options[i]);
 	while (problem == NULL && (attnum = bms_next_member(included, attnum)) >= 0)
 		problem = perfopt_index_spec_add_included(spec, attnum);
+	if (problem == NULL)
+		perfopt_index_spec_pack_included(spec);
 	foreach(lc, builder->conditions)
 		predicate = lappend(predicate, copyObject(((RowCondition *) lfirst(lc))->expr));
 	if (predicate && problem == NULL)

@@ -119,6 +119,7 @@ cmp_ok($both, '<', $none / 3, '... but both are');
 # Included columns
 tried('what is read besides', 'SELECT amount FROM orders WHERE shop = 5', ['(shop) INCLUDE (amount)', '(shop)']);
 tried('... and looked at', q{SELECT sum(amount) FROM orders WHERE shop = 5 AND created_at > '2024-01-05' AND paid}, ['(shop, paid, created_at) INCLUDE (amount)']);
+tried('... in the order that takes the fewest bytes', 'SELECT paid, status, created_at, amount FROM orders WHERE shop = 7', ['(shop) INCLUDE (amount, created_at, paid, status)']);
 tried('not of a whole row', 'SELECT o FROM orders o WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount)']);
 tried('nor wide columns', 'SELECT amount, filler FROM orders WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount, filler)']);
 tried('of a join, whatever it finds', 'SELECT count(*) FROM items i JOIN users u ON u.id = i.product WHERE u.region = 1', ['users (id) INCLUDE (region)']);
