@@ -140,7 +140,7 @@ extern const TableSample *perfopt_table_sample(Relation relation);
  * may take the former away.
  */
 extern const TableSample *perfopt_table_sample_of_rows(Relation relation, List *predicate,
-														   ExprState *state, ExprContext *econtext);
+													   ExprState *state, ExprContext *econtext);
 
 /* index_sample.c */
 
