@@ -78,6 +78,7 @@ typedef struct RelationUses
 	List	   *ors;			/* List * of arms, each a List * of IndexUse * */
 	List	   *order;			/* SortUse * */
 	List	   *conditions;		/* RowCondition *, the most selective first */
+	List	   *filters;		/* RowCondition *, that no key can be for */
 	Bitmapset  *read;			/* columns that its results need ... */
 	bool		reads_all;		/* or that can't be had of an index */
 } RelationUses;

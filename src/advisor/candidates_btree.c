@@ -6,7 +6,9 @@
  * one first, then one range, or those to sort by.  Keys are added as long as
  * those before leave more than a few rows.  With the columns that the statement
  * reads besides, if they are few and narrow, such an index is a covering one.  A
- * condition that few rows meet makes it a partial one instead of a key.
+ * condition that few rows meet makes it a partial one instead of a key; one that
+ * no key can be for does so if the index is much smaller than it would be with
+ * all rows and the columns of that condition.
  *
  * The best come first, and each sort of them has its share of what may be made
  * in all.
@@ -17,6 +19,7 @@
 #include "advisor/candidates.h"
 
 #include "access/htup_details.h"
+#include "access/itup.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "nodes/makefuncs.h"
@@ -52,11 +55,15 @@
 #define MAX_SINGLES			8
 #define MAX_OF_ARMS			18
 #define MAX_PARTIAL			8
+#define MAX_FILTERED		8
 
 /* Relations joined with, ranges, and partial conditions that are tried. */
 #define MAX_PARTNERS		4
 #define MAX_RANGES			2
 #define MAX_CONDITIONS		3
+
+/* What "much smaller" is. */
+#define FILTERED_SHARE		0.5
 
 typedef struct Keys
 {
@@ -78,6 +85,7 @@ typedef struct Builder
 	int			left;			/* that may still be made */
 	int			made;
 	List	   *conditions;		/* RowCondition *, of the predicate */
+	bool		filtered;		/* ... which no key can be for */
 	uint32		arm_of;
 } Builder;
 
@@ -269,6 +277,8 @@ fill_spec(IndexSpec *spec, const Builder *builder, const Keys *keys, Bitmapset *
 											 keys->options[i]);
 	while (problem == NULL && (attnum = bms_next_member(included, attnum)) >= 0)
 		problem = perfopt_index_spec_add_included(spec, attnum);
+	if (problem == NULL)
+		perfopt_index_spec_pack_included(spec);
 	foreach(lc, builder->conditions)
 		predicate = lappend(predicate, copyObject(((RowCondition *) lfirst(lc))->expr));
 	if (predicate && problem == NULL)
@@ -314,6 +324,32 @@ make_spec(Builder *builder, const Keys *keys, Bitmapset *included)
 	MemoryContextSwitchTo(old_context);
 }
 
+/* To an index with all rows and columns that the statement needs. */
+static double
+filtered_share(Builder *builder, const Keys *keys)
+{
+	List	   *conditions = builder->conditions;
+	Bitmapset  *of_keys = key_columns(keys);
+	double		width[2];
+	double		share = 1;
+	ListCell   *lc;
+
+	for (int i = 0; i < 2; i++)
+	{
+		Bitmapset  *columns = bms_union(needed_columns(builder), of_keys);
+		int			column = 0;
+
+		width[i] = sizeof(IndexTupleData) + sizeof(ItemIdData);
+		while ((column = bms_next_member(columns, column)) >= 0)
+			width[i] += column_width(builder->uses->relid, column);
+		builder->conditions = NIL;
+	}
+	builder->conditions = conditions;
+	foreach(lc, conditions)
+		share *= ((RowCondition *) lfirst(lc))->selectivity;
+	return share * width[0] / width[1];
+}
+
 /* The index, and the same with all columns that the statement needs. */
 static void
 make_specs(Builder *builder, const Keys *keys)
@@ -322,6 +358,15 @@ make_specs(Builder *builder, const Keys *keys)
 
 	if (keys->num == 0)
 		return;
+	if (builder->filtered)
+	{
+		/* the table's rows would tell the condition, too */
+		included = columns_to_include(builder, keys);
+		if ((included || bms_is_subset(needed_columns(builder), key_columns(keys))) &&
+			!builder->uses->reads_all && filtered_share(builder, keys) <= FILTERED_SHARE)
+			make_spec(builder, keys, included);
+		return;
+	}
 	make_spec(builder, keys, NULL);
 	included = columns_to_include(builder, keys);
 	if (included)
@@ -439,7 +484,8 @@ equalities_and_order(Builder *builder)
 
 		if (use->selectivity > TOO_MANY)
 			continue;
-		if (push_key(&keys, use->expr, use->collation, use->opclass, 0, use->of_constants))
+		if (push_key(&keys, use->expr, use->collation, use->opclass, 0, use->of_constants) &&
+			!builder->filtered)
 			make_spec(builder, &keys, NULL);
 		break;
 	}
@@ -528,7 +574,7 @@ partial(Builder *builder, List *conditions)
 	equalities_and_order(builder);
 	equalities_and_range(builder, builder->uses->uses, 0);
 	joins(builder);
-	if (builder->made == 0)
+	if (builder->made == 0 && !builder->filtered)
 	{
 		/* the rows themselves are what is wanted */
 		start_keys(builder, &keys);
@@ -561,6 +607,17 @@ perfopt_candidates_btree(const RelationUses *uses, CandidateList *candidates)
 			break;
 		partial(&builder, list_make1(lfirst(lc)));
 	}
+	builder.left = MAX_FILTERED;
+	builder.filtered = true;
+	if (list_length(uses->filters) > 1)
+		partial(&builder, list_copy_head(uses->filters, MAX_CONDITIONS));
+	foreach(lc, uses->filters)
+	{
+		if (foreach_current_index(lc) == MAX_CONDITIONS)
+			break;
+		partial(&builder, list_make1(lfirst(lc)));
+	}
+	builder.filtered = false;
 	builder.left = MAX_OF_ARMS;
 	foreach(lc, uses->ors)
 		arms(&builder, lfirst(lc));

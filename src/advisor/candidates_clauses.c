@@ -23,6 +23,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/appendinfo.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/restrictinfo.h"
 #include "utils/array.h"
@@ -46,7 +47,7 @@
 #define MAX_DEPTH			8
 
 /* A partial index is for at most so many of the rows. */
-#define CONSTANT_SHARE		0.25
+#define CONSTANT_SHARE		0.3
 #define TEST_SHARE			0.5
 
 /*
@@ -55,7 +56,10 @@
  * each other, the next run of the statement may have another one.
  */
 #define MAX_VALUES			20
-#define RARER				0.6
+#define RARER				0.8
+
+/* ... and one that so many meet leaves out rows, rather than finding some. */
+#define MOST_ROWS			0.5
 
 /*
  * Expressions
@@ -690,6 +694,75 @@ read_condition(RelationUses *uses, RestrictInfo *rinfo)
 	uses->conditions = lappend(uses->conditions, condition);
 }
 
+typedef struct FilterShape
+{
+	const RelationUses *uses;
+	bool		constants;
+	bool		params;			/* or constants that were not written */
+} FilterShape;
+
+static bool
+filter_walker(Node *node, FilterShape *shape)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param))
+		shape->params = true;
+	if (IsA(node, Const))
+	{
+		shape->constants = true;
+		if (num_written(shape->uses, (Const *) node) == 0)
+			shape->params = true;
+	}
+	return expression_tree_walker(node, filter_walker, shape);
+}
+
+/* Statements may write the same comparison of two columns either way. */
+static void
+turn_comparison(Node *expr)
+{
+	OpExpr	   *op = (OpExpr *) expr;
+
+	if (IsA(expr, OpExpr) && list_length(op->args) == 2 && IsA(linitial(op->args), Var) &&
+		IsA(lsecond(op->args), Var) && OidIsValid(get_commutator(op->opno)) &&
+		linitial_node(Var, op->args)->varattno > lsecond_node(Var, op->args)->varattno)
+		CommuteOpExpr(op);
+}
+
+/*
+ * A condition that no key can be for, as it compares columns of the row or is of
+ * no operator class.  Constants of those that most rows do not meet are searched
+ * for, and so are others the next time; what leaves out some rows is rather the
+ * same each time.
+ */
+static void
+read_filter(RelationUses *uses, RestrictInfo *rinfo)
+{
+	FilterShape shape = {.uses = uses};
+	Selectivity selectivity;
+	RowCondition *filter;
+	Node	   *expr;
+	bool		constants;
+
+	if (rinfo->pseudoconstant || rinfo->orclause)
+		return;
+	(void) filter_walker((Node *) rinfo->clause, &shape);
+	if (shape.params)
+		return;
+	selectivity = selectivity_of(uses, list_make1(rinfo));
+	if ((shape.constants && selectivity < MOST_ROWS) ||
+		(expr = over_table(uses, (Node *) rinfo->clause, &constants)) == NULL ||
+		!perfopt_expression_is_trusted(expr, uses->owner))
+		return;
+	turn_comparison(expr);
+	filter = palloc(sizeof(RowCondition));
+	filter->clause = rinfo;
+	filter->expr = expr;
+	filter->selectivity = selectivity;
+	filter->of_constants = shape.constants;
+	uses->filters = lappend(uses->filters, filter);
+}
+
 static int
 rarer_first(const ListCell *a, const ListCell *b)
 {
@@ -707,15 +780,19 @@ perfopt_collect_clauses(RelationUses *uses)
 	foreach(lc, uses->rel->baserestrictinfo)
 	{
 		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
+		int			known = list_length(uses->uses) + list_length(uses->conditions);
 
 		if (rinfo->orclause)
 			read_or(uses, rinfo);
 		else
 			read_clause(uses, rinfo, &uses->uses);
 		read_condition(uses, rinfo);
+		if (list_length(uses->uses) + list_length(uses->conditions) == known)
+			read_filter(uses, rinfo);
 	}
 	merge_ranges(uses, &uses->uses);
 	list_sort(uses->conditions, rarer_first);
+	list_sort(uses->filters, rarer_first);
 	foreach(lc, uses->rel->joininfo)
 	{
 		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);

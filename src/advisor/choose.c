@@ -37,6 +37,9 @@
 /* One that was chosen before is given up for one that is better by this only. */
 #define PREFERENCE			1.25
 
+/* For columns as keys rather than included. */
+#define MORE_BYTES			1.3
+
 /*
  * What could be dropped counts so much in favour of an index: somebody has to do
  * it.
@@ -305,6 +308,58 @@ improve(Choice *choice)
 	}
 }
 
+/* The same columns, and more of them keys. */
+static bool
+has_more_keys(const IndexSpec *spec, const IndexSpec *other)
+{
+	if (spec->relid != other->relid || spec->am != other->am ||
+		spec->num_columns != other->num_columns || spec->num_keys <= other->num_keys ||
+		!equal(spec->predicate, other->predicate))
+		return false;
+	for (int i = 0; i < other->num_columns; i++)
+	{
+		bool		found = false;
+
+		for (int j = 0; j < spec->num_columns && !found; j++)
+			found = spec->columns[j].attnum == other->columns[i].attnum &&
+				spec->columns[j].attnum != 0;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Where columns are only included that keys could be, little is saved by these
+ * as long as few rows are found, which may not stay so.
+ */
+static void
+prefer_keys(Choice *choice)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, list_copy(choice->chosen))
+	{
+		ChoiceIndex *index = lfirst(lc);
+
+		foreach(lc2, choice->indexes)
+		{
+			ChoiceIndex *other = lfirst(lc2);
+			Move		move = {.added = list_make1(other),.removed = list_make1(index)};
+
+			if (!index->chosen || index->preferred || other->chosen || other->barred ||
+				!other->assessed || !has_more_keys(other->spec, index->spec) ||
+				other->bytes > index->bytes * MORE_BYTES || choice_out_of_time(choice) ||
+				(choice->budget >= 0 &&
+				 choice->bytes + other->bytes - index->bytes > choice->budget))
+				continue;
+			if (choice_gain(choice, &move, true, -HUGE_VAL) > 0)
+				choice_move(choice, &move);
+		}
+	}
+}
+
 void
 perfopt_choose(Choice *choice)
 {
@@ -334,6 +389,7 @@ perfopt_choose(Choice *choice)
 	choice->thorough = true;
 	fill(choice, 1);
 	drop_useless(choice);
+	prefer_keys(choice);
 
 	choice->total = choice_total(choice);
 	foreach(lc, choice->chosen)

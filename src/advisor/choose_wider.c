@@ -70,6 +70,7 @@ wider(const IndexSpec *spec, const IndexSpec *other, bool one_key, bool include)
 			perfopt_index_spec_add_included(made, column->attnum))
 			return NULL;
 	}
+	perfopt_index_spec_pack_included(made);
 	made->predicate = spec->predicate;
 	made->fillfactor = spec->fillfactor;
 	made->order_only = spec->order_only && other->order_only;

@@ -24,6 +24,7 @@ typedef struct TableSample
 	Oid			relid;
 	uint64		fingerprint;
 	Oid			relfilenode;
+	List	   *predicate;		/* that its rows meet; NIL: any */
 	BlockNumber blocks_read;
 	double		rows_seen;		/* in these */
 	double		table_rows;		/* in all, as these tell */
@@ -38,12 +39,11 @@ typedef struct TableSample
 extern const TableSample *perfopt_table_sample(Relation relation);
 
 /*
- * Of rows that meet a predicate only, in the current memory context; of a table
- * that the former has sampled.
+ * Of rows that meet a predicate only; of a table that the former has sampled.  It
+ * may take the former away.
  */
-extern const TableSample *perfopt_table_sample_of_rows(Relation relation,
-													   ExprState *predicate,
-													   ExprContext *econtext);
+extern const TableSample *perfopt_table_sample_of_rows(Relation relation, List *predicate,
+													   ExprState *state, ExprContext *econtext);
 
 /* index_sample.c */
 

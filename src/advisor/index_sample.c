@@ -551,7 +551,8 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 	if (former.predicate && sample->rows_seen > sample->num_rows &&
 		rows_that_meet(sample, &former) < ENTRIES_ENOUGH)
 	{
-		sample = perfopt_table_sample_of_rows(relation, former.predicate, former.econtext);
+		sample = perfopt_table_sample_of_rows(relation, spec->predicate, former.predicate,
+											  former.econtext);
 		former.predicate = NULL;
 	}
 

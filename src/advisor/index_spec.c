@@ -165,6 +165,58 @@ perfopt_index_spec_add_included(IndexSpec *spec, AttrNumber attnum)
 	return NULL;
 }
 
+/* Where a column of this type ends that comes after so many bytes. */
+static int
+end_of_column(int start, Oid type)
+{
+	int16		len;
+	bool		byval;
+	char		align;
+
+	get_typlenbyvalalign(type, &len, &byval, &align);
+	return att_align_nominal(start, align) + len;
+}
+
+/*
+ * Values of variable length are not aligned, as long as they are short, but what
+ * comes after them is: these are the last.  Of the others the next one is always
+ * what needs the least padding, and then the widest.
+ */
+void
+perfopt_index_spec_pack_included(IndexSpec *spec)
+{
+	int			end = 0;
+
+	for (int i = 0; i < spec->num_columns; i++)
+	{
+		IndexColumn column;
+		int			best = i;
+		int			least = INT_MAX;
+
+		for (int j = i; j < (i < spec->num_keys ? i + 1 : spec->num_columns); j++)
+		{
+			Oid			type = spec->columns[j].type;
+			int16		len = get_typlen(type);
+			int			padding = len > 0 ? end_of_column(end, type) - end - len : INT_MAX - 1;
+
+			if (padding < least || (padding == least && len > 0 &&
+									len > get_typlen(spec->columns[best].type)) ||
+				(padding == least && len == get_typlen(spec->columns[best].type) &&
+				 spec->columns[j].attnum < spec->columns[best].attnum))
+			{
+				best = j;
+				least = padding;
+			}
+		}
+		column = spec->columns[best];
+		spec->columns[best] = spec->columns[i];
+		spec->columns[i] = column;
+
+		/* after one of variable length nobody knows: as if it were aligned */
+		end = get_typlen(column.type) > 0 ? end_of_column(end, column.type) : MAXALIGN(end);
+	}
+}
+
 const char *
 perfopt_index_spec_set_predicate(IndexSpec *spec, Node *predicate)
 {

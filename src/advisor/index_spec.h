@@ -69,6 +69,9 @@ extern const char *perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid o
  */
 extern const char *perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation);
 extern const char *perfopt_index_spec_add_included(IndexSpec *spec, AttrNumber attnum);
+
+/* Put included columns into the order that takes the fewest bytes. */
+extern void perfopt_index_spec_pack_included(IndexSpec *spec);
 extern const char *perfopt_index_spec_set_predicate(IndexSpec *spec, Node *predicate);
 extern const char *perfopt_index_spec_set_fillfactor(IndexSpec *spec, int fillfactor);
 

@@ -64,6 +64,7 @@ begun_as(const IndexSpec *spec, const IndexSpec *existing)
 	for (int i = spec->num_keys; i < spec->num_columns; i++)
 		if (perfopt_index_spec_add_included(made, spec->columns[i].attnum))
 			return NULL;
+	perfopt_index_spec_pack_included(made);
 	made->predicate = spec->predicate;
 	made->fillfactor = spec->fillfactor;
 	made->order_only = spec->order_only;

@@ -13,7 +13,8 @@
  * rows.
  *
  * Of the rows that meet a predicate a sample has few when they are few in the
- * table; then the same blocks are read again for these rows alone.
+ * table; then the same blocks are read again for these rows alone, once for
+ * each predicate.
  *
  * Samples are kept for the rest of the transaction, in this process only; rows
  * are never shown to anybody.  The table may be altered between two uses, as
@@ -48,12 +49,12 @@
 #define WHOLE_BYTES			(2 * 1024 * 1024)
 #define WHOLE_ROWS			30000
 
-/* Tables whose rows are kept at the same time. */
-#define SAMPLES_KEPT		4
+/* Of what is kept at the same time; the latest one is in any case. */
+#define KEPT_BYTES			(40 * 1024 * 1024)
 
 /* Of TopTransactionContext; NULL when there are none. */
 static MemoryContext samples_context = NULL;
-static List *samples = NIL;		/* TableSample *, the latest first */
+static List *samples = NIL;		/* TableSample *, the one used last first */
 
 static void
 forget_samples(void *arg)
@@ -287,35 +288,84 @@ create_sample(MemoryContext parent, Relation relation)
 	return sample;
 }
 
-const TableSample *
-perfopt_table_sample_of_rows(Relation relation, ExprState *predicate, ExprContext *econtext)
+static void
+keep_first(TableSample *sample)
 {
-	TableSample *sample = create_sample(CurrentMemoryContext, relation);
+	MemoryContext old_context = MemoryContextSwitchTo(samples_context);
 
-	read_rows(sample, relation, predicate, econtext);
+	samples = lcons(sample, list_delete_ptr(samples, sample));
+	MemoryContextSwitchTo(old_context);
+}
+
+/* NULL: it is not kept. */
+static TableSample *
+find_sample(Relation relation, List *predicate)
+{
+	ListCell   *lc;
+
+	open_samples();
+	foreach(lc, samples)
+	{
+		TableSample *sample = lfirst(lc);
+
+		if (sample->relid != RelationGetRelid(relation) || !equal(sample->predicate, predicate))
+			continue;
+		if (!is_current(sample, relation))
+		{
+			drop_sample(sample);
+			return NULL;
+		}
+		keep_first(sample);
+		return sample;
+	}
+	return NULL;
+}
+
+static void
+keep_sample(TableSample *sample)
+{
+	Size		bytes = 0;
+	ListCell   *lc;
+
+	MemoryContextSetParent(sample->context, samples_context);
+	keep_first(sample);
+	foreach(lc, samples)
+	{
+		TableSample *kept = lfirst(lc);
+
+		bytes += MemoryContextMemAllocated(kept->context, true);
+		if (bytes <= KEPT_BYTES || kept == sample)
+			continue;
+		samples = foreach_delete_current(samples, lc);
+		MemoryContextDelete(kept->context);
+	}
+}
+
+const TableSample *
+perfopt_table_sample_of_rows(Relation relation, List *predicate, ExprState *state,
+							 ExprContext *econtext)
+{
+	TableSample *sample = find_sample(relation, predicate);
+	MemoryContext old_context;
+
+	if (sample)
+		return sample;
+	sample = create_sample(CurrentMemoryContext, relation);
+	read_rows(sample, relation, state, econtext);
+	old_context = MemoryContextSwitchTo(sample->context);
+	sample->predicate = copyObject(predicate);
+	MemoryContextSwitchTo(old_context);
+	keep_sample(sample);
 	return sample;
 }
 
 const TableSample *
 perfopt_table_sample(Relation relation)
 {
-	TableSample *sample;
-	ListCell   *lc;
-	MemoryContext old_context;
+	TableSample *sample = find_sample(relation, NIL);
 
-	open_samples();
-	foreach(lc, samples)
-	{
-		sample = lfirst(lc);
-		if (sample->relid != RelationGetRelid(relation))
-			continue;
-		if (is_current(sample, relation))
-			return sample;
-		drop_sample(sample);
-		break;
-	}
-	if (list_length(samples) == SAMPLES_KEPT)
-		drop_sample(llast(samples));
+	if (sample)
+		return sample;
 
 	/* should it fail, the caller's context takes it away */
 	sample = create_sample(CurrentMemoryContext, relation);
@@ -324,9 +374,6 @@ perfopt_table_sample(Relation relation)
 		MemoryContextDelete(sample->context);
 		return NULL;
 	}
-	MemoryContextSetParent(sample->context, samples_context);
-	old_context = MemoryContextSwitchTo(samples_context);
-	samples = lcons(sample, samples);
-	MemoryContextSwitchTo(old_context);
+	keep_sample(sample);
 	return sample;
 }

@@ -21,7 +21,8 @@ $node->safe_psql('postgres', q{
 			(ARRAY['done', 'done', 'done', 'done', 'pending', 'done', 'done', 'done', 'failed', 'done'])[i % 10 + 1] AS status,
 			CASE WHEN i % 20 = 0 THEN timestamp '2024-01-01' END AS deleted_at, i % 10 = 0 AS urgent, i % 3 = 0 AS paid,
 			'User' || i || '@example.com' AS email, ('code' || i) COLLATE "C" AS code, i % 1000 AS amount, i % 7 AS seven, i % 12 AS twelve,
-			jsonb_build_object('sku', i % 5000, 'x', i) AS data, repeat('x', 150) AS filler
+			jsonb_build_object('sku', i % 5000, 'x', i) AS data, repeat('x', 150) AS filler,
+			(ARRAY['A', 'N', 'N', 'R'])[i % 4 + 1] AS flag
 		FROM generate_series(1, 20000) i;
 	CREATE TABLE users AS SELECT i AS id, i % 50 AS region, 'Name ' || i AS name, repeat('x', 200) AS filler FROM generate_series(1, 2000) i;
 	CREATE TABLE items AS SELECT i % 20000 AS order_id, i % 7 AS line, i % 500 AS product, repeat('x', 100) AS filler FROM generate_series(1, 40000) i;
@@ -118,6 +119,7 @@ cmp_ok($both, '<', $none / 3, '... but both are');
 # Included columns
 tried('what is read besides', 'SELECT amount FROM orders WHERE shop = 5', ['(shop) INCLUDE (amount)', '(shop)']);
 tried('... and looked at', q{SELECT sum(amount) FROM orders WHERE shop = 5 AND created_at > '2024-01-05' AND paid}, ['(shop, paid, created_at) INCLUDE (amount)']);
+tried('... in the order that takes the fewest bytes', 'SELECT paid, status, created_at, amount FROM orders WHERE shop = 7', ['(shop) INCLUDE (amount, created_at, paid, status)']);
 tried('not of a whole row', 'SELECT o FROM orders o WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount)']);
 tried('nor wide columns', 'SELECT amount, filler FROM orders WHERE shop = 5', ['(shop)'], ['(shop) INCLUDE (amount, filler)']);
 tried('of a join, whatever it finds', 'SELECT count(*) FROM items i JOIN users u ON u.id = i.product WHERE u.region = 1', ['users (id) INCLUDE (region)']);
@@ -141,6 +143,16 @@ tried('IN and <>', q{SELECT * FROM orders WHERE status <> 'done' AND user_id = 5
 tried('boolean columns', 'SELECT * FROM orders WHERE urgent ORDER BY created_at LIMIT 3', ['(created_at) WHERE urgent', '(urgent, created_at)']);
 tried('... negated', 'SELECT * FROM orders WHERE NOT urgent ORDER BY created_at LIMIT 3', ['(created_at)'], ['(created_at) WHERE (NOT urgent)']);
 tried('two at once', q{SELECT * FROM orders WHERE urgent AND deleted_at IS NOT NULL AND user_id = 5}, ['(user_id) WHERE ((deleted_at IS NOT NULL) AND urgent)']);
+tried('one that is a bit rarer than others', q{SELECT id FROM orders WHERE flag = 'R' AND shop = 7}, [q{(shop) INCLUDE (id) WHERE (flag = 'R'::text)}]);
+tried('columns of the row compared', 'SELECT amount FROM orders WHERE user_id < amount AND shop = 7', ['(shop) INCLUDE (amount) WHERE (user_id < amount)']);
+tried('... the other way round, and two', 'SELECT amount FROM orders WHERE amount > user_id AND twelve > seven AND shop = 7',
+	['(shop) INCLUDE (amount) WHERE ((user_id < amount) AND (seven < twelve))', '(shop) INCLUDE (amount, seven, twelve) WHERE (user_id < amount)']);
+tried('... not for rows of the table', 'SELECT * FROM orders WHERE user_id < amount AND shop = 7', ['(shop)'], ['(shop) WHERE (user_id < amount)']);
+tried('what is left out by a wide column', q{SELECT id FROM orders WHERE filler NOT LIKE '%y%' AND shop = 7}, [q{(shop) INCLUDE (id) WHERE (filler !~~ '%y%'::text)}]);
+tried('... not by a narrow one', 'SELECT id FROM orders WHERE amount <> 3 AND shop = 7', ['(shop) INCLUDE (id, amount)'], ['(shop) INCLUDE (id) WHERE (amount <> 3)']);
+tried('... nor what is searched for', q{SELECT id FROM orders WHERE email LIKE '%12%' AND shop = 7}, ['(shop)'], [q{(shop) INCLUDE (id) WHERE (email ~~ '%12%'::text)}]);
+tried('... nor what changes', [ map { "SELECT id FROM orders WHERE filler NOT LIKE '%$_%' AND shop = 7" } 'y', 'z' ], ['(shop)'],
+	[ map { "(shop) INCLUDE (id) WHERE (filler !~~ '%$_%'::text)" } 'y', 'z' ]);
 
 # Expressions
 tried('a function', q{SELECT * FROM orders WHERE lower(email) = 'x'}, ['(lower(email))']);

@@ -111,6 +111,12 @@ advised();
 is($sql->($names), $given, '... and keep these');
 $sql->('DROP TABLE named');
 
+# Pages by key of a tenant that has few rows, as others have more
+$sql->(q{CREATE TABLE pages AS SELECT i AS id, i * 7919 % 500 AS tenant, 'kind' || i % 12 AS kind, timestamp '2024-01-01' + i * interval '10 s' AS at, repeat('f', 500) AS filler FROM generate_series(1, 40000) i},
+	'VACUUM ANALYZE pages');
+like($sql->(q{SELECT ddl FROM perfopt.advise(ARRAY['SELECT id, kind, at FROM pages WHERE tenant = 300 AND (at, id) < (timestamp ''2024-01-03'', 20000) ORDER BY at DESC, id DESC LIMIT 10']) WHERE statement IS NULL}),
+	qr/\(tenant, at, id\)/, 'keys are preferred to included columns');
+
 # Several statements, one index; and one that exists
 is(advised_for((map { "SELECT * FROM large WHERE b = $_" } 1 .. 6), map { "SELECT * FROM large WHERE b = 7 AND filler = 'x$_'" } 1 .. 6),
 	'public.large (b)', 'one index for two statements');
