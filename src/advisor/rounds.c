@@ -8,7 +8,7 @@
  * From what an index saves, the writes it makes dearer are subtracted.
  *
  * A round plans for perfopt.advice_time_budget, of which up to half goes to
- * pricing statements as they are.  After its first second it works only half of
+ * pricing statements as they are.  But for a moment it works only half of
  * the time, so that others get the processor.
  */
 #include "postgres.h"
@@ -45,9 +45,13 @@
 #define WRITE_MS			0.005
 #define WRITE_UNCACHED_MS	0.05
 
-/* Work and rest. */
-#define WORK_MS				50
-#define UNRESTED_MS			1000
+/*
+ * Work and rest, so short that others hardly wait for the processor; but what is
+ * done soon is done at once.
+ */
+#define WORK_MS				10
+#define REST_MS				500 /* at most */
+#define UNRESTED_MS			100
 
 /* Without a limit in bytes: a part of the database, but not less than this. */
 #define BUDGET_PART			0.5
@@ -80,7 +84,7 @@ worked_ms(Round *round)
 		round->worked_ms += ms;
 		/* not on the latch, which may well be set: others want the worker */
 		if (round->worked_ms > UNRESTED_MS)
-			pg_usleep(WORK_MS * 1000L);
+			pg_usleep((long) (Min(ms, REST_MS) * 1000));
 		CHECK_FOR_INTERRUPTS();
 		round->working_since = GetCurrentTimestamp();
 		ms = 0;
