@@ -124,7 +124,8 @@ is(sql("SELECT status, verdict, judged_at FROM perfopt.advice WHERE id = $id"),
 
 # What auto_apply leaves alone
 $id = advice('log', 'USING btree (md5(repeat(message, 200)))', '[]', 0.5);
-set('perfopt.auto_apply = on', "perfopt.auto_apply_hours = '00:00-00:00'");
+my $later = sql(q{SELECT to_char(now() + interval '6 hours', 'HH24:MI') || '-' || to_char(now() + interval '7 hours', 'HH24:MI')});
+set('perfopt.auto_apply = on', "perfopt.auto_apply_hours = '$later'");
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'not at this time of day');
 set("perfopt.auto_apply_hours = ''", 'perfopt.auto_apply_min_gain = 0.6');
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'open', 'it promises too little');
