@@ -28,6 +28,9 @@
 /* An index in place of a chosen one must save so much of what that one does. */
 #define WIDER_SAVES			0.1
 
+/* Left of the budget for indexes that turn out to be larger than estimated. */
+#define SIZE_MARGIN			0.02
+
 /*
  * One that finds rows is preferred to one that only gives their order, as that
  * one's price relies on LIMIT finding its rows soon.
@@ -368,6 +371,8 @@ perfopt_choose(Choice *choice)
 	double		best_total = HUGE_VAL;
 	ListCell   *lc;
 
+	if (choice->budget > 0)
+		choice->budget *= 1 - SIZE_MARGIN;
 	choice_gather(choice);
 
 	/* without a budget the cheapest indexes lead to the same end */

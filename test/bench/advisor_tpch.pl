@@ -134,7 +134,7 @@ sub ask_extend
 sub ask_perfopt
 {
 	my ($session, $budget) = @_;
-	my $rows = $session->selectall_arrayref('SELECT * FROM perfopt.advise($1, $2, $3)', { Slice => {} }, [ @$queries{@queries} ], int $budget, '30 s');
+	my $rows = $session->selectall_arrayref('SELECT * FROM perfopt.advise($1, $2, $3)', { Slice => {} }, [ @$queries{@queries} ], int $budget, '4 s');
 	return { ddl => $rows->[0]{ddl}, bytes => $rows->[0]{estimated_bytes}, note => sprintf('cost %.1f %% as it says', 100 * $rows->[0]{cost_after} / $rows->[0]{cost_before}) };
 }
 
