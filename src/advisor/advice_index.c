@@ -97,6 +97,7 @@ bool
 perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *others)
 {
 	Relation	relation = perfopt_index_spec_open(spec);
+	List	   *advised;
 	List	   *taken;
 	ListCell   *lc;
 	bool		good;
@@ -114,7 +115,8 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *other
 	if (found->schema_name)
 	{
 		found->definition = perfopt_index_spec_definition(spec, relation);
-		taken = names_advised(found);
+		advised = names_advised(found);
+		taken = list_copy(advised);
 		foreach(lc, others)
 		{
 			const AdviceFound *other = lfirst(lc);
@@ -123,6 +125,10 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *other
 				taken = lappend(taken, other->index_name);
 		}
 		found->index_name = perfopt_name_once(spec, relation, &taken);
+
+		/* as many as there is advice, and for each advice */
+		list_free(taken);
+		list_free_deep(advised);
 		if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 			found->ddl = perfopt_index_ddl_of_parent(found->index_name, found->schema_name,
 													 found->table_name, found->definition);

@@ -64,7 +64,7 @@ my @shapes = (
 	sub { my ($t, $v) = @_; return "SELECT id FROM t$t WHERE lower(c) = 'c$v' OR a = $v" },
 	sub { my ($t, $v) = @_; return "SELECT b, count(*) FROM t$t WHERE d < timestamp '2024-01-01' + $v * interval '1 min' GROUP BY b" });
 # Any share counts, so that every statement has to be looked at.
-$db->do('ALTER SYSTEM SET perfopt.advice_min_share = 0.0001');
+$db->do('ALTER SYSTEM SET perfopt.advice_min_share = 0.000001');
 $db->do('SELECT pg_reload_conf()');
 $db->do('SELECT perfopt.reset_latency()');
 # what is planned often enough is sampled
