@@ -73,13 +73,14 @@ is(advised_for(@reads), 'public.log (source)', 'an index on a table that has bee
 is(advised_for(@reads, map { "INSERT INTO log SELECT i, i, 'm' FROM generate_series(1, 50000) i" } 1 .. 3), '',
 	'not advised where many rows are inserted');
 $sql->('DROP TABLE log');
-$sql->('CREATE TABLE log (at int, source int, message text) PARTITION BY RANGE (at)',
-	map({ "CREATE TABLE log_$_ PARTITION OF log FOR VALUES FROM ($_) TO ($_ + 1)" } 0 .. 2),
-	q{INSERT INTO log SELECT i % 2, i % 5000, repeat('m', 80) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE log');
-like(advised_for(@reads), qr/^public\.log \(source\)/, 'the same of a partitioned table');
-is(advised_for(@reads, map { "INSERT INTO log SELECT 2, i, 'm' FROM generate_series(1, 50000) i" } 1 .. 3), '',
+$sql->('CREATE TABLE journal (at int, source int, message text) PARTITION BY RANGE (at)',
+	map({ "CREATE TABLE journal_$_ PARTITION OF journal FOR VALUES FROM ($_) TO ($_ + 1)" } 0 .. 2),
+	q{INSERT INTO journal SELECT i % 2, i % 5000, repeat('m', 80) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE journal');
+@reads = map { "SELECT * FROM journal WHERE source = $_" } 1 .. 6;
+like(advised_for(@reads), qr/^public\.journal \(source\)/, 'the same of a partitioned table');
+is(advised_for(@reads, map { "INSERT INTO journal SELECT 2, i, 'm' FROM generate_series(1, 50000) i" } 1 .. 3), '',
 	'... into a partition of which many rows are inserted');
-$sql->('DROP TABLE log');
+$sql->('DROP TABLE journal');
 
 # Bytes
 $sql->('CREATE TABLE large (a int, b int, filler text)', 'CREATE TABLE small (a int, filler text)',
