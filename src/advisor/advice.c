@@ -328,3 +328,21 @@ perfopt_advice_store(const AdviceFinding *finding)
 			0, NULL, NULL, NULL, SPI_OK_DELETE);
 	SPI_finish();
 }
+
+int32
+perfopt_advice_count_open(const char *condition)
+{
+	int64		count;
+	bool		isnull;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute(psprintf("SELECT pg_catalog.count(*) FROM perfopt.advice_item"
+							 " WHERE status OPERATOR(pg_catalog.=) 'open'%s", condition),
+					false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not count advice");
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+										&isnull));
+	SPI_finish();
+	return (int32) count;
+}

@@ -56,6 +56,12 @@ extern double perfopt_entries_written(const TableWrites *writes, const IndexSpec
 /* What the statement sets in rows that are there: TargetEntry *. */
 extern List *perfopt_update_targets(const Query *query);
 
+/*
+ * What one more entry in an index costs, in ms: the descent, the insertion and
+ * its WAL.
+ */
+#define ENTRY_WRITE_MS		0.005
+
 /* What a row costs there, in entries of a btree. */
 extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
 
@@ -63,6 +69,7 @@ extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
 
 /* What must be done before it can be made, in a sentence; or nothing. */
 extern const char *perfopt_describe_needs(const IndexSpec *spec);
+extern char *perfopt_readable_ms(double ms);
 
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
@@ -123,6 +130,9 @@ typedef struct AdviceFinding
 
 /* In a duty that writes. */
 extern void perfopt_advice_store(const AdviceFinding *finding);
+
+/* Open advice that meets a condition, written as " AND ...". */
+extern int32 perfopt_advice_count_open(const char *condition);
 
 /*
  * Fills in schema, table, definition, index name, ddl and undo; false when

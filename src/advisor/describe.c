@@ -110,3 +110,10 @@ perfopt_superseded_by(const IndexSpec *spec, Relation relation, double *bytes)
 	list_free(indexes);
 	return names;
 }
+
+char *
+perfopt_readable_ms(double ms)
+{
+	return ms >= 100 ? psprintf("%.0f ms", ms) :
+		ms >= 1 ? psprintf("%.1f ms", ms) : psprintf("%.2g ms", Max(ms, 0.001));
+}

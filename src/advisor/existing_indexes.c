@@ -248,7 +248,7 @@ drop_advice(Survey *survey, const char *schema_name, const char *table_name, con
 	found->undo = perfopt_undo_of_drop(oid);
 	found->bytes = bytes;
 	found->predicted_gain = survey->active_ms > 0 ?
-		Min(writes * SURVEY_WRITE_MS / survey->active_ms, 1) : 0;
+		Min(writes * ENTRY_WRITE_MS / survey->active_ms, 1) : 0;
 	return found;
 }
 

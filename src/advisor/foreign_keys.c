@@ -265,7 +265,7 @@ judge(Survey *survey, SurveyRows *rows, int i, Relation relation, List *others)
 	/* such that were there before the table's rows made nobody read them */
 	double		deleted = Min(survey_number(rows, i, "deleted"),
 							  survey_number(rows, i, "rows_read") / Max(table_rows, 1));
-	double		write_ms = Max(survey_number(rows, i, "writes") - table_rows, 0) * SURVEY_WRITE_MS;
+	double		write_ms = Max(survey_number(rows, i, "writes") - table_rows, 0) * ENTRY_WRITE_MS;
 	double		pages = RelationGetNumberOfBlocks(relation);
 	double		read_ms = pages * PAGE_MS + table_rows * ROW_MS;
 	double		lost_ms = deleted * read_ms;
@@ -305,14 +305,14 @@ judge(Survey *survey, SurveyRows *rows, int i, Relation relation, List *others)
 					 "Each row deleted from %s has the server read all of %s (%s, about %s) for rows that refer to it,"
 					 " as no index begins with foreign key %s (%s); %.0f rows were deleted.",
 					 referenced, quote_qualified_identifier(found->schema_name, found->table_name),
-					 survey_readable_bytes(pages * BLCKSZ), survey_readable_ms(read_ms),
+					 survey_readable_bytes(pages * BLCKSZ), perfopt_readable_ms(read_ms),
 					 quote_identifier(survey_text(rows, i, "name")), columns.data, deleted);
 	if (statements != NIL)
 	{
 		SurveyStatement *heaviest = linitial(statements);
 
 		appendStringInfo(&reason, " The heaviest statement that does so takes %s a call and %.0f %% of the statement time.",
-						 survey_readable_ms(heaviest->cost.total_ms / heaviest->cost.calls), heaviest->share * 100);
+						 perfopt_readable_ms(heaviest->cost.total_ms / heaviest->cost.calls), heaviest->share * 100);
 	}
 	appendStringInfo(&reason, " The index would take %s.", survey_readable_bytes(found->bytes));
 	found->reason = reason.data;

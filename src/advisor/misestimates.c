@@ -197,7 +197,7 @@ tell(AdviceFound *advice, const Estimate *estimate, const RowCounts *counts)
 	initStringInfo(&reason);
 	appendStringInfo(&reason,
 					 "A statement that takes %s a call and %.0f %% of the statement time is planned for %.0f rows of %s where there are about %.0f. %s",
-					 survey_readable_ms(statement->cost.total_ms / statement->cost.calls), statement->share * 100,
+					 perfopt_readable_ms(statement->cost.total_ms / statement->cost.calls), statement->share * 100,
 					 Max(estimate->rows, 1), quote_qualified_identifier(advice->schema_name, advice->table_name),
 					 actual, advice->reason);
 	advice->reason = reason.data;

@@ -38,11 +38,7 @@
 /* A statement is helped when its cost falls below this part. */
 #define HELPED				0.9
 
-/*
- * What one more entry in an index costs: the descent, the insertion and its WAL,
- * some microseconds; more when the index won't stay in memory.
- */
-#define WRITE_MS			0.005
+/* What an entry costs when the index won't stay in memory. */
 #define WRITE_UNCACHED_MS	0.05
 
 /*
@@ -166,7 +162,7 @@ assess(void *arg, ChoiceIndex *index)
 												perfopt_row_writes(index->spec, size) *
 												(live_rows > 0 ? Min(size->tuples / live_rows, 1) : 1),
 												list_length(RelationGetIndexList(relation))) *
-			(size->pages > NBuffers / 2 ? WRITE_UNCACHED_MS : WRITE_MS);
+			(size->pages > NBuffers / 2 ? WRITE_UNCACHED_MS : ENTRY_WRITE_MS);
 	}
 	relation_close(relation, AccessShareLock);
 	return good;
@@ -235,13 +231,6 @@ static double
 mean_ms(const WorkloadStatement *statement)
 {
 	return statement->ms / Max(statement->calls, 1);
-}
-
-static char *
-readable_ms(double ms)
-{
-	return ms >= 100 ? psprintf("%.0f ms", ms) :
-		ms >= 1 ? psprintf("%.1f ms", ms) : psprintf("%.2g ms", Max(ms, 0.001));
 }
 
 /* The statements that the index helps, the most saved first. */
@@ -357,9 +346,9 @@ describe(Round *round, ChoiceIndex *index, List *others)
 				 quote_qualified_identifier(found->schema_name, found->table_name),
 				 index->spec->order_only ? "in the order of" : "by",
 				 perfopt_index_spec_words(index->spec, relation),
-				 readable_ms(mean_ms(effects[0].statement)),
+				 perfopt_readable_ms(mean_ms(effects[0].statement)),
 				 Min(share, 1) * 100,
-				 readable_ms(mean_ms(effects[0].statement) * effects[0].after),
+				 perfopt_readable_ms(mean_ms(effects[0].statement) * effects[0].after),
 				 superseded, needs[0] ? " " : "", needs);
 	relation_close(relation, AccessShareLock);
 	return found;
@@ -455,19 +444,7 @@ PG_FUNCTION_INFO_V1(perfopt_analyze_now);
 Datum
 perfopt_analyze_now(PG_FUNCTION_ARGS)
 {
-	int64		count;
-	bool		isnull;
-
 	perfopt_require_preload();
 	perfopt_duty_run_now("advise", ANALYZE_NOW_TIMEOUT_MS);
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT count(*) FROM perfopt.advice_item WHERE status OPERATOR(pg_catalog.=) 'open'",
-					false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not count advice");
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-										&isnull));
-	SPI_finish();
-	PG_RETURN_INT32((int32) count);
+	PG_RETURN_INT32(perfopt_advice_count_open(""));
 }

@@ -244,13 +244,6 @@ survey_readable_bytes(double bytes)
 		psprintf("%.0f kB", bytes / 1024);
 }
 
-char *
-survey_readable_ms(double ms)
-{
-	return ms >= 100 ? psprintf("%.0f ms", ms) :
-		ms >= 1 ? psprintf("%.1f ms", ms) : psprintf("%.2g ms", Max(ms, 0.001));
-}
-
 /*
  * The duty
  */
@@ -357,21 +350,8 @@ PG_FUNCTION_INFO_V1(perfopt_survey_now);
 Datum
 perfopt_survey_now(PG_FUNCTION_ARGS)
 {
-	int64		count;
-	bool		isnull;
-
 	perfopt_require_preload();
 	perfopt_duty_run_now("survey", SURVEY_NOW_TIMEOUT_MS);
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT pg_catalog.count(*) FROM perfopt.advice_item"
-					" WHERE status OPERATOR(pg_catalog.=) 'open' AND kind OPERATOR(pg_catalog.=) ANY"
-					" (ARRAY['drop_index', 'reindex', 'index_foreign_key', 'analyze', 'create_statistics'])",
-					false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not count advice");
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-										&isnull));
-	SPI_finish();
-	PG_RETURN_INT32((int32) count);
+	PG_RETURN_INT32(perfopt_advice_count_open(" AND kind OPERATOR(pg_catalog.=) ANY"
+											  " (ARRAY['drop_index', 'reindex', 'index_foreign_key', 'analyze', 'create_statistics'])"));
 }

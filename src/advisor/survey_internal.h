@@ -86,10 +86,6 @@ extern void survey_append_queries(StringInfo evidence, List *statements);
 extern double survey_cost_without(SurveyStatement *statement, List *hidden);
 
 extern char *survey_readable_bytes(double bytes);
-extern char *survey_readable_ms(double ms);
-
-/* What one more index costs a row that is written, in ms. */
-#define SURVEY_WRITE_MS	0.005
 
 /* index_usage.c */
 
