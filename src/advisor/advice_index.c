@@ -93,11 +93,10 @@ names_advised(const AdviceFound *found)
 	return names;
 }
 
-bool
-perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *others)
+static bool
+name_index(AdviceFound *found, const IndexSpec *spec, List *others)
 {
 	Relation	relation = perfopt_index_spec_open(spec);
-	List	   *advised;
 	List	   *taken;
 	ListCell   *lc;
 	bool		good;
@@ -115,8 +114,7 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *other
 	if (found->schema_name)
 	{
 		found->definition = perfopt_index_spec_definition(spec, relation);
-		advised = names_advised(found);
-		taken = list_copy(advised);
+		taken = names_advised(found);
 		foreach(lc, others)
 		{
 			const AdviceFound *other = lfirst(lc);
@@ -125,10 +123,6 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *other
 				taken = lappend(taken, other->index_name);
 		}
 		found->index_name = perfopt_name_once(spec, relation, &taken);
-
-		/* as many as there is advice, and for each advice */
-		list_free(taken);
-		list_free_deep(advised);
 		if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 			found->ddl = perfopt_index_ddl_of_parent(found->index_name, found->schema_name,
 													 found->table_name, found->definition);
@@ -140,6 +134,29 @@ perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *other
 	good = found->schema_name != NULL && strlen(found->definition) <= MAX_DEFINITION &&
 		perfopt_advice_index_spec(relation, found->definition, &gone) != NULL;
 	relation_close(relation, AccessShareLock);
+	return good;
+}
+
+/* What is parsed and written for it does not stay: there may be a lot of advice. */
+bool
+perfopt_advice_name_index(AdviceFound *found, const IndexSpec *spec, List *others)
+{
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt name of an index",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(work);
+	bool		good = name_index(found, spec, others);
+
+	MemoryContextSwitchTo(caller);
+	if (good)
+	{
+		found->schema_name = pstrdup(found->schema_name);
+		found->table_name = pstrdup(found->table_name);
+		found->definition = pstrdup(found->definition);
+		found->index_name = pstrdup(found->index_name);
+		found->ddl = pstrdup(found->ddl);
+		found->undo = pstrdup(found->undo);
+	}
+	MemoryContextDelete(work);
 	return good;
 }
 
