@@ -20,6 +20,7 @@
 #include "batch/buffer_internal.h"
 #include "common/shmem.h"
 #include "miscadmin.h"
+#include "storage/shmem.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 

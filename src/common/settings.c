@@ -48,7 +48,7 @@ int			perfopt_cache_local_size = 1024;
 int			perfopt_cache_max_entry_size = 4 * 1024;
 char	   *perfopt_cache_opaque_functions = NULL;
 int			perfopt_cache_write_interval = 10 * 1000;
-int			perfopt_cache_job_timeout = 10 * 1000;
+int			perfopt_cache_job_timeout = 60 * 1000;
 double		perfopt_memoize_ttl = 3600.0;
 
 /* batch */

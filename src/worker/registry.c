@@ -26,6 +26,7 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/shmem.h"
 #include "utils/timestamp.h"
 #include "worker/worker_internal.h"
 
