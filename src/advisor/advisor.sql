@@ -35,9 +35,12 @@ CREATE TABLE perfopt.advice_item (
     retry_at timestamptz,
     started_at timestamptz,
     applied_at timestamptz,
-    -- since when it is measured, and the time all statements had taken then
+    -- since when it is measured, the time all statements had taken then, and the
+    -- windows that have been added to perfopt.advice_window since
     measured_from timestamptz,
     measured_from_ms double precision,
+    window_seconds integer,
+    windows integer NOT NULL DEFAULT 0,
     judged_at timestamptz,
     verdict text,
     error text,
@@ -60,13 +63,24 @@ CREATE TABLE perfopt.advice_measure (
     part text NOT NULL CHECK (part IN ('named', 'write', 'control')),
     queryid bigint NOT NULL,
     role_name text NOT NULL,
-    before bigint[],
-    mark bigint[],
     PRIMARY KEY (advice, queryid, role_name)
 );
 COMMENT ON TABLE perfopt.advice_measure IS
-'Statements whose latencies are compared before and after an advice was applied, until that is judged: those that the advice names, those that write its table, and others, which tell how the server as a whole has changed. before is the histogram of the window before it was applied, mark that of all calls when measuring began afterwards. Not part of a dump.';
+'Statements whose latencies are compared before and after an advice was applied, until that is judged: those that the advice names, those that write its table, and others, which tell how the server as a whole has changed. Not part of a dump.';
 GRANT SELECT ON perfopt.advice_measure TO pg_read_all_stats;
+
+CREATE TABLE perfopt.advice_window (
+    advice bigint NOT NULL,
+    queryid bigint NOT NULL,
+    role_name text NOT NULL,
+    number integer NOT NULL,
+    histogram bigint[] NOT NULL,
+    PRIMARY KEY (advice, queryid, role_name, number),
+    FOREIGN KEY (advice, queryid, role_name) REFERENCES perfopt.advice_measure ON DELETE CASCADE
+);
+COMMENT ON TABLE perfopt.advice_window IS
+'Latencies of the statements of perfopt.advice_measure, as histograms, in windows of perfopt.verify_window: number -1 is the last one before the advice was applied, 1 the first one after. Windows without calls have no row. Not part of a dump.';
+GRANT SELECT ON perfopt.advice_window TO pg_read_all_stats;
 
 CREATE TABLE perfopt.advice_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
