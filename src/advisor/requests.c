@@ -12,10 +12,8 @@
  * The table's owner may ask, who may act as him, and members of
  * perfopt.advice_role, which is for the server's administrator to name.  That is
  * checked for the caller, before anything is written.  What is asked for is
- * later done as the caller, who could have done it himself; for a member of that
- * role who could not, and for a superuser, who should not run what is made of
- * others' types and functions, as the owner of the table.  Before PostgreSQL 17
- * that takes an owner with LOGIN.
+ * later done as the owner of the table, whoever asks: nobody should run what is
+ * made of others' types and functions.
  */
 #include "postgres.h"
 
@@ -95,7 +93,7 @@ has_advice_role(Oid role)
 }
 
 static char *
-run_as(Oid relid, Oid caller)
+owner_name(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
@@ -104,9 +102,6 @@ run_as(Oid relid, Oid caller)
 		return NULL;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	if (perfopt_table_ownercheck(relid, caller) &&
-		!(superuser_arg(caller) && perfopt_job_role_can_log_in(owner)))
-		owner = caller;
 	return GetUserNameFromId(owner, true);
 }
 
@@ -179,7 +174,7 @@ begin_request(Request *request, int64 id)
 	}
 	else if ((request->has_table && perfopt_table_ownercheck(relid, request->caller)) ||
 			 has_advice_role(request->caller))
-		request->run_as = request->has_table ? run_as(relid, request->caller) : NULL;
+		request->run_as = request->has_table ? owner_name(relid) : NULL;
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
