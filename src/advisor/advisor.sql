@@ -14,6 +14,10 @@ CREATE TABLE perfopt.advice_item (
     estimated_bytes bigint,
     predicted_gain double precision,
     measured_gain double precision,
+    -- of the table and its new index, in the database that origin tells
+    table_oid oid,
+    index_oid oid,
+    origin text,
     -- statements that are run again and again
     role_name text,
     function text,
@@ -142,22 +146,22 @@ GRANT EXECUTE ON FUNCTION perfopt.analyze_now() TO pg_read_all_stats;
 CREATE FUNCTION perfopt.apply_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_apply_advice';
 COMMENT ON FUNCTION perfopt.apply_advice(bigint) IS
-'Asks for the ddl of an advice of perfopt.advice to be run in the background, after this transaction commits; indexes are built and dropped concurrently. It is done as the owner of the table. Returns what was queued. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice that only an application can follow, insufficient_privilege unless the caller owns the table or is a member of perfopt.advice_role, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied, or the table is gone.';
+'Asks for the ddl of an advice of perfopt.advice to be run in the background, after this transaction commits; indexes are built and dropped concurrently. It is done as the owner of the table. Returns what was queued, NULL for NULL. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice that only an application can follow, insufficient_privilege unless the caller owns the table or is a member of perfopt.advice_role, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied, or the table is gone.';
 
 CREATE FUNCTION perfopt.revert_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_revert_advice';
 COMMENT ON FUNCTION perfopt.revert_advice(bigint) IS
-'Asks for what an advice that was applied has done to be taken back, in the background, after this transaction commits: its index is dropped, or one that it dropped is built again, concurrently. Returns what is to be run. The status becomes reverting, then reverted, and the advice is not raised again; if that fails it is what it was, with the error. Raises feature_not_supported for what can not be taken back, such as ANALYZE, object_not_in_prerequisite_state when it is not applied, and otherwise as perfopt.apply_advice().';
+'Asks for what an advice that was applied has done to be taken back, in the background, after this transaction commits: its index is dropped, or one that it dropped is built again, concurrently. Returns what is to be run, NULL for NULL. The status becomes reverting, then reverted, and the advice is not raised again; if that fails it is what it was, with the error. Raises feature_not_supported for what can not be taken back, such as ANALYZE, object_not_in_prerequisite_state when it is not applied, and otherwise as perfopt.apply_advice().';
 
 CREATE FUNCTION perfopt.dismiss_advice(id bigint, reason text DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_dismiss_advice';
 COMMENT ON FUNCTION perfopt.dismiss_advice(bigint, text) IS
-'Says no to an advice of perfopt.advice, with a reason or NULL: it becomes dismissed and is not raised again. For the owner of the table, the role whose statements it is about, and members of perfopt.advice_role. Raises insufficient_privilege otherwise, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
+'Says no to an advice of perfopt.advice, with a reason or NULL: it becomes dismissed and is not raised again, nor is another new index of that table for the same statements, or for some of them. For the owner of the table, the role whose statements it is about, and members of perfopt.advice_role. Raises insufficient_privilege otherwise, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
 
 CREATE FUNCTION perfopt.undismiss_advice(id bigint) RETURNS void
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_undismiss_advice';
 COMMENT ON FUNCTION perfopt.undismiss_advice(bigint) IS
-'Opens an advice again that was dismissed or reverted. Raises object_not_in_prerequisite_state for any other, and errors as perfopt.dismiss_advice().';
+'Opens an advice again that was dismissed or reverted. Nothing happens for NULL, which goes for perfopt.dismiss_advice(), too. Raises object_not_in_prerequisite_state for any other, and errors as perfopt.dismiss_advice().';
 
 CREATE FUNCTION perfopt.advise(queries text[], storage_budget bigint DEFAULT NULL, time_budget interval DEFAULT '30 s',
                                OUT statement integer, OUT query text, OUT cost_before float8, OUT cost_after float8,

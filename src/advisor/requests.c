@@ -92,6 +92,25 @@ has_advice_role(Oid role)
 		(OidIsValid(advice_role) && has_privs_of_role(role, advice_role));
 }
 
+/* Once for each value, in each worker. */
+void
+perfopt_requests_check_role(void)
+{
+	static char told[NAMEDATALEN];
+	const char *name = perfopt_advice_role ? perfopt_advice_role : "";
+
+	if (name[0] == '\0' || OidIsValid(get_role_oid(name, true)))
+		told[0] = '\0';
+	else if (strncmp(told, name, NAMEDATALEN - 1) != 0)
+	{
+		strlcpy(told, name, NAMEDATALEN);
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", name),
+				 errdetail("perfopt.advice_role names it. Until it does, only owners of tables and superusers may have advice applied.")));
+	}
+}
+
 static char *
 owner_name(Oid relid)
 {
@@ -137,6 +156,7 @@ begin_request(Request *request, int64 id)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	perfopt_advice_follow_names(id);
 	if (SPI_execute_with_args("SELECT kind, status, ddl, undo, schema_name, table_name, role_name,"
 							  " evidence ->> 'requires_extension'"
 							  " FROM perfopt.advice_item WHERE id = $1 FOR UPDATE",
@@ -229,7 +249,7 @@ require_table(const Request *request)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the table that advice %lld is about is gone",
 						(long long) request->id),
-				 errdetail("It has been dropped or renamed, or moved to another schema.")));
+				 errdetail("It has been dropped, or a name was given to it that other advice has.")));
 }
 
 /* The advice may be older than the extension, so that is looked up now. */

@@ -287,7 +287,7 @@ conclude(const Judged *judged)
 	values[0] = Int64GetDatum(judged->id);
 	values[1] = CStringGetTextDatum(status);
 	values[2] = CStringGetTextDatum(verdict.data);
-	values[3] = Float8GetDatum(gain);
+	values[3] = Float8GetDatum(perfopt_rounded_share(gain));
 	values[4] = CStringGetTextDatum(json.data);
 	values[5] = BoolGetDatum(final);
 	perfopt_verify_execute("UPDATE perfopt.advice_item SET status = $2, verdict = $3,"
@@ -452,7 +452,9 @@ verify(void)
 	verify_interval = Max(1000, Min(60, perfopt_verify_window / 4) * 1000);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	perfopt_advice_follow_names(0);
 	tidy();
+	perfopt_requests_check_role();
 	if (perfopt_verify_window > 0)
 	{
 		for_each_advice("SELECT id, coalesce(started_at, applied_at) FROM perfopt.advice_item i"
