@@ -18,7 +18,7 @@
  *
  * What is found makes rows open and obsolete ones open again; one whose index
  * somebody has built, or dropped, by hand becomes applied.  What was dismissed,
- * or reverted, is not raised again.  requests.c has what people may ask for,
+ * or reverted, is not raised again, nor another index for the same statements.  requests.c has what people may ask for,
  * apply.c does it, and verify.c judges what it was good for.
  */
 #include "postgres.h"
@@ -115,6 +115,31 @@ refused_likewise(const AdviceFound *found)
 	return same;
 }
 
+/*
+ * Has somebody dismissed another index of that table that was for all the statements
+ * that this one is for, or was that taken back?  What is open already stays so.
+ */
+static bool
+refused_for_these(const AdviceFound *found)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[5];
+
+	values[0] = CStringGetTextDatum(found->kind);
+	values[1] = CStringGetTextDatum(found->schema_name);
+	values[2] = CStringGetTextDatum(found->table_name);
+	values[3] = CStringGetTextDatum(found->definition);
+	values[4] = CStringGetTextDatum(found->evidence);
+	execute("SELECT FROM (SELECT array_agg(q ->> 'queryid') AS wanted FROM jsonb_array_elements($5::jsonb -> 'queries') q) w"
+			" WHERE EXISTS (SELECT FROM perfopt.advice_item i WHERE status IN ('dismissed', 'reverted')"
+			"   AND kind = $1 AND schema_name = $2 AND table_name = $3 AND definition <> $4"
+			"   AND wanted <@ ARRAY(SELECT q ->> 'queryid' FROM jsonb_array_elements(i.evidence -> 'queries') q))"
+			"  AND NOT EXISTS (SELECT FROM perfopt.advice_item WHERE status NOT IN ('obsolete', 'dismissed', 'reverted')"
+			"   AND kind = $1 AND schema_name = $2 AND table_name = $3 AND definition = $4)",
+			5, types, values, NULL, SPI_OK_SELECT);
+	return SPI_processed > 0;
+}
+
 static Datum
 text_or_null(const char *string, char *null)
 {
@@ -130,7 +155,7 @@ store_one(const AdviceFound *found)
 	Datum		values[11];
 	char		nulls[12] = "           ";
 
-	if (is_about_new_index(found->kind) && refused_likewise(found))
+	if (is_about_new_index(found->kind) && (refused_likewise(found) || refused_for_these(found)))
 		return;
 	values[0] = CStringGetTextDatum(found->kind);
 	values[1] = CStringGetTextDatum(found->schema_name);
@@ -142,7 +167,7 @@ store_one(const AdviceFound *found)
 	values[7] = CStringGetTextDatum(found->reason);
 	values[8] = CStringGetTextDatum(found->evidence);
 	values[9] = Int64GetDatum((int64) found->bytes);
-	values[10] = Float8GetDatum(found->predicted_gain);
+	values[10] = Float8GetDatum(perfopt_rounded_share(found->predicted_gain));
 
 	/*
 	 * Not what is queued or being built: the worker and its index have that
@@ -318,9 +343,11 @@ perfopt_advice_store(const AdviceFinding *finding)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	perfopt_advice_follow_names(0);
 	foreach(lc, finding->found)
 		store_one(lfirst(lc));
 	revise(finding);
+	perfopt_advice_follow_names(0);
 	execute("DELETE FROM perfopt.advice_item WHERE id IN"
 			" (SELECT id FROM perfopt.advice_item WHERE table_name IS NOT NULL AND status = 'obsolete'"
 			"   AND last_seen < now() - interval '" OBSOLETE_DAYS " days'"

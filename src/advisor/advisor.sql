@@ -14,6 +14,10 @@ CREATE TABLE perfopt.advice_item (
     estimated_bytes bigint,
     predicted_gain double precision,
     measured_gain double precision,
+    -- of the table and its new index, in the database that origin tells
+    table_oid oid,
+    index_oid oid,
+    origin text,
     -- statements that are run again and again
     role_name text,
     function text,
@@ -35,9 +39,12 @@ CREATE TABLE perfopt.advice_item (
     retry_at timestamptz,
     started_at timestamptz,
     applied_at timestamptz,
-    -- since when it is measured, and the time all statements had taken then
+    -- since when it is measured, the time all statements had taken then, and the
+    -- windows that have been added to perfopt.advice_window since
     measured_from timestamptz,
     measured_from_ms double precision,
+    window_seconds integer,
+    windows integer NOT NULL DEFAULT 0,
     judged_at timestamptz,
     verdict text,
     error text,
@@ -60,13 +67,24 @@ CREATE TABLE perfopt.advice_measure (
     part text NOT NULL CHECK (part IN ('named', 'write', 'control')),
     queryid bigint NOT NULL,
     role_name text NOT NULL,
-    before bigint[],
-    mark bigint[],
     PRIMARY KEY (advice, queryid, role_name)
 );
 COMMENT ON TABLE perfopt.advice_measure IS
-'Statements whose latencies are compared before and after an advice was applied, until that is judged: those that the advice names, those that write its table, and others, which tell how the server as a whole has changed. before is the histogram of the window before it was applied, mark that of all calls when measuring began afterwards. Not part of a dump.';
+'Statements whose latencies are compared before and after an advice was applied, until that is judged: those that the advice names, those that write its table, and others, which tell how the server as a whole has changed. Not part of a dump.';
 GRANT SELECT ON perfopt.advice_measure TO pg_read_all_stats;
+
+CREATE TABLE perfopt.advice_window (
+    advice bigint NOT NULL,
+    queryid bigint NOT NULL,
+    role_name text NOT NULL,
+    number integer NOT NULL,
+    histogram bigint[] NOT NULL,
+    PRIMARY KEY (advice, queryid, role_name, number),
+    FOREIGN KEY (advice, queryid, role_name) REFERENCES perfopt.advice_measure ON DELETE CASCADE
+);
+COMMENT ON TABLE perfopt.advice_window IS
+'Latencies of the statements of perfopt.advice_measure, as histograms, in windows of perfopt.verify_window: number -1 is the last one before the advice was applied, 1 the first one after. Windows without calls have no row. Not part of a dump.';
+GRANT SELECT ON perfopt.advice_window TO pg_read_all_stats;
 
 CREATE TABLE perfopt.advice_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -128,22 +146,22 @@ GRANT EXECUTE ON FUNCTION perfopt.analyze_now() TO pg_read_all_stats;
 CREATE FUNCTION perfopt.apply_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_apply_advice';
 COMMENT ON FUNCTION perfopt.apply_advice(bigint) IS
-'Asks for the ddl of an advice of perfopt.advice to be run in the background, after this transaction commits; indexes are built and dropped concurrently. It is done as the calling role, or as the owner of the table for a superuser or a member of perfopt.advice_role. Returns what was queued. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice that only an application can follow, insufficient_privilege unless the caller owns the table or is a member of perfopt.advice_role, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied, or the table is gone.';
+'Asks for the ddl of an advice of perfopt.advice to be run in the background, after this transaction commits; indexes are built and dropped concurrently. It is done as the owner of the table. Returns what was queued, NULL for NULL. The status in perfopt.advice becomes queued, applying, then applied or failed; a failed build leaves no invalid index and may be asked for again. Raises feature_not_supported for advice that only an application can follow, insufficient_privilege unless the caller owns the table or is a member of perfopt.advice_role, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied, or the table is gone.';
 
 CREATE FUNCTION perfopt.revert_advice(id bigint) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_revert_advice';
 COMMENT ON FUNCTION perfopt.revert_advice(bigint) IS
-'Asks for what an advice that was applied has done to be taken back, in the background, after this transaction commits: its index is dropped, or one that it dropped is built again, concurrently. Returns what is to be run. The status becomes reverting, then reverted, and the advice is not raised again; if that fails it is what it was, with the error. Raises feature_not_supported for what can not be taken back, such as ANALYZE, object_not_in_prerequisite_state when it is not applied, and otherwise as perfopt.apply_advice().';
+'Asks for what an advice that was applied has done to be taken back, in the background, after this transaction commits: its index is dropped, or one that it dropped is built again, concurrently. Returns what is to be run, NULL for NULL. The status becomes reverting, then reverted, and the advice is not raised again; if that fails it is what it was, with the error. Raises feature_not_supported for what can not be taken back, such as ANALYZE, object_not_in_prerequisite_state when it is not applied, and otherwise as perfopt.apply_advice().';
 
 CREATE FUNCTION perfopt.dismiss_advice(id bigint, reason text DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_dismiss_advice';
 COMMENT ON FUNCTION perfopt.dismiss_advice(bigint, text) IS
-'Says no to an advice of perfopt.advice, with a reason or NULL: it becomes dismissed and is not raised again. For the owner of the table, the role whose statements it is about, and members of perfopt.advice_role. Raises insufficient_privilege otherwise, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
+'Says no to an advice of perfopt.advice, with a reason or NULL: it becomes dismissed and is not raised again, nor is another new index of that table for the same statements, or for some of them. For the owner of the table, the role whose statements it is about, and members of perfopt.advice_role. Raises insufficient_privilege otherwise, undefined_object for an unknown id, and object_not_in_prerequisite_state when it is being or has been applied.';
 
 CREATE FUNCTION perfopt.undismiss_advice(id bigint) RETURNS void
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'perfopt_undismiss_advice';
 COMMENT ON FUNCTION perfopt.undismiss_advice(bigint) IS
-'Opens an advice again that was dismissed or reverted. Raises object_not_in_prerequisite_state for any other, and errors as perfopt.dismiss_advice().';
+'Opens an advice again that was dismissed or reverted. Nothing happens for NULL, which goes for perfopt.dismiss_advice(), too. Raises object_not_in_prerequisite_state for any other, and errors as perfopt.dismiss_advice().';
 
 CREATE FUNCTION perfopt.advise(queries text[], storage_budget bigint DEFAULT NULL, time_budget interval DEFAULT '30 s',
                                OUT statement integer, OUT query text, OUT cost_before float8, OUT cost_after float8,

@@ -71,6 +71,9 @@ extern double perfopt_row_writes(const IndexSpec *spec, const IndexSize *size);
 extern const char *perfopt_describe_needs(const IndexSpec *spec);
 extern char *perfopt_readable_ms(double ms);
 
+/* A share, to three digits, which is more than is known. */
+extern double perfopt_rounded_share(double share);
+
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
 
@@ -162,6 +165,11 @@ extern bool perfopt_advice_is_index(Oid index, const IndexSpec *spec);
 extern void perfopt_advice_adopt_index(Relation relation, const IndexSpec *spec,
 									   char **index_name, char **undo);
 
+/* advice_names.c */
+
+/* Of one advice, or of all (0).  Inside SPI. */
+extern void perfopt_advice_follow_names(int64 id);
+
 /* advice_log.c */
 extern const char *perfopt_advice_actor;	/* who asks; NULL: this process */
 
@@ -194,5 +202,10 @@ extern void perfopt_verify_begin(int64 id, TimestampTz until);
 
 /* auto_apply.c */
 extern void perfopt_auto_apply_step(void);
+
+/* requests.c */
+
+/* Tell the log when perfopt.advice_role names nobody. */
+extern void perfopt_requests_check_role(void);
 
 #endif							/* PERFOPT_ADVISOR_INTERNAL_H */

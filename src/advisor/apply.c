@@ -4,7 +4,10 @@
  *		asked for, one at a time, and leaves no invalid index behind.
  *
  * What is to be done is one statement (apply_steps.c), such as CREATE INDEX
- * CONCURRENTLY.  It runs as a job of the pool, as the role that may have it done.
+ * CONCURRENTLY.  It runs as a job of the pool, as the owner of the table: the
+ * parser calls the input functions of types, before the server itself becomes the
+ * owner, and whoever may act as the owner may have made another type of that name
+ * since it was looked at.
  * The duty only looks after it: it never waits.  The state is in the table, so
  * that a restart at any point loses nothing:
  *
@@ -42,6 +45,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
@@ -71,6 +75,30 @@ static bool job_cleans_up;		/* it drops what another one has left */
 static bool job_takes_name;		/* until it has run, no index_name is ours */
 static PerfoptJob job;
 static int64 job_advice;
+
+/* Before PostgreSQL 17 nobody can connect as an owner without LOGIN. */
+#define AS_OWNER_ENTRY		"advice_as_owner"
+
+/*
+ * payload: the owner's OID, and the statement.  The process has connected as the
+ * extension's owner, and becomes this one as the server does to maintain his table.
+ * It stays so until it ends; nothing he has can change it back.
+ */
+static void
+run_as_owner(const char *payload, PerfoptJobOutcome *outcome)
+{
+	char	   *statement;
+	Oid			owner = (Oid) strtoul(payload, &statement, 10);
+
+	StartTransactionCommand();
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", owner)));
+	CommitTransactionCommand();
+	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	outcome->rows = perfopt_job_run_statement(statement);
+}
 
 /* sql has the id as $1, and may use texts or NULL, as $2 to $4. */
 static void
@@ -181,6 +209,12 @@ submit_or_fail(const Applying *row, const char *statement, bool cleans_up)
 	};
 	const char *message;
 
+	if (OidIsValid(spec.role) && !perfopt_job_role_can_log_in(spec.role))
+	{
+		spec.entry = AS_OWNER_ENTRY;
+		spec.payload = psprintf("%u %s", spec.role, statement);
+		spec.role = GetUserId();
+	}
 	if (!OidIsValid(spec.role))
 		message = psprintf("role \"%s\" does not exist", row->role ? row->role : "");
 	else
@@ -364,4 +398,5 @@ perfopt_apply_init(void)
 	};
 
 	perfopt_duty_register(&duty);
+	perfopt_job_entry_register(AS_OWNER_ENTRY, run_as_owner);
 }

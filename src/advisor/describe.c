@@ -117,3 +117,9 @@ perfopt_readable_ms(double ms)
 	return ms >= 100 ? psprintf("%.0f ms", ms) :
 		ms >= 1 ? psprintf("%.1f ms", ms) : psprintf("%.2g ms", Max(ms, 0.001));
 }
+
+double
+perfopt_rounded_share(double share)
+{
+	return strtod(psprintf("%.3g", share), NULL);
+}

@@ -12,10 +12,8 @@
  * The table's owner may ask, who may act as him, and members of
  * perfopt.advice_role, which is for the server's administrator to name.  That is
  * checked for the caller, before anything is written.  What is asked for is
- * later done as the caller, who could have done it himself; for a member of that
- * role who could not, and for a superuser, who should not run what is made of
- * others' types and functions, as the owner of the table.  Before PostgreSQL 17
- * that takes an owner with LOGIN.
+ * later done as the owner of the table, whoever asks: nobody should run what is
+ * made of others' types and functions.
  */
 #include "postgres.h"
 
@@ -94,8 +92,27 @@ has_advice_role(Oid role)
 		(OidIsValid(advice_role) && has_privs_of_role(role, advice_role));
 }
 
+/* Once for each value, in each worker. */
+void
+perfopt_requests_check_role(void)
+{
+	static char told[NAMEDATALEN];
+	const char *name = perfopt_advice_role ? perfopt_advice_role : "";
+
+	if (name[0] == '\0' || OidIsValid(get_role_oid(name, true)))
+		told[0] = '\0';
+	else if (strncmp(told, name, NAMEDATALEN - 1) != 0)
+	{
+		strlcpy(told, name, NAMEDATALEN);
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", name),
+				 errdetail("perfopt.advice_role names it. Until it does, only owners of tables and superusers may have advice applied.")));
+	}
+}
+
 static char *
-run_as(Oid relid, Oid caller)
+owner_name(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
@@ -104,9 +121,6 @@ run_as(Oid relid, Oid caller)
 		return NULL;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	if (perfopt_table_ownercheck(relid, caller) &&
-		!(superuser_arg(caller) && perfopt_job_role_can_log_in(owner)))
-		owner = caller;
 	return GetUserNameFromId(owner, true);
 }
 
@@ -142,6 +156,7 @@ begin_request(Request *request, int64 id)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	perfopt_advice_follow_names(id);
 	if (SPI_execute_with_args("SELECT kind, status, ddl, undo, schema_name, table_name, role_name,"
 							  " evidence ->> 'requires_extension'"
 							  " FROM perfopt.advice_item WHERE id = $1 FOR UPDATE",
@@ -179,7 +194,7 @@ begin_request(Request *request, int64 id)
 	}
 	else if ((request->has_table && perfopt_table_ownercheck(relid, request->caller)) ||
 			 has_advice_role(request->caller))
-		request->run_as = request->has_table ? run_as(relid, request->caller) : NULL;
+		request->run_as = request->has_table ? owner_name(relid) : NULL;
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -234,7 +249,7 @@ require_table(const Request *request)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the table that advice %lld is about is gone",
 						(long long) request->id),
-				 errdetail("It has been dropped or renamed, or moved to another schema.")));
+				 errdetail("It has been dropped, or a name was given to it that other advice has.")));
 }
 
 /* The advice may be older than the extension, so that is looked up now. */

@@ -11,9 +11,12 @@
 
 #ifdef PERFOPT_STOP_POINTS
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -177,58 +180,150 @@ perfopt_test_index_candidates(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(makeArrayResult(result, CurrentMemoryContext));
 }
 
-PG_FUNCTION_INFO_V1(perfopt_test_measure_compare);
-PG_FUNCTION_INFO_V1(perfopt_test_measure_shift);
+PG_FUNCTION_INFO_V1(perfopt_test_measure);
+PG_FUNCTION_INFO_V1(perfopt_test_verdicts);
 
-static void
-counts_of(ArrayType *array, uint64 *counts)
-{
-	Datum	   *pairs;
-	int			num;
-
-	memset(counts, 0, sizeof(uint64) * HISTOGRAM_BUCKETS);
-	deconstruct_array(array, INT8OID, 8, true, TYPALIGN_DOUBLE, &pairs, NULL, &num);
-	for (int i = 0; i + 1 < num; i += 2)
-		counts[DatumGetInt64(pairs[i]) % HISTOGRAM_BUCKETS] += DatumGetInt64(pairs[i + 1]);
-}
-
-/* measure_compare(before bigint[], after bigint[], shift integer) */
+/*
+ * measure(means float8[], calls integer, num_before integer, drift float8[]): of one
+ * statement that takes so many ms in each window.
+ */
 Datum
-perfopt_test_measure_compare(PG_FUNCTION_ARGS)
+perfopt_test_measure(PG_FUNCTION_ARGS)
 {
-	uint64		before[HISTOGRAM_BUCKETS];
-	uint64		after[HISTOGRAM_BUCKETS];
+	Datum	   *means;
+	Datum	   *drifts;
+	int			num;
+	int			num_drifts;
+	MeasureWindow *windows;
+	double	   *drift;
 	Measured	measured;
 	TupleDesc	desc;
-	Datum		values[4];
-	bool		nulls[4] = {0};
+	Datum		values[3];
+	bool		nulls[3] = {0};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	counts_of(PG_GETARG_ARRAYTYPE_P(0), before);
-	counts_of(PG_GETARG_ARRAYTYPE_P(1), after);
-	perfopt_measure_compare(before, after, PG_GETARG_INT32(2), &measured);
-	values[0] = Float8GetDatum(measured.faster);
-	values[1] = Float8GetDatum(measured.z);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), FLOAT8OID, 8, true, TYPALIGN_DOUBLE, &means, NULL, &num);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), FLOAT8OID, 8, true, TYPALIGN_DOUBLE, &drifts, NULL, &num_drifts);
+	windows = palloc0(sizeof(MeasureWindow) * num);
+	drift = palloc0(sizeof(double) * num);
+	for (int i = 0; i < num; i++)
+	{
+		windows[i].calls = windows[i].kept = PG_GETARG_INT32(1);
+		windows[i].ms = windows[i].calls * DatumGetFloat8(means[i]);
+		windows[i].ms2 = windows[i].ms * DatumGetFloat8(means[i]);
+		if (i < num_drifts)
+			drift[i] = DatumGetFloat8(drifts[i]);
+	}
+	perfopt_measure_compare(windows, num, PG_GETARG_INT32(2), drift, perfopt_measure_alpha(1), &measured);
+	values[0] = Float8GetDatum(measured.ratio);
+	values[1] = Float8GetDatum(measured.p);
 	values[2] = Int32GetDatum(measured.change);
-	values[3] = Float8GetDatum(measured.ratio);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* measure_shift(ratios float8[]) */
-Datum
-perfopt_test_measure_shift(PG_FUNCTION_ARGS)
+static double
+normal(pg_prng_state * random)
 {
-	Datum	   *datums;
-	int			num;
-	double	   *ratios;
+	double		u = 1 - pg_prng_double(random);
 
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), FLOAT8OID, 8, true, TYPALIGN_DOUBLE,
-					  &datums, NULL, &num);
-	ratios = palloc(sizeof(double) * Max(num, 1));
+	return sqrt(-2 * log(u)) * cos(2 * M_PI * pg_prng_double(random));
+}
+
+/*
+ * verdicts(num integer, before integer, calls integer, ratio float8, wander float8,
+ * correlation float8, stalls float8): of so many advices, on one statement each, with
+ * so many windows before and calls in a window, which wanders by a standard deviation
+ * of that log, is slower by the ratio afterwards, and takes 50 times as long in that
+ * part of its calls.  Always the same.
+ */
+Datum
+perfopt_test_verdicts(PG_FUNCTION_ARGS)
+{
+	int			num = PG_GETARG_INT32(0);
+	int			num_before = PG_GETARG_INT32(1);
+	int			calls = PG_GETARG_INT32(2);
+	double		ratio = PG_GETARG_FLOAT8(3);
+	double		wander = PG_GETARG_FLOAT8(4);
+	double		correlation = PG_GETARG_FLOAT8(5);
+	double		stalls = PG_GETARG_FLOAT8(6);
+	pg_prng_state random;
+	int			faster = 0;
+	int			slower = 0;
+	int			at_once = 0;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	pg_prng_seed(&random, 7);
+	for (int n = 0; n < num; n++)
+	{
+		MeasureWindow windows[MEASURE_BEFORE + MEASURE_AFTER];
+		double		drift[MEASURE_BEFORE + MEASURE_AFTER] = {0};
+		Measured	measured = {0};
+		double		level = normal(&random);
+		int			look = 1;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int w = 0; w < num_before + 16 && measured.change == 0; w++)
+		{
+			uint64		counts[HISTOGRAM_BUCKETS] = {0};
+
+			if (w > 0)
+				level = correlation * level + sqrt(1 - correlation * correlation) * normal(&random);
+			for (int i = 0; i < calls; i++)
+			{
+				double		ns = 1e6 * exp(wander * level + 0.5 * normal(&random));
+
+				if (w >= num_before)
+					ns *= ratio;
+				if (pg_prng_double(&random) < stalls)
+					ns *= 50;
+				counts[perfopt_histogram_bucket((uint64) ns)]++;
+			}
+			perfopt_measure_window(counts, &windows[w]);
+			if (w - num_before + 1 < look)
+				continue;
+			perfopt_measure_compare(windows, w + 1, num_before, drift, perfopt_measure_alpha(1), &measured);
+			at_once += look == 1 && measured.change != 0;
+			look *= 2;
+		}
+		faster += measured.change > 0;
+		slower += measured.change < 0;
+	}
+	values[0] = Float8GetDatum((double) faster / num);
+	values[1] = Float8GetDatum((double) slower / num);
+	values[2] = Float8GetDatum((double) at_once / num);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(perfopt_test_measure_drift);
+
+/* measure_drift(medians float8[], num_controls integer, num_before integer) */
+Datum
+perfopt_test_measure_drift(PG_FUNCTION_ARGS)
+{
+	int			num_controls = PG_GETARG_INT32(1);
+	Datum	   *medians;
+	int			num;
+	MeasureWindow *windows;
+	double	   *drift;
+	ArrayBuildState *result = initArrayResult(FLOAT8OID, CurrentMemoryContext, false);
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), FLOAT8OID, 8, true, TYPALIGN_DOUBLE, &medians, NULL, &num);
+	windows = palloc0(sizeof(MeasureWindow) * num);
+	drift = palloc0(sizeof(double) * num);
 	for (int i = 0; i < num; i++)
-		ratios[i] = DatumGetFloat8(datums[i]);
-	PG_RETURN_INT32(perfopt_measure_shift(ratios, num));
+	{
+		windows[i].calls = 100;
+		windows[i].median = log(DatumGetFloat8(medians[i]));
+	}
+	perfopt_measure_drift(windows, num_controls, num / num_controls, PG_GETARG_INT32(2), drift);
+	for (int w = 0; w < num / num_controls; w++)
+		accumArrayResult(result, Float8GetDatum(exp(drift[w])), false, FLOAT8OID, CurrentMemoryContext);
+	PG_RETURN_DATUM(makeArrayResult(result, CurrentMemoryContext));
 }
 
 #endif							/* PERFOPT_STOP_POINTS */

@@ -235,7 +235,7 @@ define_advisor_settings(void)
 							&perfopt_apply_attempts, 3, 1, 100,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("perfopt.verify_window",
-							"Time before and after an advice is applied whose latencies are compared.",
+							"Length of the windows whose latencies are compared before and after an advice is applied.",
 							"Zero turns that off.",
 							&perfopt_verify_window, 3600, 0, 7 * 24 * 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);

@@ -23,7 +23,7 @@ SELECT results_eq($$
             SELECT n.nspname, n.nspowner, a.* FROM pg_namespace n, aclexplode(n.nspacl) a
              WHERE n.nspname = 'perfopt') d
      WHERE d.grantee NOT IN (0, d.owner) AND d.grantee = 'pg_read_all_stats'::regrole ORDER BY 1, 2 $$,
-    $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('advice_item', 'SELECT'), ('advice_log', 'SELECT'), ('advice_measure', 'SELECT'),
+    $$ VALUES ('advice' COLLATE "C", 'SELECT' COLLATE "C"), ('advice_item', 'SELECT'), ('advice_log', 'SELECT'), ('advice_measure', 'SELECT'), ('advice_window', 'SELECT'),
               ('advise_n_plus_one_now()', 'EXECUTE'), ('analyze_now()', 'EXECUTE'),
               ('index_usage', 'SELECT'), ('index_usage_state', 'SELECT'), ('latency_history', 'SELECT'), ('plan_sample_counts()', 'EXECUTE'),
               ('plan_samples', 'SELECT'), ('plan_samples_all()', 'EXECUTE'), ('survey_now()', 'EXECUTE') $$,

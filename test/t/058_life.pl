@@ -72,9 +72,22 @@ as_role('owner', "SELECT perfopt.apply_advice($id)");
 becomes($id, 'applied', 'one that will be renamed');
 sql('ALTER INDEX t_b_a_idx RENAME TO t_mine; CREATE INDEX t_b_a_idx ON t (a)');
 as_role('owner', "SELECT perfopt.revert_advice($id)");
-becomes($id, 'applied: index "t_b_a_idx" is another one by now', 'reverting leaves what it has not built');
-is(indexes(), 't_b_a_idx t_mine t_old t_unique', 'both are there');
-sql('DROP INDEX t_b_a_idx, t_mine');
+becomes($id, 'reverted', 'reverting finds its index under its new name');
+is(indexes(), 't_b_a_idx t_old t_unique', '... and leaves what it has not built');
+sql('DROP INDEX t_b_a_idx');
+
+# A table that is renamed, and what has got its name
+$id = advice('create_index', 'USING btree (b, a DESC)', 'CREATE INDEX', '');
+as_role('owner', "SELECT perfopt.apply_advice($id)");
+becomes($id, 'applied', 'of a table that will be renamed');
+sql('CREATE SCHEMA "S" AUTHORIZATION owner; SET ROLE owner; ALTER TABLE t SET SCHEMA "S"; ALTER TABLE "S".t RENAME TO "T"; CREATE TABLE t (a int, b text)');
+sql(q{SELECT duty_run_now('verify', 10000)});
+is(sql("SELECT status, relation, ddl, undo FROM perfopt.advice WHERE id = $id"),
+	'applied|"S"."T"|CREATE INDEX CONCURRENTLY t_b_a_idx ON "S"."T" (b, a DESC)|DROP INDEX CONCURRENTLY "S".t_b_a_idx', 'it is followed');
+as_role('owner', "SELECT perfopt.revert_advice($id)");
+becomes($id, 'reverted', 'and reverted');
+sql('SET ROLE owner; DROP TABLE t; ALTER TABLE "S"."T" SET SCHEMA public; ALTER TABLE "T" RENAME TO t');
+is(indexes(), 't_old t_unique', 'there');
 
 # Dropping one, and having it back
 $id = advice('drop_index', 't_old', 'DROP INDEX CONCURRENTLY public.t_old', 'CREATE INDEX CONCURRENTLY t_old ON public.t USING btree (b)');
@@ -124,6 +137,12 @@ $id = advice('create_index', 'USING btree (b, a)', 'CREATE INDEX', '', '10::bigi
 as_role('owner', "SELECT perfopt.apply_advice($id)");
 $node->poll_query_until('postgres', "SELECT status = 'failed' FROM perfopt.advice_item WHERE id = $id");
 like(sql("SELECT error FROM perfopt.advice WHERE id = $id"), qr/^not enough disk space: .* takes 250000000000 MB, and \d+ MB are free$/, 'an index there is no room for');
+
+# A role that does not exist
+sql(q{ALTER SYSTEM SET perfopt.advice_role = 'nobody'; SELECT pg_reload_conf()});
+ok($node->wait_for_log(qr/WARNING: .*role "nobody" does not exist\n.*perfopt\.advice_role names it/), 'a perfopt.advice_role that does not exist is told of in the log');
+sql(q{ALTER SYSTEM RESET perfopt.advice_role; SELECT pg_reload_conf()});
+$node->poll_query_until('postgres', q{SELECT setting = 'advisers' FROM pg_settings WHERE name = 'perfopt.advice_role'}) or die;
 
 # Members of perfopt.advice_role: it is done as the owner, and told who asked.
 $id = advice('create_index', 'USING btree (a, b)', 'CREATE INDEX', '');
@@ -208,6 +227,7 @@ sql(q{SET ROLE owner; CREATE TABLE u AS SELECT i AS a, i % 100 AS b, repeat('x',
 sql('SELECT perfopt.reset_latency()');
 sql('SET ROLE owner; ' . join(';', map { "SELECT c FROM u WHERE a = $_" } 1 .. 20));
 is(sql('SELECT perfopt.analyze_now()') > 0, 1, 'a round advises');
+is(sql(q{SELECT predicted_gain::text ~ '^0?[.]0*[0-9]{1,3}$|^1$' FROM perfopt.advice WHERE relation = 'public.u'}), 't', 'a gain, in three digits');
 $id = sql(q{SELECT id FROM perfopt.advice WHERE relation = 'public.u'});
 sql("SELECT perfopt.dismiss_advice($id, 'no')");
 sql('SELECT perfopt.analyze_now()');
@@ -218,7 +238,14 @@ is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'pu
 sql("UPDATE perfopt.advice_item SET status = 'reverted' WHERE id = $id");
 sql('SELECT perfopt.analyze_now()');
 is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'public.u'}), 'reverted', 'nor is what was taken back');
-sql("UPDATE perfopt.advice_item SET status = 'dismissed' WHERE id = $id");
+sql("UPDATE perfopt.advice_item SET status = 'dismissed', definition = 'USING btree (b, c)' WHERE id = $id");
+sql('SELECT perfopt.analyze_now()');
+is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation = 'public.u'}), 'dismissed', 'nor one with other columns, for the same statements');
+sql("UPDATE perfopt.advice_item SET definition = 'USING btree (a DESC)' WHERE id = $id");
+sql('SET ROLE owner; ALTER TABLE u RENAME TO v; ' . join(';', map { "SELECT c FROM v WHERE a = $_" } 1 .. 20));
+sql('SELECT perfopt.analyze_now()');
+is(sql(q{SELECT string_agg(status, ' ') FROM perfopt.advice WHERE relation IN ('public.u', 'public.v')}), 'dismissed', 'nor when its table is renamed');
+sql('SET ROLE owner; ALTER TABLE v RENAME TO u');
 
 # By hand, under another name
 sql("UPDATE perfopt.advice_item SET definition = replace(definition, ' DESC', '') WHERE id = $id; SELECT perfopt.undismiss_advice($id)");

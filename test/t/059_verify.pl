@@ -53,13 +53,19 @@ sub advice
 		VALUES ('create_index', 'public', '$table', \$\$$definition\$\$, 'CREATE INDEX', 'r', '{"queries": $queries}', 8192, $gain, 'open',
 			now() - interval '1 minute') RETURNING id});
 }
+# An hour has passed since it is measured, and the samples of before are older.
+sub passed
+{
+	my ($id) = @_;
+	sql("SET perfopt.track = none; SELECT perfopt.sample_now(); UPDATE perfopt.advice_item SET measured_from = clock_timestamp() - interval '1 hour' WHERE id = $id");
+	sql(q{SET perfopt.track = none; SELECT duty_run_now('verify', 10000)});
+}
 sub judged
 {
 	my ($id) = @_;
-	set('perfopt.verify_window = 1');
-	$node->poll_query_until('postgres', "SELECT duty_wake('verify')::text = '' AND judged_at IS NOT NULL FROM perfopt.advice_item WHERE id = $id")
+	passed($id);
+	is(sql("SELECT judged_at IS NOT NULL FROM perfopt.advice_item WHERE id = $id"), 't', 'judged')
 	  or diag(sql("SELECT status, verdict FROM perfopt.advice WHERE id = $id"));
-	set('perfopt.verify_window = 3600');
 }
 # applied, and its statements' counters are marked
 sub measured
@@ -67,6 +73,7 @@ sub measured
 	my ($id) = @_;
 	$node->poll_query_until('postgres', "SELECT duty_wake('verify')::text = '' AND measured_from IS NOT NULL FROM perfopt.advice_item WHERE id = $id")
 	  or die;
+	sql("SET perfopt.track = none; SELECT perfopt.sample_now(); UPDATE perfopt.latency_history SET sampled_at = sampled_at - interval '1 hour'");
 }
 
 # An index that helps
@@ -80,19 +87,21 @@ measured($id);
 is(sql("SELECT string_agg(DISTINCT part, ' ' ORDER BY part) FROM perfopt.advice_measure WHERE advice = $id"), 'control named', 'the statement it names, and others');
 work(users => 0.1, other => 0.1);
 judged($id);
-is(sql("SELECT status, measured_gain > 0.2 FROM perfopt.advice WHERE id = $id"), 'confirmed|t', 'confirmed, with what it gained');
+is(sql("SELECT status, measured_gain > 0.05 FROM perfopt.advice WHERE id = $id"), 'confirmed|t', 'confirmed, with what it gained');
 like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"),
 	qr/^1 statement named: [\d.]+ ms a call before, [\d.e-]+ ms after \(40 and 40 calls\)\. .*It saves [\d.]+ % of the statement time\.$/, 'as a sentence');
 is(sql("SELECT q ->> 'change' FROM perfopt.advice, jsonb_array_elements(evidence -> 'measured') q WHERE id = $id"), 'faster', 'and in the evidence');
 is(sql("SELECT count(*) FROM perfopt.advice_measure"), '0', 'what was put aside is forgotten');
+is(sql("SELECT count(*) FROM perfopt.advice_window"), '0', '... all of it');
 
 # One that somebody builds by hand
 $id = advice('users', 'USING btree (name, id)', '[]', 0.01);
 my $by_name = 'SET ROLE owner; SET perfopt_test.statement_ms = %s; ' . join(';', map { "SELECT count(*) FROM users WHERE name = 'x$_'" } 1 .. 40);
 sql(sprintf $by_name, 2);
 sql("UPDATE perfopt.advice_item SET evidence = (SELECT jsonb_build_object('queries', jsonb_agg(jsonb_build_object('queryid', queryid, 'role', 'owner')))
-	FROM perfopt.query_texts WHERE query LIKE 'SELECT count(*) FROM users WHERE name%'), last_seen = clock_timestamp() + interval '1 s' WHERE id = $id;
+	FROM perfopt.query_texts WHERE query LIKE 'SELECT count(*) FROM users WHERE name%') WHERE id = $id;
 	SELECT perfopt.sample_now()");
+sql("UPDATE perfopt.advice_item SET last_seen = clock_timestamp() WHERE id = $id");
 sql('CREATE INDEX by_hand ON users (name, id)');
 sql('SELECT perfopt.analyze_now()');
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'applied', 'built by hand');
@@ -116,9 +125,7 @@ is(sql("SELECT status, measured_gain < 0 FROM perfopt.advice WHERE id = $id"), '
 $id = advice('users', 'USING btree (id)', '[{"queryid": 4711, "role": "owner"}]', 0.01);
 sql("SELECT perfopt.apply_advice($id)");
 measured($id);
-set('perfopt.verify_window = 1');
-ok($node->poll_query_until('postgres', "SELECT duty_wake('verify')::text = '' AND verdict IS NOT NULL FROM perfopt.advice_item WHERE id = $id"), 'no calls');
-set('perfopt.verify_window = 3600');
+passed($id);
 is(sql("SELECT status, verdict, judged_at FROM perfopt.advice WHERE id = $id"),
 	'applied|1 statement named: not enough calls to compare (0 before, 0 after). There is nothing to compare yet.|', 'it stays applied, says so, and waits');
 
@@ -138,7 +145,7 @@ sql('SELECT perfopt.sample_now()');
 set('perfopt.auto_apply_max_size = 1');
 measured($id);
 is(sql("SELECT status, requested_by FROM perfopt.advice WHERE id = $id"), 'applied|perfopt', 'applied automatically');
-is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id AND part = 'write' AND before IS NOT NULL"), '1', 'what writes the table is known');
+is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id AND part = 'write' AND EXISTS (SELECT FROM perfopt.advice_window w WHERE (w.advice, w.queryid) = (advice_measure.advice, advice_measure.queryid))"), '1', 'what writes the table is known');
 work(log => 4, other => 0.1);
 judged($id);
 ok($node->poll_query_until('postgres', "SELECT status = 'reverted' FROM perfopt.advice WHERE id = $id"), 'it is reverted');
@@ -149,16 +156,40 @@ is(sql("SELECT string_agg(actor || ' ' || act, ', ' ORDER BY id) FROM perfopt.ad
 sql(q{SELECT duty_run_now('verify', 10000)});
 is(sql("SELECT status FROM perfopt.advice WHERE id = $id"), 'reverted', 'and it is not tried again');
 
-# The test itself: chance of being faster, z, change
-is(sql(q{SELECT round(faster::numeric, 3), round(z::numeric, 2), change FROM measure_compare('{40, 100}', '{40, 100}', 0)}), '0.500|0.00|0', 'the same');
-is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{80, 100}', '{40, 100}', 0)}), '1.000|1', 'faster');
-is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{40, 100}', '{80, 100}', 0)}), '0.000|-1', 'slower');
-is(sql(q{SELECT round(faster::numeric, 3), change FROM measure_compare('{40, 100}', '{48, 100}', 8)}), '0.500|0', 'slower as the whole server is');
-is(sql(q{SELECT change FROM measure_compare('{80, 19}', '{40, 100}', 0)}), '0', 'too few calls');
-is(sql(q{SELECT change FROM measure_compare('{40, 1000000, 41, 1000000}', '{40, 1010000, 41, 990000}', 0)}), '0', 'significant, but nothing to speak of');
-is(sql(q{SELECT round(faster::numeric, 3), round(z::numeric, 2) FROM measure_compare('{1, 10, 9, 20, 17, 10}', '{1, 20, 9, 15, 17, 5}', 0)}), '0.641|2.34', 'by hand');
-is(sql(q{SELECT round(ratio::numeric, 2) FROM measure_compare('{40, 1000}', '{40, 970, 93, 30}', 0)}), '1.00', 'a stall of some calls is no change of the server as a whole');
-is(sql(q{SELECT measure_shift('{1, 2, 2, 2, 4}'), measure_shift('{2, 2, 2}')}), '8|0', 'the median of others, if they are enough');
+# The test itself
+is(sql(q{SELECT round(ratio::numeric, 3), change FROM measure('{1, 1, 1, 1, 1, 1, 1, 1}', 100, 4)}), '1.000|0', 'the same');
+is(sql(q{SELECT round(ratio::numeric, 3), change FROM measure('{1, 1.05, 0.97, 1, 0.51, 0.5, 0.49, 0.5}', 100, 4)}), '0.498|1', 'faster');
+is(sql(q{SELECT round(ratio::numeric, 3), change FROM measure('{1, 1.05, 0.97, 1, 2.04, 2, 1.96, 2}', 100, 4)}), '1.991|-1', 'slower');
+is(sql(q{SELECT change FROM measure('{1, 1, 1, 1, 1.09, 1.09, 1.09, 1.09}', 1000000, 4)}), '0', 'significant, but nothing to speak of');
+is(sql(q{SELECT change FROM measure('{1, 1, 1, 1, 2, 2, 2, 2}', 100, 4, '{0, 0, 0, 0, 0.6931, 0.6931, 0.6931, 0.6931}')}), '0', 'slower as the whole server is');
+is(sql(q{SELECT change FROM measure('{1, 4}', 100, 1)}), '-1', 'four times as slow, and nothing is known of how it wanders');
+is(sql(q{SELECT change FROM measure('{1, 1.5}', 100000, 1)}), '0', 'which half as much again may be');
+is(sql(q{SELECT change FROM measure('{1, 10}', 5, 1)}), '-1', 'five calls, each ten times as slow');
+is(sql(q{SELECT change FROM measure('{1, 10}', 4, 1)}), '0', 'too few calls');
+is(sql(q{SELECT round(p::numeric, 4) FROM measure('{1, 1.5}', 100, 1)}), '0.1533', 'Student\'s distribution, for 198 degrees of freedom');
+is(sql(q{SELECT array(SELECT round(d::numeric, 2) FROM unnest(measure_drift('{1, 1, 2, 1, 1, 2, 1, 1, 2, 5, 5, 5, 1, 1, 9}', 5, 2)) d)}), '{1.00,1.00,2.00}', 'the median of others');
+is(sql(q{SELECT measure_drift('{1, 2, 1, 2}', 2, 1)}), '{1,1}', 'if they are enough');
+
+# How often it is wrong, and how often it says nothing
+my @wrong = (
+	[ '24, 100', 'a statement that does not change' ],
+	[ '24, 100, 1, 0.1', 'one that wanders by 10 % from window to window' ],
+	[ '24, 100, 1, 0.2', '... by 20 %' ],
+	[ '24, 100, 1, 0.1, 0.9', '... slowly' ],
+	[ '6, 100, 1, 0.2, 0.9', '... with little history' ],
+	[ '1, 100, 1, 0.2', '... with none' ],
+	[ '24, 20, 1, 0.1, 0, 0.01', '20 calls, and some of them are stalled' ],
+	[ '1, 20, 1, 0.1, 0, 0.01', '... with no history' ],
+	[ '24, 5, 1, 0.2', 'five calls' ]);
+cmp_ok(sql("SELECT faster + slower FROM verdicts(400, $_->[0])"), '<=', 0.05, "$_->[1]: wrong") foreach @wrong;
+my @told = (
+	[ '24, 100, 0.5, 0.1', 'faster', 'twice as fast, wanders by 10 %' ],
+	[ '24, 100, 0.5, 0.2', 'faster', '... by 20 %' ],
+	[ '24, 100, 1.3, 0.1', 'slower', 'slower by 30 %, wanders by 10 %' ],
+	[ '24, 20, 3, 0.2', 'slower', 'three times as slow, 20 calls' ],
+	[ '1, 100, 0.5, 0.1', 'faster', 'twice as fast, no history' ],
+	[ '24, 5, 10, 0.2', 'slower', 'ten times as slow, five calls' ]);
+cmp_ok(sql("SELECT $_->[1] FROM verdicts(400, $_->[0])"), '>=', 0.9, "$_->[2]: told") foreach @told;
 
 is(sql(q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
 $node->stop;

@@ -211,6 +211,37 @@ wake_worker();
 becomes($id, 'applied', 'the server has crashed at each statement');
 is(sql(q{SELECT count(*), bool_and(indisvalid) FROM pg_index JOIN pg_class c ON c.oid = indrelid WHERE relname ~ '^p\d*$'}), '3|t', 'and the index is there');
 
+# What a type is when it was looked into, and what it has become when it is used: a
+# superuser who asks runs nothing of what others have made of it, not as himself.
+sql(q{
+	CREATE ROLE keeper NOLOGIN; GRANT CREATE ON SCHEMA public TO keeper; SET ROLE keeper;
+	CREATE TYPE public.en AS ENUM ('(y)');
+	CREATE TABLE swapped (p public.en, a int);
+	CREATE SEQUENCE ran;
+	CREATE FUNCTION public.trap(text) RETURNS bool LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM setval('public.ran', CASE WHEN current_user = 'keeper' THEN 2 ELSE 3 END);
+		BEGIN
+			RESET SESSION AUTHORIZATION;
+			PERFORM setval('public.ran', CASE WHEN current_user = 'keeper' THEN 2 ELSE 4 END);
+		EXCEPTION WHEN OTHERS THEN NULL;
+		END;
+		RETURN true;
+	END $$});
+sql(q{SELECT stop_point_set('apply-submit', 'wait')});
+$id = advice('swapped', 'create_index', q{USING btree (a) WHERE (p = '(y)'::public.en)});
+sql("SELECT perfopt.apply_advice($id)");
+$node->poll_query_until('postgres', q{SELECT stop_point_waiters('apply-submit') = 1}) or die;
+sql(q{SET ROLE keeper;
+	ALTER TABLE swapped DROP COLUMN p; DROP TYPE public.en;
+	CREATE DOMAIN public.d AS text CHECK (public.trap(VALUE));
+	CREATE TYPE public.en AS (x public.d);
+	ALTER TABLE swapped ADD COLUMN p public.en});
+sql(q{SELECT stop_point_clear('apply-submit')});
+becomes($id, 'applied', 'an index of a table whose owner may not log in');
+is(sql('SELECT last_value FROM ran'), '2', '... is built as that one');
+sql(q{DROP OWNED BY keeper; DROP ROLE keeper});
+
 is(sql(q{SELECT count(*) FROM perfopt.workers WHERE last_error IS NOT NULL}), '0', 'no duty has failed');
 $node->stop;
 done_testing();

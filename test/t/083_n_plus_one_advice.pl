@@ -52,7 +52,7 @@ look('SELECT perfopt.advise_n_plus_one_now()');
 is(look(q{SELECT string_agg(kind || ' ' || status, ', ' ORDER BY kind) FROM perfopt.advice}),
 	'batchable_inserts open, cacheable_query open, n_plus_one open', 'what loses enough is advised, once for each kind');
 like(look(q{SELECT reason FROM perfopt.advice WHERE kind = 'n_plus_one'}),
-	qr/^run once for each row of another statement: 20 runs in one loop lost 0\.\d s, \d+\.\d\d ms a run; one statement for all rows would do$/, 'the reason');
+	qr/^Run once for each row of another statement: 20 runs in one loop lost 0\.\d s, \d+\.\d\d ms a run; one statement for all rows would do\.$/, 'the reason');
 is(look(q{SELECT instead FROM perfopt.advice WHERE kind = 'n_plus_one'}), 'SELECT * FROM perfopt.fetch_many(NULL::public.users, $1::bigint[])', 'the call to use');
 is(look(q{SELECT evidence ->> 'runs', evidence ->> 'source_query', evidence ? 'function', (evidence ->> 'lost_ms')::float8 > 50
 	FROM perfopt.advice WHERE kind = 'n_plus_one'}), '20|SELECT id FROM users ORDER BY id LIMIT $1|f|t', 'the evidence');

@@ -14,7 +14,10 @@ CREATE FUNCTION what_if_cost(query text, role regrole DEFAULT current_user::regr
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_what_if_cost';
 CREATE FUNCTION index_candidates(queries text[], role regrole DEFAULT current_user::regrole) RETURNS text[]
     LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_index_candidates';
-CREATE FUNCTION measure_compare(before bigint[], after bigint[], shift integer, OUT faster float8, OUT z float8, OUT change integer, OUT ratio float8) RETURNS record
-    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_compare';
-CREATE FUNCTION measure_shift(ratios float8[]) RETURNS integer
-    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_shift';
+CREATE FUNCTION measure(means float8[], calls integer, num_before integer, drift float8[] DEFAULT '{}', OUT ratio float8, OUT p float8, OUT change integer) RETURNS record
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure';
+CREATE FUNCTION measure_drift(medians float8[], num_controls integer, num_before integer) RETURNS float8[]
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_measure_drift';
+CREATE FUNCTION verdicts(num integer, before integer, calls integer, ratio float8 DEFAULT 1, wander float8 DEFAULT 0, correlation float8 DEFAULT 0,
+                         stalls float8 DEFAULT 0, OUT faster float8, OUT slower float8, OUT at_once float8) RETURNS record
+    LANGUAGE c STRICT AS '$libdir/perfopt', 'perfopt_test_verdicts';
