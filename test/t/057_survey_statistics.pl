@@ -93,11 +93,15 @@ sql(q{
 	INSERT INTO e.stale SELECT 0, i FROM generate_series(1, 20000) i;
 	CREATE TABLE e.skewed (status int, at int);
 	INSERT INTO e.skewed SELECT (i % 20 = 0)::int, i FROM generate_series(1, 20000) i;
-	CREATE TABLE e.pairs (id int, one int, same int, other int, half int, half_too int, x int);
-	INSERT INTO e.pairs SELECT i, i % 20, i % 20, i / 1000, i % 2, i % 2, i FROM generate_series(0, 19999) i;
+	CREATE TABLE e.pairs (id int, one int, same int, other int, half int, half_too int, x int, open bool, done int);
+	INSERT INTO e.pairs SELECT i, i % 20, i % 20, i / 1000, i % 2, i % 2, i, i % 20 = 0, nullif(i % 20, 0) * 1000 + i FROM generate_series(0, 19999) i;
 	CREATE TABLE e.known (id int, x int, y int);
 	INSERT INTO e.known SELECT i, i, i FROM generate_series(0, 19999) i;
 	CREATE INDEX ON e.known ((x % 10));
+	CREATE INDEX ON e.known ((y % 5)) WHERE x >= 0;
+	CREATE TABLE e.listed (id int, k int, x int);
+	ALTER TABLE e.listed ALTER k SET STATISTICS 2;
+	INSERT INTO e.listed SELECT i, CASE WHEN i < 14000 THEN i % 7 / 3 ELSE i END, i FROM generate_series(0, 19999) i;
 	CREATE TABLE e.ids (id int);
 	INSERT INTO e.ids SELECT generate_series(0, 19999);
 	CREATE TABLE e.parted (a int, b int) PARTITION BY LIST (a);
@@ -108,8 +112,8 @@ sql(q{
 	CREATE FUNCTION e.evil(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''e.calls''); RETURN 1; END';
 });
 flushed();
-sql('ANALYZE e.stale, e.skewed, e.pairs, e.known, e.ids, e.parted_1, e.parted_2');
-sql('UPDATE e.stale SET status = 1 WHERE at <= 6000');
+sql('ANALYZE e.stale, e.skewed, e.pairs, e.known, e.listed, e.ids, e.parted_1, e.parted_2');
+sql('UPDATE e.stale SET status = 1 WHERE at <= 6000; UPDATE e.listed SET x = 1 WHERE id < 4000');
 sub estimates
 {
 	sql('SELECT perfopt.reset_latency()');
@@ -120,8 +124,8 @@ sub estimates
 }
 my $join = 'SELECT count(*) FROM e.pairs p JOIN e.ids USING (id) WHERE';
 is(estimates('SELECT * FROM e.skewed WHERE status = 1', "$join one = 3 AND other = 3", 'SELECT * FROM e.pairs WHERE one = 3 AND same = 3',
-		'SELECT * FROM e.known WHERE x % 10 = 3', 'SELECT * FROM e.known WHERE e.evil(x) = 1', 'SELECT count(*) FROM e.parted WHERE b < 10'),
-	'', 'estimates that are right, do not matter, or can\'t be judged');
+		'SELECT * FROM e.known WHERE x % 10 = 3', 'SELECT * FROM e.known WHERE e.evil(x) = 1', 'SELECT * FROM e.listed WHERE k = 2', 'SELECT count(*) FROM e.parted WHERE b < 10'),
+	'', 'estimates that are right, do not matter, can\'t be judged, or would not be better');
 is(sql('SELECT last_value FROM e.calls'), '60000', 'no function of a user is called for that');
 is(estimates('SELECT * FROM e.stale WHERE status = 1'), 'analyze stale', 'old statistics');
 like(sql(q{SELECT ddl || ' -- ' || reason FROM perfopt.advice_item WHERE table_name = 'stale'}),
@@ -135,15 +139,27 @@ is(estimates('SELECT * FROM e.stale WHERE status = 1'), 'analyze stale', 'but wh
 sql('ANALYZE e.stale');
 is(estimates('SELECT * FROM e.stale WHERE status = 1'), '', 'until it is done');
 sql('UPDATE e.pairs SET x = x + 1 WHERE id < 6000');
-is(estimates("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1"),
-	'create_statistics pairs (dependencies, mcv) ON one, same; create_statistics pairs (mcv) ON half, half_too', 'columns that depend on each other, whatever else has changed');
+my @dependent = ("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1", "$join open AND done IS NULL");
+is(estimates(@dependent),
+	'create_statistics pairs (dependencies, mcv) ON one, same; create_statistics pairs (mcv) ON half, half_too; create_statistics pairs (mcv) ON open, done', 'columns that depend on each other, whatever else has changed');
 $node->safe_psql('postgres', sql(q{SELECT string_agg(ddl, ';') FROM perfopt.advice_item WHERE kind = 'create_statistics' AND status = 'open'}));
-is(estimates("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1"), 'analyze pairs', 'statistics that have not been made');
+is(estimates(@dependent), 'analyze pairs', 'statistics that have not been made');
+sub set_target { sql(sql("SELECT string_agg(format('ALTER STATISTICS e.%I SET STATISTICS $_[0]', stxname), ';') FROM pg_statistic_ext")); }
+set_target(0);
+is(estimates(@dependent), '', 'but not such that nobody wants');
+set_target(-1);
 sql('ANALYZE e.pairs');
-is(estimates("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1"), '', 'these are right');
+is(estimates(@dependent), '', 'these are right');
 is(estimates('SELECT * FROM e.known WHERE y % 10 = 3', 'SELECT * FROM e.known WHERE y % 5 = 3'),
 	'create_statistics known ON ((y % 10)); create_statistics known ON ((y % 5))', 'expressions');
-sql(sql(q{SELECT string_agg(ddl, ';') FROM perfopt.advice_item WHERE table_name = 'known' AND status = 'open'}) . '; ANALYZE e.known');
+my $known = sql(q{SELECT string_agg(ddl, ';') FROM perfopt.advice_item WHERE table_name = 'known' AND status = 'open'});
+sql(q{INSERT INTO perfopt.advice_item (kind, schema_name, table_name, definition, index_name, ddl, reason, evidence, status)
+	VALUES ('create_index', 'e', 'known', 'USING btree (((y % 5)))', 'i', 'CREATE INDEX', 'r', '{}', 'open')});
+is(estimates('SELECT * FROM e.known WHERE y % 10 = 3', 'SELECT * FROM e.known WHERE y % 5 = 3'),
+	'create_statistics known ON ((y % 10))', 'not of those that an advised index is on');
+sql('CREATE INDEX known_new ON e.known ((y % 5))');
+is(estimates('SELECT * FROM e.known WHERE y % 5 = 3'), 'analyze known; create_statistics known ON ((y % 10))', 'an index on one has no statistics yet');
+sql("DROP INDEX e.known_new; $known; ANALYZE e.known");
 is(estimates('SELECT * FROM e.known WHERE y % 10 = 3', 'SELECT * FROM e.known WHERE y % 5 = 3'), '', 'are estimated well then');
 is(estimates('SELECT b, count(*) FROM e.parted GROUP BY b'), 'analyze parted', 'a partitioned table that was never analyzed');
 sql('ANALYZE e.parted');
