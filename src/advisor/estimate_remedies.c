@@ -2,11 +2,13 @@
  * estimate_remedies.c
  *		What would mend a wrong estimate of a table's rows.
  *
- * - ANALYZE (kind analyze), when a column of the conditions has no statistics, or
- *   the rows that have changed since explain the difference; not when autovacuum
- *   is about to do it, unless it was about to at an earlier look, too.
+ * - ANALYZE (kind analyze), when a column of the conditions, or an expression that
+ *   is to have them, has no statistics, or the rows that have changed since explain
+ *   the difference; not when autovacuum is about to do it, unless it was about to
+ *   at an earlier look, too, nor when a value is not common enough to be listed.
  * - CREATE STATISTICS (kind create_statistics) on an expression, when it is a
- *   condition on that expression that is estimated wrongly.
+ *   condition on that expression that is estimated wrongly; not when it will have
+ *   them of an index that is advised.
  * - CREATE STATISTICS on several columns, when the conditions are estimated well
  *   one by one, and wrongly together.  What the statistics would tell is worked
  *   out of the table's sample, as the server does it: is the combination among
@@ -48,8 +50,7 @@
 #define AUTOVACUUM_MS	(10 * 60 * 1000)
 #define MOST_DUE		256
 
-/* Combinations in the server's list of the most common ones, and how often they are in a sample. */
-#define MOST_COMMON		100
+/* One of the list of the most common combinations is so often in a sample. */
 #define COMMON_ENOUGH	25
 
 /* The list covers most rows with this part of them. */
@@ -150,23 +151,40 @@ is_wrong(const Estimate *estimate, const RowCounts *counts, int i, double by)
 		rows > Max(survey_rows_at_most(counts, counts->meet[i]), 1) * by;
 }
 
+/* What a clause of which extended statistics are made tells of its column. */
+typedef enum ColumnTest
+{
+	TESTS_VALUE,				/* has one value, or is true or false */
+	TESTS_NULL,					/* is null; functional dependencies know
+								 * nothing of it */
+	TESTS_OTHERWISE
+} ColumnTest;
+
 /* The column that the clause is about, if extended statistics are used for it. */
 static Var *
-simple_column(Node *clause, bool *equality)
+simple_column(Node *clause, ColumnTest *test)
 {
 	Node	   *node = NULL;
 	Oid			estimator = InvalidOid;
 
-	*equality = false;
+	*test = TESTS_OTHERWISE;
 	if (IsA(clause, NullTest))
+	{
 		node = plain((Node *) ((NullTest *) clause)->arg);
-	else if (IsA(clause, Var))
-		node = clause;
+		if (((NullTest *) clause)->nulltesttype == IS_NULL)
+			*test = TESTS_NULL;
+	}
+	else if (IsA(clause, Var) || is_notclause(clause))
+	{
+		node = IsA(clause, Var) ? clause : (Node *) get_notclausearg(clause);
+		*test = TESTS_VALUE;
+	}
 	else if ((node = compared_expression(clause)) != NULL)
 	{
 		estimator = get_oprrest(IsA(clause, OpExpr) ? ((OpExpr *) clause)->opno :
 								((ScalarArrayOpExpr *) clause)->opno);
-		*equality = estimator == F_EQSEL && IsA(clause, OpExpr);
+		if (estimator == F_EQSEL && IsA(clause, OpExpr))
+			*test = TESTS_VALUE;
 		if (estimator != F_EQSEL && estimator != F_NEQSEL && estimator != F_SCALARLTSEL &&
 			estimator != F_SCALARLESEL && estimator != F_SCALARGTSEL && estimator != F_SCALARGESEL)
 			node = NULL;
@@ -174,21 +192,103 @@ simple_column(Node *clause, bool *equality)
 	return node && IsA(node, Var) ? (Var *) node : NULL;
 }
 
-static bool
-expression_has_statistics(Relation relation, Node *expr)
+/*
+ * Statistics that an expression has, of an index or of its own, or would have.
+ */
+typedef enum ExpressionStatistics
+{
+	NO_STATISTICS,
+	STATISTICS_ADVISED,			/* with an index */
+	STATISTICS_NOT_MADE,		/* will be with the next ANALYZE */
+	STATISTICS_MADE
+} ExpressionStatistics;
+
+/* With a target of 0 they are not wanted, so nothing is to be done about them either. */
+static const char *const find_expressions =
+"SELECT e.stxexprs::text AS exprs, coalesce(e.stxstattarget = 0, false) OR EXISTS"
+"  (SELECT FROM pg_statistic_ext_data d WHERE d.stxoid = e.oid AND d.stxdexpr IS NOT NULL) AS made"
+" FROM pg_statistic_ext e WHERE e.stxrelid = $1 AND e.stxexprs IS NOT NULL"
+" UNION ALL SELECT i.indexprs::text, EXISTS (SELECT FROM pg_statistic s WHERE s.starelid = i.indexrelid)"
+"  OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attstattarget = 0)"
+" FROM pg_index i WHERE i.indrelid = $1 AND i.indexprs IS NOT NULL AND i.indisvalid AND i.indpred IS NULL";
+
+static ExpressionStatistics
+expression_statistics(Relation relation, Node *expr)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(relation))};
-	SurveyRows *rows = survey_query("SELECT stxexprs::text AS exprs FROM pg_statistic_ext"
-									" WHERE stxrelid = $1 AND stxexprs IS NOT NULL"
-									" UNION ALL SELECT indexprs::text FROM pg_index"
-									" WHERE indrelid = $1 AND indexprs IS NOT NULL",
-									1, types, values, NULL);
+	SurveyRows *rows = survey_query(find_expressions, 1, types, values, NULL);
+	ExpressionStatistics best = NO_STATISTICS;
+	ListCell   *lc;
 
 	for (int i = 0; i < rows->num; i++)
 		if (list_member(stringToNode(survey_text(rows, i, "exprs")), expr))
-			return true;
-	return false;
+			best = Max(best, survey_bool(rows, i, "made") ? STATISTICS_MADE : STATISTICS_NOT_MADE);
+	if (best != NO_STATISTICS)
+		return best;
+	foreach(lc, survey_advised_indexes(relation))
+	{
+		const IndexSpec *spec = lfirst(lc);
+
+		for (int i = 0; i < spec->num_columns; i++)
+			if (spec->predicate == NIL && equal(spec->columns[i].expr, expr))
+				return STATISTICS_ADVISED;
+	}
+	return NO_STATISTICS;
+}
+
+/*
+ * Values
+ */
+static int
+most_first(const void *a, const void *b)
+{
+	return *(const int *) b - *(const int *) a;
+}
+
+/* How often the most common combinations are there; returns how many these are. */
+static int
+count_combinations(IndexEntries *entries, int *counts)
+{
+	int			num = 0;
+
+	qsort(entries->entries, entries->num, sizeof(IndexEntry), perfopt_by_hash);
+	for (int i = 0; i < entries->num; i++)
+	{
+		if (i == 0 || entries->entries[i].hash != entries->entries[i - 1].hash)
+			counts[num++] = 0;
+		counts[num - 1]++;
+	}
+	qsort(counts, num, sizeof(int), most_first);
+	return num;
+}
+
+/* How long the server's list of the most common values, or combinations, may be. */
+static int
+length_of_list(Oid relid, int num, const AttrNumber *attnums)
+{
+	Datum		columns[MAX_COLUMNS];
+	Oid			types[] = {OIDOID, INT2ARRAYOID};
+	Datum		values[2];
+
+	for (int i = 0; i < num; i++)
+		columns[i] = Int16GetDatum(attnums[i]);
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = PointerGetDatum(construct_array(columns, num, INT2OID, 2, true, TYPALIGN_SHORT));
+	return (int) survey_number(survey_query("SELECT max(coalesce(nullif(attstattarget, -1),"
+											"  current_setting('default_statistics_target')::int))::float8 AS target"
+											" FROM pg_attribute WHERE attrelid = $1 AND attnum = ANY ($2)",
+											2, types, values, NULL), 0, "target");
+}
+
+static bool
+entries_of(Relation relation, int num, const AttrNumber *attnums, IndexEntries *entries)
+{
+	IndexSpec  *spec = perfopt_index_spec_of_columns(RelationGetRelid(relation), num, attnums);
+	double		rows = -1;
+
+	return spec && perfopt_index_entries(relation, spec, &rows, entries) && !entries->too_wide &&
+		entries->num > 0;
 }
 
 /*
@@ -224,28 +324,61 @@ columns_of(Node *tree)
 }
 
 /*
- * Is a condition by itself estimated wrongly that new statistics of its column, or
- * of its expression, would help?
+ * Would new statistics of the column tell that it has a value more often than was
+ * thought?  If not all are in the list of the most common ones, it must be there,
+ * whatever sample the list is made of.
  */
 static bool
-may_be_stale(const Estimate *estimate, const RowCounts *counts, Relation relation)
+will_be_common(const Estimate *estimate, const RowCounts *counts, int i, Relation relation,
+			   AttrNumber attnum)
 {
+	IndexEntries entries;
+	int		   *common;
+	int			num;
+	int			target;
+
+	if (estimate->selectivity[i] * estimate->table_rows >= survey_rows_at_least(counts, counts->meet[i]) ||
+		!entries_of(relation, 1, &attnum, &entries))
+		return true;
+	common = palloc(sizeof(int) * entries.num);
+	num = count_combinations(&entries, common);
+	target = length_of_list(estimate->relid, 1, &attnum);
+	return target == 0 || num <= target ||
+		counts->meet[i] - 2 * sqrt(counts->meet[i]) >= common[target - 1];
+}
+
+/*
+ * Is a condition by itself estimated wrongly that new statistics of its column, or
+ * of its expression, would help?  *not_made: the expression has none yet.
+ */
+static bool
+may_be_stale(const Estimate *estimate, const RowCounts *counts, Relation relation, bool *not_made)
+{
+	bool		stale = false;
 	ListCell   *lc;
 
+	*not_made = false;
 	foreach(lc, estimate->clauses)
 	{
-		bool		equality;
-		Node	   *expr;
+		int			i = foreach_current_index(lc);
+		ColumnTest	test;
+		Var		   *column = simple_column(lfirst(lc), &test);
+		Node	   *expr = compared_expression(lfirst(lc));
+		ExpressionStatistics statistics;
 
-		if (!is_wrong(estimate, counts, foreach_current_index(lc), ABOUT_RIGHT))
+		if (!is_wrong(estimate, counts, i, ABOUT_RIGHT))
 			continue;
-		if (simple_column(lfirst(lc), &equality))
-			return true;
-		expr = compared_expression(lfirst(lc));
-		if (expr && !IsA(expr, Var) && expression_has_statistics(relation, expr))
-			return true;
+		if (column)
+			stale = stale || test != TESTS_VALUE ||
+				will_be_common(estimate, counts, i, relation, column->varattno);
+		else if (expr && !IsA(expr, Var))
+		{
+			statistics = expression_statistics(relation, expr);
+			stale = stale || statistics == STATISTICS_MADE || statistics == STATISTICS_NOT_MADE;
+			*not_made = *not_made || statistics == STATISTICS_NOT_MADE;
+		}
 	}
-	return false;
+	return stale;
 }
 
 /* *settled: nothing else is to be tried. */
@@ -259,10 +392,12 @@ stale(const Estimate *estimate, const RowCounts *counts, Relation relation, bool
 	double		modified;
 	double		threshold;
 	bool		missing;
+	bool		not_made;
+	const char *problem;
 	char	   *reason;
 
 	*settled = false;
-	if (!may_be_stale(estimate, counts, relation))
+	if (!may_be_stale(estimate, counts, relation, &not_made))
 		return NULL;
 	values[0] = ObjectIdGetDatum(estimate->relid);
 	values[1] = PointerGetDatum(columns_of((Node *) estimate->clauses));
@@ -272,22 +407,20 @@ stale(const Estimate *estimate, const RowCounts *counts, Relation relation, bool
 		return NULL;
 	modified = survey_number(rows, 0, "modified");
 	threshold = survey_number(rows, 0, "threshold");
-	missing = survey_bool(rows, 0, "missing") || survey_number(rows, 0, "rows") < 0;
+	missing = not_made || survey_bool(rows, 0, "missing") || survey_number(rows, 0, "rows") < 0;
 	if (!missing && modified < fabs(estimate->rows - actual) * EXPLAINS &&
 		modified < survey_number(rows, 0, "rows") * MUCH_CHANGED)
 	{
 		*settled = false;
 		return NULL;
 	}
+	problem = not_made ? "An expression of its conditions has statistics that have not been made yet" :
+		missing ? "The columns of its conditions have no statistics" :
+		psprintf("%.0f rows have changed since the table was analyzed", modified);
 	if (!survey_bool(rows, 0, "automatic"))
-		reason = psprintf("%s, and autovacuum is off for it.", missing ?
-						  "The columns of its conditions have no statistics" :
-						  psprintf("%.0f rows have changed since the table was analyzed", modified));
+		reason = psprintf("%s, and autovacuum is off for it.", problem);
 	else if (modified <= threshold)
-		reason = psprintf("%s; autovacuum analyzes the table when %.0f have changed.", missing ?
-						  "The columns of its conditions have no statistics" :
-						  psprintf("%.0f rows have changed since the table was analyzed", modified),
-						  threshold);
+		reason = psprintf("%s; autovacuum analyzes the table when %.0f have changed.", problem, threshold);
 	else if (overdue(estimate->relid))
 		reason = psprintf("%.0f rows have changed since the table was analyzed, and autovacuum, which is to do it after %.0f, has not come to it.",
 						  modified, threshold);
@@ -318,13 +451,13 @@ create_statistics(Relation relation, const char *kinds, const char *columns, con
 	return found;
 }
 
-/* Do these exist, and if so, have they been built? */
+/* Do these exist, and if so, have they been built, or are not to be (target 0)? */
 static bool
 has_statistics(Oid relid, ArrayType *columns, bool *built)
 {
 	Oid			types[] = {OIDOID, INT2ARRAYOID};
 	Datum		values[] = {ObjectIdGetDatum(relid), PointerGetDatum(columns)};
-	SurveyRows *rows = survey_query("SELECT count(*) > 0 AS found, coalesce(bool_or(EXISTS"
+	SurveyRows *rows = survey_query("SELECT count(*) > 0 AS found, coalesce(bool_or(e.stxstattarget = 0 OR EXISTS"
 									"  (SELECT FROM pg_statistic_ext_data d WHERE d.stxoid = e.oid)), false) AS built"
 									" FROM pg_statistic_ext e WHERE e.stxrelid = $1 AND e.stxexprs IS NULL"
 									" AND $2 <@ e.stxkeys::int2[]",
@@ -348,7 +481,7 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 		if (expr == NULL || IsA(expr, Var) || IsA(expr, Const) ||
 			!OidIsValid(GetDefaultOpClass(exprType(expr), BTREE_AM_OID)) ||
 			!is_wrong(estimate, counts, foreach_current_index(lc), ABOUT_RIGHT) ||
-			expression_has_statistics(relation, expr))
+			expression_statistics(relation, expr) != NO_STATISTICS)
 			continue;
 		text = deparse_expression(expr, deparse_context_for(RelationGetRelationName(relation), estimate->relid),
 								  false, false);
@@ -364,47 +497,6 @@ statistics_on_expression(const Estimate *estimate, const RowCounts *counts, Rela
 	return NULL;
 }
 
-static int
-by_hash(const void *a, const void *b)
-{
-	uint64		left = ((const IndexEntry *) a)->hash;
-	uint64		right = ((const IndexEntry *) b)->hash;
-
-	return left < right ? -1 : left > right ? 1 : 0;
-}
-
-static int
-by_first_hash(const void *a, const void *b)
-{
-	uint64		left = ((const IndexEntry *) a)->first_hash;
-	uint64		right = ((const IndexEntry *) b)->first_hash;
-
-	return left < right ? -1 : left > right ? 1 : by_hash(a, b);
-}
-
-static int
-most_first(const void *a, const void *b)
-{
-	return *(const int *) b - *(const int *) a;
-}
-
-/* How often the most common combinations are there; returns how many these are. */
-static int
-count_combinations(IndexEntries *entries, int *counts)
-{
-	int			num = 0;
-
-	qsort(entries->entries, entries->num, sizeof(IndexEntry), by_hash);
-	for (int i = 0; i < entries->num; i++)
-	{
-		if (i == 0 || entries->entries[i].hash != entries->entries[i - 1].hash)
-			counts[num++] = 0;
-		counts[num - 1]++;
-	}
-	qsort(counts, num, sizeof(int), most_first);
-	return num;
-}
-
 /* The part of the rows whose first column determines the second one. */
 static double
 degree(IndexEntries *entries)
@@ -413,7 +505,7 @@ degree(IndexEntries *entries)
 	int			supporting = 0;
 	int			first = 0;
 
-	qsort(all, entries->num, sizeof(IndexEntry), by_first_hash);
+	qsort(all, entries->num, sizeof(IndexEntry), perfopt_by_first_hash);
 	for (int i = 1; i <= entries->num; i++)
 	{
 		if (i < entries->num && all[i].first_hash == all[first].first_hash)
@@ -425,22 +517,13 @@ degree(IndexEntries *entries)
 	return entries->num > 0 ? (double) supporting / entries->num : 0;
 }
 
-static bool
-entries_of(Relation relation, int num, const AttrNumber *attnums, IndexEntries *entries)
-{
-	IndexSpec  *spec = perfopt_index_spec_of_columns(RelationGetRelid(relation), num, attnums);
-	double		rows = -1;
-
-	return spec && perfopt_index_entries(relation, spec, &rows, entries) && !entries->too_wide &&
-		entries->num > 0;
-}
-
 /* Would a list of the most common combinations give about the right number? */
 static bool
-mcv_tells(const Estimate *estimate, const RowCounts *counts, IndexEntries *entries, bool equalities)
+mcv_tells(const Estimate *estimate, const RowCounts *counts, IndexEntries *entries, bool one_combination,
+		  int target)
 {
 	int		   *common = palloc(sizeof(int) * entries->num);
-	int			num = Min(count_combinations(entries, common), MOST_COMMON);
+	int			num = Min(count_combinations(entries, common), target);
 	int			enough = counts->all ? 1 : COMMON_ENOUGH;
 	double		covered = 0;
 
@@ -451,7 +534,7 @@ mcv_tells(const Estimate *estimate, const RowCounts *counts, IndexEntries *entri
 	for (int i = 0; i < num; i++)
 		covered += (double) common[i] / entries->num;
 	if (estimate->rows < survey_rows_at_least(counts, counts->meet_all))
-		return equalities ? counts->meet_all >= common[num - 1] : covered >= COVERS_MOST;
+		return one_combination ? counts->meet_all >= common[num - 1] : covered >= COVERS_MOST;
 	return (1 - covered) * counts->table_rows <=
 		ABOUT_RIGHT * survey_rows_at_most(counts, counts->meet_all);
 }
@@ -482,7 +565,8 @@ statistics_on_columns(const Estimate *estimate, const RowCounts *counts, Relatio
 {
 	AttrNumber	attnums[MAX_COLUMNS];
 	int			num = list_length(estimate->clauses);
-	bool		equalities = true;
+	bool		one_combination = true;
+	bool		all_values = true;
 	bool		built;
 	bool		mcv;
 	bool		dependencies;
@@ -497,8 +581,8 @@ statistics_on_columns(const Estimate *estimate, const RowCounts *counts, Relatio
 	foreach(lc, estimate->clauses)
 	{
 		int			i = foreach_current_index(lc);
-		bool		equality;
-		Var		   *var = simple_column(lfirst(lc), &equality);
+		ColumnTest	test;
+		Var		   *var = simple_column(lfirst(lc), &test);
 
 		if (var == NULL || is_wrong(estimate, counts, i, ABOUT_RIGHT))
 			return NULL;
@@ -506,7 +590,8 @@ statistics_on_columns(const Estimate *estimate, const RowCounts *counts, Relatio
 			if (attnums[j] == var->varattno)
 				return NULL;
 		attnums[i] = var->varattno;
-		equalities = equalities && equality;
+		one_combination = one_combination && test != TESTS_OTHERWISE;
+		all_values = all_values && test == TESTS_VALUE;
 	}
 	if (has_statistics(estimate->relid, columns_of((Node *) estimate->clauses), &built))
 		return built ? NULL :
@@ -514,8 +599,9 @@ statistics_on_columns(const Estimate *estimate, const RowCounts *counts, Relatio
 					"\"cause\": \"missing\"");
 	if (!entries_of(relation, num, attnums, &entries))
 		return NULL;
-	mcv = mcv_tells(estimate, counts, &entries, equalities);
-	dependencies = num == 2 && equalities && dependencies_tell(estimate, counts, relation, attnums);
+	mcv = mcv_tells(estimate, counts, &entries, one_combination,
+					length_of_list(estimate->relid, num, attnums));
+	dependencies = num == 2 && all_values && dependencies_tell(estimate, counts, relation, attnums);
 	if (!mcv && !dependencies)
 		return NULL;
 	kinds = mcv && dependencies ? "(dependencies, mcv)" : mcv ? "(mcv)" : "(dependencies)";

@@ -26,6 +26,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/comment.h"
+#include "common/compat.h"
 #include "common/settings.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
@@ -97,8 +98,8 @@ INDEX_IS_DROPPABLE " AS droppable, i.indexprs IS NOT NULL AS has_expressions, c.
 " ORDER BY i.indrelid, c.oid";
 
 static const char *const find_foreign_keys =
-"SELECT conrelid AS relid, array_to_string(conkey, ',') AS columns FROM pg_constraint"
-" WHERE contype = 'f' AND cardinality(conkey) <= 32";
+"SELECT conrelid AS relid, array_to_string(conkey, ',') AS columns FROM pg_constraint k"
+" WHERE contype = 'f' AND cardinality(conkey) <= 32 AND " PERFOPT_KEY_ENFORCED_SQL("k");
 
 /* Is it the only index that a foreign key of the table is checked by? */
 static bool

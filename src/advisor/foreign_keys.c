@@ -27,10 +27,12 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/stratnum.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
+#include "common/compat.h"
 #include "common/settings.h"
 #include "nodes/makefuncs.h"
 #include "parser/parsetree.h"
@@ -97,6 +99,21 @@ not_null(const IndexSpec *spec)
 	return (Node *) make_ands_explicit(tests);
 }
 
+/*
+ * Rows are looked for by the type's own "=": a column of another operator class
+ * will do if that is its operator, too, as it is of text_pattern_ops.
+ */
+static void
+accept_class(IndexColumn *wanted, const IndexColumn *column)
+{
+	Oid			equal = get_opfamily_member(wanted->opfamily, wanted->opcintype, wanted->opcintype,
+											BTEqualStrategyNumber);
+
+	if (OidIsValid(equal) && column->collation == wanted->collation &&
+		get_op_opfamily_strategy(equal, column->opfamily) == BTEqualStrategyNumber)
+		wanted->opfamily = column->opfamily;
+}
+
 static bool
 leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums)
 {
@@ -115,6 +132,8 @@ leads_with(const IndexSpec *spec, int num, const AttrNumber *attnums)
 	if (wanted == NULL)
 		return false;
 	wanted->any_direction = true;
+	for (int i = 0; i < num; i++)
+		accept_class(&wanted->columns[i], &spec->columns[i]);
 	return perfopt_index_spec_set_predicate(wanted, not_null(wanted)) == NULL &&
 		perfopt_index_spec_serves(spec, wanted);
 }
@@ -199,24 +218,11 @@ has_index(Relation relation, int num, const AttrNumber *attnums)
 static bool
 is_advised(Relation relation, const IndexSpec *wanted)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[2];
-	SurveyRows *rows;
+	ListCell   *lc;
 
-	values[0] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(relation)));
-	values[1] = CStringGetTextDatum(RelationGetRelationName(relation));
-	rows = survey_query("SELECT definition FROM perfopt.advice_item WHERE kind = 'create_index'"
-						" AND schema_name = $1 AND table_name = $2"
-						" AND status IN ('open', 'queued', 'applying', 'failed')",
-						2, types, values, NULL);
-	for (int i = 0; i < rows->num; i++)
-	{
-		bool		gone;
-		IndexSpec  *spec = perfopt_advice_index_spec(relation, survey_text(rows, i, "definition"), &gone);
-
-		if (spec && perfopt_index_spec_serves(spec, wanted))
-			return true;
-	}
+	foreach(lc, survey_advised_indexes(relation))
+		if (perfopt_index_spec_serves(lfirst(lc), wanted))
+		return true;
 	return false;
 }
 
@@ -228,7 +234,7 @@ static const char *const find_keys =
 "   - pg_stat_get_tuples_hot_updated(t.oid))::float8 AS writes"
 " FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace"
 " JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace"
-" WHERE k.contype = 'f' AND t.relkind = 'r' AND NOT t.relispartition AND t.relpersistence <> 't'"
+" WHERE k.contype = 'f' AND " PERFOPT_KEY_ENFORCED_SQL("k") " AND t.relkind = 'r' AND NOT t.relispartition AND t.relpersistence <> 't'"
 " AND cardinality(k.conkey) <= $1 AND pg_stat_get_tuples_deleted(r.oid) > 0"
 " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e')"
 " ORDER BY k.oid";

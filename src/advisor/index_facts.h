@@ -83,6 +83,10 @@ typedef struct IndexEntries
 extern bool perfopt_index_entries(Relation relation, const IndexSpec *spec,
 								  double *table_rows, IndexEntries *entries);
 
+/* For qsort(): by the hash of all columns, or of the first one and then of all. */
+extern int	perfopt_by_hash(const void *a, const void *b);
+extern int	perfopt_by_first_hash(const void *a, const void *b);
+
 /* May who asks be told what the table's rows are like? */
 extern bool perfopt_may_sample(Relation relation);
 

@@ -9,14 +9,11 @@
  * the server's own routines for ANALYZE.
  *
  * Reading a table may fail, and expressions, predicates and operator classes
- * call functions.  They are called as the table's owner, who is made the
- * session's user too, in a security-restricted operation, as maintenance
- * commands do it.  Those of expressions and predicates are called
- * only if they belong to a superuser, or to that owner and the statement is
+ * call functions: see as_owner.c.  Those of expressions and predicates are called
+ * only if they belong to a superuser, or to the table's owner and the statement is
  * being priced under the timeouts of a what-if; with others the index is
  * estimated without a sample, as it is for a session that asks about a table
- * which it may not read all rows of.  All of it is done in a subtransaction that is
- * rolled back; what fails there ends nothing else.
+ * which it may not read all rows of.
  */
 #include "postgres.h"
 
@@ -29,7 +26,6 @@
 #include "access/itup.h"
 #include "access/nbtree.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_statistic.h"
@@ -45,11 +41,9 @@
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -74,6 +68,9 @@
 
 /* ... and those of GIN, which are fewer when it takes long. */
 #define GIN_ENTRIES_MS		1500
+
+/* The table's rows, and one entry, may take longer than that, but all of it not. */
+#define ALL_MS				5000
 
 /* Keys of GIN are gathered so long, and so many, as rows that are tried tell. */
 #define GIN_MS				500
@@ -599,6 +596,24 @@ look_at_sample(Relation relation, const TableSample *sample, const IndexSpec *sp
 	FreeExecutorState(estate);
 }
 
+int
+perfopt_by_hash(const void *a, const void *b)
+{
+	uint64		left = ((const IndexEntry *) a)->hash;
+	uint64		right = ((const IndexEntry *) b)->hash;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+int
+perfopt_by_first_hash(const void *a, const void *b)
+{
+	uint64		left = ((const IndexEntry *) a)->first_hash;
+	uint64		right = ((const IndexEntry *) b)->first_hash;
+
+	return left < right ? -1 : left > right ? 1 : perfopt_by_hash(a, b);
+}
+
 /* What the rows tell would be told to the session. */
 bool
 perfopt_may_sample(Relation relation)
@@ -616,76 +631,61 @@ may_evaluate(Relation relation, const IndexSpec *spec)
 	Oid			role = perfopt_what_if_guarded() ? relation->rd_rel->relowner : InvalidOid;
 
 	for (int i = 0; i < spec->num_columns; i++)
-		if (spec->columns[i].expr && !perfopt_expression_is_trusted(spec->columns[i].expr, role))
+		if (spec->columns[i].expr &&
+			(!perfopt_expression_is_trusted(spec->columns[i].expr, role) ||
+			 !perfopt_type_is_trusted(spec->columns[i].type, role)))
 			return false;
 	return spec->predicate == NIL ||
 		perfopt_expression_is_trusted((Node *) spec->predicate, role);
+}
+
+/* What form_as_owner() is called with, and what it gives. */
+typedef struct Forming
+{
+	Relation	relation;
+	const IndexSpec *spec;
+	double	   *table_rows;
+	MemoryContext result;
+	IndexEntries *entries;
+	bool		done;
+} Forming;
+
+static void
+form_as_owner(void *arg)
+{
+	Forming    *forming = arg;
+	const TableSample *sample = perfopt_table_sample(forming->relation);
+
+	if (sample && *forming->table_rows < 0)
+		*forming->table_rows = sample->table_rows;
+	if (sample && may_evaluate(forming->relation, forming->spec))
+	{
+		look_at_sample(forming->relation, sample, forming->spec, *forming->table_rows,
+					   forming->result, forming->entries);
+		forming->done = true;
+	}
 }
 
 bool
 perfopt_index_entries(Relation relation, const IndexSpec *spec, double *table_rows,
 					  IndexEntries *entries)
 {
-	MemoryContext result = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext work;
-	Oid			session_user = GetSessionUserId();
-	Oid			user;
-	int			sec_context;
-	int			nest_level;
-	ErrorData  *volatile cancelled = NULL;
-	volatile bool done = false;
+	Forming		forming = {
+		.relation = relation,
+		.spec = spec,
+		.table_rows = table_rows,
+		.result = CurrentMemoryContext,
+		.entries = entries
+	};
+	char	   *problem;
 
 	memset(entries, 0, sizeof(*entries));
 	if (!perfopt_may_sample(relation))
 		return false;
-	work = AllocSetContextCreate(result, "perfopt index sample", ALLOCSET_DEFAULT_SIZES);
-	GetUserIdAndSecContext(&user, &sec_context);
-	BeginInternalSubTransaction(NULL);
-	nest_level = NewGUCNestLevel();
-	PG_TRY();
-	{
-		const TableSample *sample;
-
-		/* a session of its own stays that session, as with ANALYZE */
-		perfopt_set_identity(perfopt_what_if_as_caller() ? session_user :
-							 relation->rd_rel->relowner, relation->rd_rel->relowner,
-							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
-							 SECURITY_RESTRICTED_OPERATION);
-		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		MemoryContextSwitchTo(work);
-		sample = perfopt_table_sample(relation);
-		if (sample && *table_rows < 0)
-			*table_rows = sample->table_rows;
-		if (sample && may_evaluate(relation, spec))
-		{
-			look_at_sample(relation, sample, spec, *table_rows, result, entries);
-			done = true;
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(result);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			cancelled = error;
-		else
-			ereport(DEBUG1,
-					(errmsg_internal("perfopt: an index is estimated without a sample: %s",
-									 error->message)));
-	}
-	PG_END_TRY();
-	AtEOXact_GUC(false, nest_level);
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(result);
-	CurrentResourceOwner = owner;
-	perfopt_set_identity(session_user, user, sec_context);
-	MemoryContextDelete(work);
-	if (cancelled)
-		ReThrowError(cancelled);
-	return done;
+	problem = perfopt_as_owner(relation, ALL_MS, form_as_owner, &forming);
+	if (problem == NULL)
+		return forming.done;
+	ereport(DEBUG1,
+			(errmsg_internal("perfopt: an index is estimated without a sample: %s", problem)));
+	return false;
 }

@@ -139,32 +139,24 @@ pages_per_tuple(int size, int posting, int spare)
 /*
  * Keys
  */
+/* Entries, in this order, that have the same hash as the one at start. */
 static int
-by_hash(const void *a, const void *b)
-{
-	uint64		left = ((const IndexEntry *) a)->hash;
-	uint64		right = ((const IndexEntry *) b)->hash;
-
-	return left < right ? -1 : left > right ? 1 : 0;
-}
-
-static int
-by_first_hash(const void *a, const void *b)
-{
-	uint64		left = ((const IndexEntry *) a)->first_hash;
-	uint64		right = ((const IndexEntry *) b)->first_hash;
-
-	return left < right ? -1 : left > right ? 1 : 0;
-}
-
-/* Entries equal to the one at start, in its order. */
-static int
-run_length(const IndexEntry *entries, int num, int start,
-		   int (*compare) (const void *, const void *))
+run_length(const IndexEntry *entries, int num, int start)
 {
 	int			end = start + 1;
 
-	while (end < num && compare(&entries[start], &entries[end]) == 0)
+	while (end < num && entries[end].hash == entries[start].hash)
+		end++;
+	return end - start;
+}
+
+/* ... and those with the same hash of the first column. */
+static int
+first_run_length(const IndexEntry *entries, int num, int start)
+{
+	int			end = start + 1;
+
+	while (end < num && entries[end].first_hash == entries[start].first_hash)
 		end++;
 	return end - start;
 }
@@ -172,7 +164,7 @@ run_length(const IndexEntry *entries, int num, int start,
 static bool
 is_frequent(const IndexEntry *frequent, int num, const IndexEntry *entry)
 {
-	return bsearch(entry, frequent, num, sizeof(IndexEntry), by_hash) != NULL;
+	return bsearch(entry, frequent, num, sizeof(IndexEntry), perfopt_by_hash) != NULL;
 }
 
 /*
@@ -197,7 +189,7 @@ rows_together(IndexEntries *entries, const IndexEntry *frequent, int num_frequen
 		if (i + 1 < entries->num_whole && entries->whole[i + 1].block == block->block)
 			continue;
 		start = i + 1;
-		qsort(block, num, sizeof(IndexEntry), by_hash);
+		qsort(block, num, sizeof(IndexEntry), perfopt_by_hash);
 		for (int j = 0; j < num; j++)
 		{
 			if (is_frequent(frequent, num_frequent, &block[j]))
@@ -217,10 +209,10 @@ first_distinct(IndexEntries *entries, double tuples)
 	KeyCounts	counts = {0};
 	int			run;
 
-	qsort(entries->entries, entries->num, sizeof(IndexEntry), by_first_hash);
+	qsort(entries->entries, entries->num, sizeof(IndexEntry), perfopt_by_first_hash);
 	for (int i = 0; i < entries->num; i += run)
 	{
-		run = run_length(entries->entries, entries->num, i, by_first_hash);
+		run = first_run_length(entries->entries, entries->num, i);
 		perfopt_count_key(&counts, run);
 	}
 	return perfopt_estimate_keys(&counts, tuples, NULL);
@@ -239,10 +231,10 @@ analyze_keys(IndexEntries *entries, double tuples, Keys *keys)
 	keys->first_distinct = first_distinct(entries, tuples);
 	keys->frequent = palloc(sizeof(FrequentKey) * Max(entries->num, 1));
 	keys->rare_sizes = palloc(sizeof(int) * Max(entries->num, 1));
-	qsort(entries->entries, entries->num, sizeof(IndexEntry), by_hash);
+	qsort(entries->entries, entries->num, sizeof(IndexEntry), perfopt_by_hash);
 	for (int i = 0; i < entries->num; i += run)
 	{
-		run = run_length(entries->entries, entries->num, i, by_hash);
+		run = run_length(entries->entries, entries->num, i);
 		if (run >= frequent)
 		{
 			FrequentKey *key = &keys->frequent[keys->num_frequent];

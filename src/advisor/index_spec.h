@@ -144,6 +144,9 @@ extern char *perfopt_index_ddl_of_parent(const char *index_name, const char *sch
  */
 extern bool perfopt_expression_is_trusted(Node *node, Oid role);
 
+/* May those be called that statistics of such values are made with? */
+extern bool perfopt_type_is_trusted(Oid type, Oid role);
+
 /* Are they immutable, and came with the server? */
 extern bool perfopt_expression_is_builtin(Node *node);
 

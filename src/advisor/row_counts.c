@@ -4,10 +4,8 @@
  *		the table tells.
  *
  * Conditions are of whoever ran the statement.  They are evaluated only if all
- * functions in them are immutable and a superuser's, as the table's owner, in a
- * security-restricted operation and a subtransaction that is rolled back, and for
- * COUNT_MS at most; what fails or takes longer ends nothing else, and is
- * not tried again by this process.
+ * functions in them are immutable and a superuser's, as as_owner.c does it, and for
+ * COUNT_MS; what fails or takes longer is not tried again by this process.
  */
 #include "postgres.h"
 
@@ -15,19 +13,18 @@
 
 #include <math.h>
 
-#include "access/xact.h"
 #include "common/hashfn.h"
 #include "common/test_clock.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #define COUNT_MS		1000
+
+/* Reading the table, and one row, may take longer than that, but all of it not. */
+#define ALL_MS			2500
 
 /* Conditions that failed. */
 #define MOST_FAILED		256
@@ -94,82 +91,42 @@ count(Relation relation, const TableSample *sample, List *clauses, RowCounts *co
 	FreeExecutorState(estate);
 }
 
+/* What count_as_owner() is called with. */
+typedef struct Counting
+{
+	Relation	relation;
+	List	   *clauses;
+	RowCounts  *counts;
+} Counting;
+
+static void
+count_as_owner(void *arg)
+{
+	Counting   *counting = arg;
+	const TableSample *sample = perfopt_table_sample(counting->relation);
+
+	if (sample)
+		count(counting->relation, sample, counting->clauses, counting->counts);
+}
+
 bool
 survey_count_rows(Relation relation, List *clauses, RowCounts *counts)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext work;
 	uint64		hash = hash_clauses(RelationGetRelid(relation), clauses);
-	Oid			session_user = GetSessionUserId();
-	Oid			user;
-	int			sec_context;
-	int			nest_level;
-	TimestampTz started = GetCurrentTimestamp();
-	TimestampTz callers_timeout = get_timeout_active(STATEMENT_TIMEOUT) ?
-	get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
-	ErrorData  *volatile cancelled = NULL;
-	volatile bool done = false;
+	Counting	counting = {.relation = relation,.clauses = clauses,.counts = counts};
+	char	   *problem;
 
 	memset(counts, 0, sizeof(*counts));
 	counts->meet = palloc0(sizeof(int) * Max(list_length(clauses), 1));
 	if (has_failed(hash) || !perfopt_expression_is_trusted((Node *) clauses, InvalidOid))
 		return false;
-	work = AllocSetContextCreate(caller, "perfopt row counts", ALLOCSET_DEFAULT_SIZES);
-	GetUserIdAndSecContext(&user, &sec_context);
-	BeginInternalSubTransaction(NULL);
-	nest_level = NewGUCNestLevel();
-	PG_TRY();
-	{
-		const TableSample *sample;
-
-		perfopt_set_identity(relation->rd_rel->relowner, relation->rd_rel->relowner,
-							 sec_context | SECURITY_LOCAL_USERID_CHANGE |
-							 SECURITY_RESTRICTED_OPERATION);
-		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		MemoryContextSwitchTo(work);
-		sample = perfopt_table_sample(relation);
-		if (sample)
-		{
-			enable_timeout_after(STATEMENT_TIMEOUT, PERFOPT_LIMIT_MS(COUNT_MS) * 2);
-			count(relation, sample, clauses, counts);
-			done = counts->looked_at > 0;
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-			!TimestampDifferenceExceeds(started, GetCurrentTimestamp(), PERFOPT_LIMIT_MS(COUNT_MS) * 2))
-			cancelled = error;
-		else
-		{
-			failed[num_failed++ % MOST_FAILED] = hash;
-			ereport(DEBUG1,
-					(errmsg_internal("perfopt: conditions are not counted: %s", error->message)));
-		}
-	}
-	PG_END_TRY();
-
-	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
-		QueryCancelPending = false;
-	if (callers_timeout != 0)
-		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
-	AtEOXact_GUC(false, nest_level);
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	perfopt_set_identity(session_user, user, sec_context);
-	MemoryContextDelete(work);
-	if (cancelled)
-		ReThrowError(cancelled);
-	return done;
+	problem = perfopt_as_owner(relation, ALL_MS, count_as_owner, &counting);
+	if (problem == NULL)
+		return counts->looked_at > 0;
+	failed[num_failed++ % MOST_FAILED] = hash;
+	ereport(DEBUG1,
+			(errmsg_internal("perfopt: conditions are not counted: %s", problem)));
+	return false;
 }
 
 double

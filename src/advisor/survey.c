@@ -25,6 +25,7 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
@@ -198,6 +199,34 @@ survey_cost_without(SurveyStatement *statement, List *hidden)
 			dearest = Max(dearest, cost / statement->base[i]);
 	}
 	return dearest;
+}
+
+/*
+ * Other advice
+ */
+List *
+survey_advised_indexes(Relation relation)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+	SurveyRows *rows;
+	List	   *specs = NIL;
+
+	values[0] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(relation)));
+	values[1] = CStringGetTextDatum(RelationGetRelationName(relation));
+	rows = survey_query("SELECT definition FROM perfopt.advice_item WHERE kind = 'create_index'"
+						" AND schema_name = $1 AND table_name = $2"
+						" AND status IN ('open', 'queued', 'applying', 'failed')",
+						2, types, values, NULL);
+	for (int i = 0; i < rows->num; i++)
+	{
+		bool		gone;
+		IndexSpec  *spec = perfopt_advice_index_spec(relation, survey_text(rows, i, "definition"), &gone);
+
+		if (spec)
+			specs = lappend(specs, spec);
+	}
+	return specs;
 }
 
 /*

@@ -73,6 +73,9 @@ extern bool survey_out_of_time(Survey *survey);
 /* Does the statement read the table? */
 extern bool survey_statement_reads(const SurveyStatement *statement, Oid relid);
 
+/* IndexSpec * of the indexes that are advised to be made of the table, or being made. */
+extern List *survey_advised_indexes(Relation relation);
+
 /* An empty advice, with the table's names. */
 extern AdviceFound *survey_found(const char *kind, const char *schema_name, const char *table_name);
 

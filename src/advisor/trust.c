@@ -17,6 +17,7 @@
 #include "nodes/nodeFuncs.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 typedef struct Trust
 {
@@ -101,4 +102,18 @@ perfopt_expression_is_builtin(Node *node)
 	Trust		trust = {.builtin_only = true};
 
 	return !distrust_walker(node, &trust);
+}
+
+/* ANALYZE has a range type's own function say how far apart its values are. */
+bool
+perfopt_type_is_trusted(Oid type, Oid role)
+{
+	Trust		trust = {.role = role};
+	Oid			range = getBaseType(type);
+	Oid			function;
+
+	if (get_typtype(range) == TYPTYPE_MULTIRANGE)
+		range = get_multirange_range(range);
+	function = lookup_type_cache(range, TYPECACHE_RANGE_INFO)->rng_subdiff_finfo.fn_oid;
+	return !OidIsValid(function) || !function_distrusted(function, &trust);
 }

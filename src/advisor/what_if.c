@@ -603,19 +603,12 @@ start_timeouts(const PlanSample *sample)
 	enable_timeout_after(deadline, PERFOPT_LIMIT_MS(SAMPLE_DEADLINE_MS));
 }
 
-/* callers_timeout: when the statement timeout is to fire after all; 0: never */
 static void
 stop_timeouts(TimestampTz callers_timeout)
 {
 	pricing = false;
 	disable_timeout(deadline, false);
-	disable_timeout(STATEMENT_TIMEOUT, true);
-
-	/* if it has just fired, it is not for those who come after */
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
-		QueryCancelPending = false;
-	if (callers_timeout != 0)
-		enable_timeout_at(STATEMENT_TIMEOUT, callers_timeout);
+	perfopt_set_statement_timeout(callers_timeout);
 }
 
 /* The transaction's abort does not restore the session's user. */
@@ -664,8 +657,7 @@ perfopt_what_if_sample(const PlanSample *sample, List *indexes, List *hidden,
 	Oid			role;
 	int			sec_context;
 	int			nest_level;
-	TimestampTz callers_timeout = get_timeout_active(STATEMENT_TIMEOUT) ?
-	get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
+	TimestampTz callers_timeout = perfopt_statement_timeout();
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(sample->key.role)))
 	{

@@ -51,6 +51,20 @@ extern void perfopt_what_if_query(Query *query, List *indexes, List *hidden,
 extern void perfopt_what_if_for_caller(void (*action) (void *arg), void *arg);
 extern bool perfopt_what_if_as_caller(void);
 
+/* as_owner.c */
+
+/*
+ * Calls action(arg) as the table's owner, for so long at most, in a subtransaction
+ * that is rolled back and in a memory context that is deleted.  NULL, or what its
+ * error says.  A cancel that is not of that limit is raised.  What is called must
+ * not catch cancels.
+ */
+extern char *perfopt_as_owner(Relation relation, int limit_ms, void (*action) (void *arg), void *arg);
+
+/* When the statement timeout is to fire; 0: never. */
+extern TimestampTz perfopt_statement_timeout(void);
+extern void perfopt_set_statement_timeout(TimestampTz end);
+
 /* Become this user, as whom the session was begun, too. */
 extern void perfopt_set_identity(Oid session_user, Oid user, int sec_context);
 

@@ -118,6 +118,13 @@ typedef get_relation_info_hook_type perfopt_relation_hook_type;
 #define PERFOPT_LAST_SCAN_SQL(index)	"NULL::timestamptz"
 #endif
 
+/* 18 has foreign keys that nothing is checked by. */
+#if PG_VERSION_NUM >= 180000
+#define PERFOPT_KEY_ENFORCED_SQL(key)	key ".conenforced"
+#else
+#define PERFOPT_KEY_ENFORCED_SQL(key)	"true"
+#endif
+
 /* 16 replaced the ownership checks of each kind of object by one. */
 static inline bool
 perfopt_table_ownercheck(Oid relid, Oid role)

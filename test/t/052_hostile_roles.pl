@@ -32,6 +32,14 @@ sub round
 	return $rc == 0 ? $out : $err;
 }
 
+# The same of a survey.
+sub survey
+{
+	my ($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '20s'; SELECT perfopt.survey_now() >= 0},
+		timeout => 40);
+	return $rc == 0 ? $out : $err;
+}
+
 as_mallory(q{
 	CREATE TABLE big AS SELECT i AS id, i % 7 AS few, repeat('x', 50) AS filler FROM generate_series(1, 30000) i;
 	ANALYZE big});
@@ -115,6 +123,28 @@ as_mallory(q{
 	END $$;
 } . q{SELECT count(*) FROM big WHERE few = quit() AND id < 300;} x 3);
 is(round(), 't', 'a function that ends the worker does so once');
+
+# A range type's own function, which ANALYZE calls, that can't be cancelled
+as_mallory(q{
+	CREATE FUNCTION apart(int, int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 - $2; END';
+	CREATE TYPE spans AS RANGE (subtype = int, subtype_diff = apart);
+	CREATE TABLE spanned AS SELECT i AS id, spans(i, i + 5) AS span FROM generate_series(1, 1000) i;
+	CREATE INDEX spanned_idx ON spanned ((span * span));
+	CREATE SEQUENCE apart_calls;
+	CREATE OR REPLACE FUNCTION apart(int, int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM nextval('public.apart_calls');
+		LOOP
+			BEGIN
+				PERFORM pg_sleep(1000);
+			EXCEPTION WHEN query_canceled THEN
+				NULL;
+			END;
+		END LOOP;
+	END $$});
+$node->safe_psql('postgres', q{UPDATE pg_class SET relpages = 2000 WHERE relname = 'spanned_idx'});
+is(survey(), 't', 'a large index is looked at');
+is(as_mallory('SELECT is_called FROM apart_calls'), 'f', 'without calling what somebody else has written');
 
 # A schema perfopt that others have prepared
 foreach my $prepare ('CREATE SCHEMA perfopt AUTHORIZATION mallory',

@@ -2,41 +2,12 @@
 # would be worth: against real ones.
 use strict;
 use warnings;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use TestPrices;
 use Test::More;
 
-my $root = $ENV{PERFOPT_ROOT} || '.';
-require "$root/test/bench/lib/Prices.pm";
-my $node = PostgreSQL::Test::Cluster->new('prices');
-$node->init;
-$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf', "perfopt.advice_interval = 0\nautovacuum = off\nfsync = off\n");
-$node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
-$node->safe_psql('postgres', slurp_file("$root/test/tools/advisor.sql"));
-my $sql = sub { $node->safe_psql('postgres', $_[0]) };
+my ($node, $sql) = start_server('prices', '');
 
-# The short form of the benchmark: fewer rows, but more than a sample has; the same limits.
-my $rows = 32000;
-my ($good, $all) = (0, 0);
-for my $set (Prices::data_sets())
-{
-	next if $set->[0] =~ /^(?:documents|words|log)$/;	# 055 has these
-	Prices::make_data($sql, $set, $rows);
-	my ($sizes, $costs) = Prices::compare_prices($sql, $set, $rows);
-	my @beyond = grep { abs($_->{estimated} / $_->{real} - 1) > 0.15 && abs($_->{estimated} - $_->{real}) > 8192 } @$sizes;
-	is(scalar(@beyond), 0, "sizes of $set->[0]")
-	  or diag(map { "$_->{index}: real $_->{real}, estimated $_->{estimated}\n" } @beyond);
-	for my $cost (@$costs)
-	{
-		next if abs($cost->{without} / $cost->{real} - 1) < 0.001 && abs($cost->{estimated} / $cost->{real} - 1) < 0.001;
-		$all++;
-		if (abs($cost->{estimated} / $cost->{real} - 1) <= 0.10) { $good++ }
-		else { note("$cost->{index}: $cost->{query}: real $cost->{real}, estimated $cost->{estimated}") }
-	}
-}
-cmp_ok($good, '>=', 0.9 * $all, "costs: $good of $all are within 10 %");
+prices_agree($sql, 32000, grep { $_->[0] !~ /^(?:documents|words|log)$/ } Prices::data_sets());	# 055 has these
 
 # The tree's height
 $sql->('DROP TABLE t; CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text), 60) AS wide, NULL::int AS n FROM generate_series(1, 20000) i; VACUUM ANALYZE t');

@@ -2,34 +2,11 @@
 # each with what must not be advised beside it.
 use strict;
 use warnings;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Survey;
 use Test::More;
 
-my $root = $ENV{PERFOPT_ROOT} || '.';
-my $node = PostgreSQL::Test::Cluster->new('survey');
-$node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', slurp_file($ENV{PERFOPT_CONF} || "$root/test/perfopt.conf"));
-$node->append_conf('postgresql.conf',
-	"perfopt.advice_interval = 0\nperfopt.survey_interval = 0\nautovacuum = off\nrestart_after_crash = on\nwal_level = replica\nperfopt_test.statement_ms = 5\n");
-$node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION perfopt CASCADE');
-sub sql { return $node->safe_psql('postgres', $_[0]); }
-sub worker_is_there
-{
-	$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL}) or die 'no worker';
-}
-# Counters of a session reach the server's when it ends.
-sub flushed
-{
-	$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
-}
-sub survey { flushed(); worker_is_there(); return sql('SELECT perfopt.survey_now()'); }
-sub advice
-{
-	my ($kind) = @_;
-	return sql("SELECT coalesce(string_agg(definition, ', ' ORDER BY definition COLLATE \"C\"), '') FROM perfopt.advice_item WHERE kind = '$kind' AND status = 'open'");
-}
+my $node = start_server('survey', "restart_after_crash = on\nwal_level = replica\nperfopt_test.statement_ms = 5\n", allows_streaming => 1);
 sub days_pass { sql("UPDATE perfopt.index_usage SET unused_since = unused_since - interval '$_[0] days'"); }
 
 sql(q{
