@@ -41,6 +41,12 @@
 /* A choice must save so much of the whole. */
 #define LEAST_SAVED			0.003
 
+/*
+ * One that makes a statement much faster, so much, which is less than what a
+ * statement costs that is never looked at otherwise.
+ */
+#define LEAST_FAST			50.0
+
 /* ... and some statement's cost must fall by so much. */
 #define LEAST_SPEEDUP		1.1
 
@@ -432,6 +438,8 @@ run(void *arg)
 	load_statements(advise, &choice);
 	for (int i = 0; i < advise->num; i++)
 		choice.least += choice.statements[i].weight * LEAST_SAVED;
+	choice.least_fast = Min(choice.least, LEAST_FAST);
+	choice.least_fast_bytes = HUGE_VAL;
 	perfopt_choose(&choice);
 	ereport(DEBUG1,
 			(errmsg_internal("perfopt: %d plans for %d indexes", choice.plans,
