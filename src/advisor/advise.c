@@ -5,7 +5,8 @@
  * It runs in the session of the caller, with its rights, and needs neither
  * history nor worker.  Each statement is planned as EXPLAIN would plan it, and
  * only if the caller may run it.  Parameters have no values, as in a generic
- * plan.  All statements count by their cost.  What those that write would have
+ * plan; where some are far more common than others, it is planned with those as
+ * well, and the mean counts.  All statements count by their cost.  What those that write would have
  * to do for an index more is reckoned in the planner's units, too.
  */
 #include "postgres.h"
@@ -41,6 +42,12 @@
 /* A choice must save so much of the whole. */
 #define LEAST_SAVED			0.003
 
+/*
+ * One that makes a statement much faster, so much, which is less than what a
+ * statement costs that is never looked at otherwise.
+ */
+#define LEAST_FAST			50.0
+
 /* ... and some statement's cost must fall by so much. */
 #define LEAST_SPEEDUP		1.1
 
@@ -64,8 +71,10 @@ typedef struct Statement
 {
 	char	   *text;
 	Query	   *query;
+	ParamListInfo common;		/* values to plan it with once more, or NULL */
 	double		cost;			/* as things are */
 	double		rows;
+	List	   *notes;			/* char * */
 } Statement;
 
 /* A chosen index. */
@@ -149,6 +158,27 @@ analyze(const char *text)
 	return query;
 }
 
+/* Its mean cost with these, and what of them is used; with candidates, its rows. */
+static void
+plan_statement(Statement *statement, List *specs, double *cost, Bitmapset **used,
+			   List **candidates)
+{
+	WhatIfPrice price;
+
+	perfopt_what_if_query(statement->query, NULL, specs, NIL, &price, candidates);
+	*cost = price.cost;
+	if (used)
+		*used = price.used;
+	if (candidates)
+		statement->rows = price.rows;
+	if (statement->common == NULL)
+		return;
+	perfopt_what_if_query(statement->query, statement->common, specs, NIL, &price, candidates);
+	*cost = (*cost + price.cost) / 2;
+	if (used)
+		*used = bms_join(*used, price.used);
+}
+
 /* Parse each, plan it as things are, and learn which indexes may help. */
 static void
 load_statements(Advise *advise, Choice *choice)
@@ -158,7 +188,7 @@ load_statements(Advise *advise, Choice *choice)
 	for (int i = 0; i < advise->num; i++)
 	{
 		Statement  *statement = &advise->statements[i];
-		WhatIfPrice price;
+		List	   *candidates = NIL;
 		Position	position = {.number = i + 1,.text = statement->text,.parsing = true};
 		ErrorContextCallback callback = {
 			.previous = error_context_stack,
@@ -169,15 +199,14 @@ load_statements(Advise *advise, Choice *choice)
 		error_context_stack = &callback;
 		statement->query = analyze(statement->text);
 		position.parsing = false;
-		perfopt_what_if_query(statement->query, NIL, NIL, &price,
-							  &choice->statements[i].candidates);
+		statement->query = perfopt_assume_patterns(statement->query, &statement->notes);
+		statement->common = perfopt_common_params(statement->query);
+		plan_statement(statement, NIL, &statement->cost, NULL, &candidates);
 		error_context_stack = callback.previous;
 
 		choice->statements[i].candidates =
-			perfopt_candidates_prefixed(perfopt_candidates_settle(choice->statements[i].candidates, 1));
-		statement->cost = price.cost;
-		statement->rows = price.rows;
-		choice->statements[i].weight = price.cost;
+			perfopt_candidates_prefixed(perfopt_candidates_settle(candidates, 1));
+		choice->statements[i].weight = statement->cost;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -243,13 +272,12 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 {
 	Advise	   *advise = arg;
 	Statement  *statement = &advise->statements[number];
-	WhatIfPrice priced;
+	double		cost;
 
 	if (statement->cost <= 0)
 		return false;
-	perfopt_what_if_query(statement->query, specs, NIL, &priced, NULL);
-	*ratio = priced.cost / statement->cost;
-	*used = priced.used;
+	plan_statement(statement, specs, &cost, used, NULL);
+	*ratio = cost / statement->cost;
 	return true;
 }
 
@@ -412,7 +440,8 @@ put_result(Advise *advise, Choice *choice)
 			bytes += index->bytes;
 		}
 		put_row(advise, i, advise->statements[i].cost,
-				advise->statements[i].cost * choice->statements[i].ratio, ddl, bytes, NIL);
+				advise->statements[i].cost * choice->statements[i].ratio, ddl, bytes,
+				advise->statements[i].notes);
 	}
 }
 
@@ -432,6 +461,8 @@ run(void *arg)
 	load_statements(advise, &choice);
 	for (int i = 0; i < advise->num; i++)
 		choice.least += choice.statements[i].weight * LEAST_SAVED;
+	choice.least_fast = Min(choice.least, LEAST_FAST);
+	choice.least_fast_bytes = HUGE_VAL;
 	perfopt_choose(&choice);
 	ereport(DEBUG1,
 			(errmsg_internal("perfopt: %d plans for %d indexes", choice.plans,

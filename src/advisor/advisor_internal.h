@@ -99,6 +99,17 @@ extern bool perfopt_is_standing(List *specs, const IndexSpec *spec);
 /* These candidates, and others that begin as an index does that exists. */
 extern List *perfopt_candidates_prefixed(List *specs);
 
+/* stand_ins.c */
+
+/* The most common values of columns that parameters are compared with; or NULL. */
+extern ParamListInfo perfopt_common_params(Query *query);
+
+/*
+ * The statement with something in place of patterns that are known to be prefixes
+ * only, and what is to be told about patterns: char *.
+ */
+extern Query *perfopt_assume_patterns(Query *query, List **notes);
+
 /* rounds.c */
 
 extern void perfopt_rounds_init(void);

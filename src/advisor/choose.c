@@ -93,7 +93,7 @@ consider(Choice *choice, List *moves, List *added, double exponent)
 	if (choice->budget < 0 || choice->bytes + move->bytes <= choice->budget)
 	{
 		move->gain = choice_gain(choice, move, false, 0);
-		if (move->gain >= choice->least && move->gain > 0 &&
+		if (move->gain >= choice_least(choice, move) && move->gain > 0 &&
 			move->speedup >= choice->least_speedup)
 		{
 			score_move(choice, move, exponent);
@@ -154,7 +154,7 @@ is_assessed(Choice *choice, Move *move)
 static bool
 worth_it(Choice *choice, const Move *move)
 {
-	double		least = choice->least;
+	double		least = choice_least(choice, move);
 	ListCell   *lc;
 
 	if (choice->least_speedup > 1)
@@ -205,7 +205,8 @@ best_move(Choice *choice, double exponent)
 		}
 		moves = list_delete_ptr(moves, move);
 		move->gain = choice_gain(choice, move, true,
-								 best ? best->score * pow(move->scored_bytes, exponent) : choice->least);
+								 best ? best->score * pow(move->scored_bytes, exponent) :
+								 Min(choice->least, choice->least_fast));
 		score_move(choice, move, exponent);
 		if (worth_it(choice, move) && (best == NULL || move->score > best->score))
 			best = move;
@@ -237,15 +238,6 @@ fill(Choice *choice, double exponent)
 	}
 }
 
-/* What giving up the index would cost. */
-static double
-loss_of(Choice *choice, ChoiceIndex *index)
-{
-	Move		move = {.removed = list_make1(index)};
-
-	return -choice_gain(choice, &move, true, -HUGE_VAL);
-}
-
 /* What nobody uses, or hardly, goes. */
 static void
 drop_useless(Choice *choice)
@@ -261,7 +253,7 @@ drop_useless(Choice *choice)
 		{
 			Move		move = {.removed = list_make1(lfirst(lc))};
 
-			if (loss_of(choice, lfirst(lc)) > choice->least / 2)
+			if (-choice_gain(choice, &move, true, -HUGE_VAL) > choice_least(choice, &move) / 2)
 				continue;
 			choice_move(choice, &move);
 			again = true;
@@ -403,6 +395,8 @@ perfopt_choose(Choice *choice)
 		Move		move = {.removed = list_make1(index)};
 
 		index->saved = -choice_gain(choice, &move, true, -HUGE_VAL);
+		if (move.slowdown >= MUCH_FASTER)
+			index->saved -= index->writes * (1 - EASED_WRITES);
 	}
 	choice->cut_short = choice->cut_short || choice->hurried;
 }

@@ -56,6 +56,7 @@ typedef struct ChoiceIndex
 	double		writes;			/* what it costs writes */
 	bool		preferred;		/* was chosen before: not to be given up for
 								 * one as good */
+	bool		much_faster;	/* it makes a statement so */
 	double		saved;			/* by its choice, if chosen */
 	double		speedup;		/* of the statement it helps most, then */
 
@@ -77,6 +78,9 @@ typedef struct Choice
 	double		budget;			/* bytes; negative: as many as it takes */
 	double		least;			/* what an index must save */
 	double		least_speedup;	/* ... and how often, for some statement */
+	double		least_fast;		/* what one must save that makes a statement
+								 * much faster */
+	double		least_fast_bytes;	/* ... for each so many bytes */
 
 	/* The statement's cost with these, as a ratio; false: it can't be told. */
 	bool		(*price) (void *arg, int statement, List *specs, double *ratio,

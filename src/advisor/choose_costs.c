@@ -241,6 +241,61 @@ begin_trial(Choice *choice, Move *move)
 	return touched;
 }
 
+double
+choice_least(const Choice *choice, const Move *move)
+{
+	double		speedup = move->added ? move->speedup : move->slowdown;
+	double		bytes = 0;
+	ListCell   *lc;
+
+	if (speedup < MUCH_FASTER)
+		return choice->least;
+	foreach(lc, move->added ? move->added : move->removed)
+		bytes += ((ChoiceIndex *) lfirst(lc))->bytes;
+	return Min(choice->least,
+			   Max(choice->least_fast, choice->least_fast * bytes / choice->least_fast_bytes));
+}
+
+/* The writes that are no longer paid for, less those that are now. */
+static double
+writes_saved(const Move *move)
+{
+	bool		eased = move->speedup >= MUCH_FASTER;
+	double		saved = 0;
+	ListCell   *lc;
+
+	foreach(lc, move->removed)
+	{
+		ChoiceIndex *index = lfirst(lc);
+		bool		much_faster = move->added ? index->much_faster :
+		move->slowdown >= MUCH_FASTER;
+
+		eased = eased || much_faster;
+		saved += index->writes * (much_faster ? EASED_WRITES : 1);
+	}
+	foreach(lc, move->added)
+		saved -= ((ChoiceIndex *) lfirst(lc))->writes * (eased ? EASED_WRITES : 1);
+	return saved;
+}
+
+/* As fast, or slow, as what statements cost in the trial makes them. */
+static void
+tell_speedup(Choice *choice, Move *move, List *touched)
+{
+	ListCell   *lc;
+
+	move->speedup = move->slowdown = 1;
+	foreach(lc, touched)
+	{
+		ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
+
+		if (statement->trial_least > 0)
+			move->speedup = Max(move->speedup, statement->ratio / statement->trial_least);
+		if (statement->ratio > 0)
+			move->slowdown = Max(move->slowdown, statement->trial_least / statement->ratio);
+	}
+}
+
 /*
  * What the move would save, or, as soon as that is known to be less than the
  * cutoff, a bound of it.  Without planning it is a bound in any case.
@@ -250,13 +305,9 @@ choice_gain(Choice *choice, Move *move, bool planning, double cutoff)
 {
 	List	   *touched = begin_trial(choice, move);
 	List	   *open = NIL;
-	double		gain = 0;
+	double		gain = 0;		/* of statements */
 	ListCell   *lc;
 
-	foreach(lc, move->removed)
-		gain += ((ChoiceIndex *) lfirst(lc))->writes;
-	foreach(lc, move->added)
-		gain -= ((ChoiceIndex *) lfirst(lc))->writes;
 	foreach(lc, touched)
 	{
 		ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
@@ -271,7 +322,8 @@ choice_gain(Choice *choice, Move *move, bool planning, double cutoff)
 		else if (known && added >= 0)
 			remember_saved(statement, added, known->ratio);
 	}
-	if (planning && gain >= cutoff)
+	tell_speedup(choice, move, touched);
+	if (planning && gain + writes_saved(move) >= cutoff)
 	{
 		foreach(lc, open)
 		{
@@ -285,23 +337,21 @@ choice_gain(Choice *choice, Move *move, bool planning, double cutoff)
 				remember_saved(statement, added, ratio);
 			gain -= statement->weight * (ratio - statement->trial_least);
 			statement->trial_least = ratio;
-			if (gain < cutoff)
+			tell_speedup(choice, move, touched);
+			if (gain + writes_saved(move) < cutoff)
 				break;
 		}
 	}
-	move->speedup = 1;
 	foreach(lc, touched)
 	{
 		ChoiceStatement *statement = &choice->statements[lfirst_int(lc)];
 
-		if (statement->trial_least > 0)
-			move->speedup = Max(move->speedup, statement->ratio / statement->trial_least);
 		bms_free(statement->trial);
 		statement->trial = NULL;
 	}
 	list_free(touched);
 	list_free(open);
-	return gain;
+	return gain + writes_saved(move);
 }
 
 static void
@@ -370,7 +420,7 @@ double
 choice_total(Choice *choice)
 {
 	double		total = 0;
-	double		keeping = choice->least * (choice->budget < 0 ? KEEPING : KEEPING_IN_BUDGET);
+	double		keeping = choice->budget < 0 ? KEEPING : KEEPING_IN_BUDGET;
 	ListCell   *lc;
 
 	for (int i = 0; i < choice->num_statements; i++)
@@ -379,7 +429,9 @@ choice_total(Choice *choice)
 	{
 		ChoiceIndex *index = lfirst(lc);
 
-		total += index->writes + (index->preferred ? 0 : keeping);
+		total += index->writes * (index->much_faster ? EASED_WRITES : 1) +
+			(index->preferred ? 0 : keeping *
+			 (index->much_faster ? Min(choice->least, choice->least_fast) : choice->least));
 	}
 	return total;
 }
@@ -387,12 +439,19 @@ choice_total(Choice *choice)
 void
 choice_move(Choice *choice, const Move *move)
 {
+	bool		much_faster = move->speedup >= MUCH_FASTER;
 	ListCell   *lc;
 
 	foreach(lc, move->removed)
+	{
 		set_current(choice, lfirst(lc), false);
+		much_faster = much_faster || ((ChoiceIndex *) lfirst(lc))->much_faster;
+	}
 	foreach(lc, move->added)
+	{
 		set_current(choice, lfirst(lc), true);
+		((ChoiceIndex *) lfirst(lc))->much_faster = much_faster;
+	}
 	price_current(choice, move->removed);
 	price_current(choice, move->added);
 }

@@ -149,7 +149,7 @@ may_save_enough(Choice *choice, const ChoiceIndex *index)
 
 	foreach(lc, choice_first_key(choice, index->spec)->statements)
 		weight += choice->statements[lfirst_int(lc)].weight;
-	return weight >= choice->least && weight > 0;
+	return weight >= Min(choice->least, choice->least_fast) && weight > 0;
 }
 
 static void

@@ -10,6 +10,14 @@
 /* Improvements smaller than this part of all are none. */
 #define NOTHING				1e-6
 
+/*
+ * So many times as fast is another way of doing it.  An index that makes a
+ * statement that may do so for less time saved in all, and what it costs those
+ * who write, which is estimated on the safe side, counts less.
+ */
+#define MUCH_FASTER			10
+#define EASED_WRITES		0.5
+
 /* Indexes of a table with the same first key. */
 typedef struct FirstKey
 {
@@ -33,7 +41,8 @@ typedef struct Move
 	double		scored_bytes;
 	double		gain;			/* a bound, as long as it is not exact */
 	double		score;
-	double		speedup;
+	double		speedup;		/* of the statement that it helps most */
+	double		slowdown;		/* ... harms most */
 } Move;
 
 /* choose_indexes.c */
@@ -66,6 +75,9 @@ extern KnownCost *choice_cost_with(Choice *choice, int number, const Bitmapset *
  * cutoff, a bound of it.  Without planning it is a bound in any case.
  */
 extern double choice_gain(Choice *choice, Move *move, bool planning, double cutoff);
+
+/* What a move must save; a bound, as long as its speedup is one. */
+extern double choice_least(const Choice *choice, const Move *move);
 
 /* What all costs with what is chosen. */
 extern double choice_total(Choice *choice);

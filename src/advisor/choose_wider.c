@@ -152,7 +152,7 @@ choice_widen(Choice *choice, ChoiceIndex *chosen)
 			break;
 		if (other == chosen || other->barred || other->chosen ||
 			perfopt_index_spec_serves(other->spec, chosen->spec) ||
-			choice_gain(choice, &move, false, 0) < choice->least)
+			choice_gain(choice, &move, false, 0) < choice_least(choice, &move))
 			continue;
 		made += add_wider(choice, wider(chosen->spec, other->spec, true, false), chosen, other);
 		made += add_wider(choice, wider(chosen->spec, other->spec, false, true), chosen, other);

@@ -38,6 +38,9 @@
 /* A statement is helped when its cost falls below this part. */
 #define HELPED				0.9
 
+/* What one saves that makes a statement much faster, for each so many bytes. */
+#define FAST_BYTES			(100.0 * 1024 * 1024)
+
 /* What an entry costs when the index won't stay in memory. */
 #define WRITE_UNCACHED_MS	0.05
 
@@ -409,6 +412,8 @@ advise(void)
 	choice->budget = bytes_left();
 	choice->least = round->workload.ms * perfopt_advice_min_share;
 	choice->least_speedup = perfopt_advice_min_speedup;
+	choice->least_fast = Min(choice->least, FAST_MS_PER_HOUR * Max(round->workload.hours, 1));
+	choice->least_fast_bytes = FAST_BYTES;
 	choice->price = price;
 	choice->assess = assess;
 	choice->time_used = time_used;

@@ -733,8 +733,8 @@ perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *hidden, Cost
  * checked with the first plan, by which candidates are found.
  */
 void
-perfopt_what_if_query(Query *query, List *indexes, List *hidden, WhatIfPrice *price,
-					  List **candidates)
+perfopt_what_if_query(Query *query, ParamListInfo params, List *indexes, List *hidden,
+					  WhatIfPrice *price, List **candidates)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	MemoryContext work = AllocSetContextCreate(caller_context, "perfopt what-if",
@@ -749,7 +749,7 @@ perfopt_what_if_query(Query *query, List *indexes, List *hidden, WhatIfPrice *pr
 
 	want_candidates(&what_if, &list, candidates);
 	MemoryContextSwitchTo(work);
-	what_if.params = makeParamList(0);
+	what_if.params = params ? params : makeParamList(0);
 	if (candidates)
 		list.constants = perfopt_statement_constants(query);
 	plan = what_if_plan(copyObject(query), &what_if);

@@ -38,11 +38,12 @@ extern bool perfopt_what_if_cost(const PlanSample *sample, List *indexes, List *
 extern void (*perfopt_what_if_observer) (PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte);
 
 /*
- * The same of a statement of this session, planned as EXPLAIN would; with
- * candidates, the rights to run it are checked.  What fails is an error.
+ * The same of a statement of this session, planned as EXPLAIN would, with values
+ * of its parameters, or NULL; with candidates, the rights to run it are checked.
+ * What fails is an error.
  */
-extern void perfopt_what_if_query(Query *query, List *indexes, List *hidden,
-								  WhatIfPrice *price, List **candidates);
+extern void perfopt_what_if_query(Query *query, ParamListInfo params, List *indexes,
+								  List *hidden, WhatIfPrice *price, List **candidates);
 
 /*
  * What action does is for the session that asks, which must learn nothing that

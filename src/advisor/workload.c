@@ -85,6 +85,7 @@ static double decay = 1;		/* since the last round */
 static TimestampTz last_round = 0;
 static double last_database_ms = 0;
 static double recent_database_ms = 0;
+static double recent_hours = 0;
 
 /*
  * Memory between rounds
@@ -111,12 +112,15 @@ perfopt_workload_begin(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	double		database_ms = perfopt_database_total_ms(MyDatabaseId);
+	double		elapsed_ms;
 
 	open_history();
 	round_number++;
-	decay = last_round == 0 ? 1 :
-		pow(0.5, Max(now - last_round, 0) / 1000.0 / HALF_LIFE_MS);
+	/* the monitor has counted since the server was started, or later */
+	elapsed_ms = Max(now - (last_round == 0 ? PgStartTime : last_round), 0) / 1000.0;
+	decay = last_round == 0 ? 1 : pow(0.5, elapsed_ms / HALF_LIFE_MS);
 	last_round = now;
+	recent_hours = recent_hours * decay + elapsed_ms / (3600 * 1000);
 
 	if (database_ms < last_database_ms)
 		last_database_ms = recent_database_ms = 0;
@@ -378,6 +382,8 @@ perfopt_workload_load(Workload *workload, bool (*out_of_time) (void *arg), void 
 	PerfoptQueryKey *keys;
 	int			num_keys = perfopt_plan_sample_keys(MyDatabaseId, &keys);
 	StatementHistory **histories = palloc(sizeof(StatementHistory *) * Max(num_keys, 1));
+	double		least = Min(recent_database_ms * perfopt_advice_min_share / 100,
+							FAST_MS_PER_HOUR * Max(recent_hours, 1));
 	int			num = 0;
 
 	for (int i = 0; i < num_keys; i++)
@@ -396,7 +402,7 @@ perfopt_workload_load(Workload *workload, bool (*out_of_time) (void *arg), void 
 		StatementHistory *history = histories[i];
 		WorkloadStatement *statement = &workload->statements[workload->num];
 
-		if (history->recent_ms < recent_database_ms * perfopt_advice_min_share / 100)
+		if (history->recent_ms < least)
 			break;
 		if (out_of_time(arg))
 		{
@@ -422,4 +428,5 @@ perfopt_workload_load(Workload *workload, bool (*out_of_time) (void *arg), void 
 			workload->num++;
 	}
 	workload->ms = recent_database_ms;
+	workload->hours = recent_hours;
 }

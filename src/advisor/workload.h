@@ -10,6 +10,12 @@
 
 #include "advisor/advisor_internal.h"
 
+/*
+ * An index that makes a statement much faster is worth it where it saves a
+ * thousandth of what one processor does, whatever others do meanwhile.
+ */
+#define FAST_MS_PER_HOUR	3600.0
+
 typedef struct WorkloadStatement
 {
 	PerfoptQueryKey key;
@@ -25,6 +31,7 @@ typedef struct WorkloadStatement
 typedef struct Workload
 {
 	double		ms;				/* of all statements, sampled or not */
+	double		hours;			/* that they were run in, weighted alike */
 	int			num;
 	WorkloadStatement *statements;	/* the heaviest first */
 	bool		cut_short;

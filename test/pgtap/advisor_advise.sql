@@ -1,6 +1,6 @@
 -- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
 BEGIN;
-SELECT plan(41);
+SELECT plan(51);
 
 CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
 INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
@@ -55,6 +55,26 @@ SELECT is((SELECT notes FROM perfopt.advise(ARRAY['SELECT * FROM advise_orders W
     ARRAY['With CREATE INDEX CONCURRENTLY advise_orders_user_id_at_idx ON public.advise_orders (user_id, at), index public.built is superfluous.'],
     'an existing index that becomes superfluous is named');
 DROP INDEX built;
+
+-- Parameters without values
+CREATE TABLE advise_visits AS SELECT CASE WHEN i % 5 = 0 THEN 1 ELSE i END AS user_id, timestamptz '2024-01-01' + i * interval '1 s' AS at,
+    repeat('f', 60) AS filler FROM generate_series(1, 20000) i;
+ANALYZE advise_visits;
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_visits WHERE user_id = $1 ORDER BY at DESC LIMIT 20']), 'advise_visits (user_id, at)',
+    'where one value is far more common, rows of that are sorted');
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE user_id = $1 ORDER BY at DESC LIMIT 20']), 'advise_orders (user_id)',
+    '... and where none is, there are few to sort');
+CREATE FUNCTION pg_temp.for_pattern(condition text) RETURNS text LANGUAGE sql AS $$
+    SELECT concat_ws(': ', substring(ddl::text from 'advise_users \((\w+(\(\w+\))?)'), substring(notes::text from '"(\w+ \w+)'))
+      FROM perfopt.advise(ARRAY['SELECT * FROM advise_users WHERE ' || condition]) WHERE statement = 1 $$;
+SELECT is(pg_temp.for_pattern($$email LIKE $1 || '%'$$), 'email: The pattern', 'a pattern that is made a prefix');
+SELECT is(pg_temp.for_pattern($$email LIKE 'user' || $1::int || '%'$$), 'email: The pattern', '... with something before it');
+SELECT is(pg_temp.for_pattern($$email LIKE 'user%' || $1$$), '', '... that all rows begin with');
+SELECT is(pg_temp.for_pattern($$lower(email) LIKE lower($1) || '%'$$), 'lower(email): The pattern', '... of an expression');
+SELECT is(pg_temp.for_pattern('starts_with(email, $1)'), 'email: The pattern', 'what is nothing but a prefix');
+SELECT is(pg_temp.for_pattern($$email LIKE '%' || $1 || '%'$$), '', 'what is none gets no B-tree');
+SELECT is(pg_temp.for_pattern('email LIKE $1'), 'What a', '... nor what may be one or not, which is told');
+SELECT is(pg_temp.for_pattern($$EXISTS (SELECT FROM advise_visits v WHERE v.user_id = id AND email LIKE $1 || '%')$$), '', 'a column of the outer query');
 
 -- What it gives can be run
 CREATE TABLE advise_days (day int, user_id int, filler text) PARTITION BY RANGE (day);

@@ -82,6 +82,24 @@ is(advised_for(@reads, map { "INSERT INTO journal SELECT 2, i, 'm' FROM generate
 	'... into a partition of which many rows are inserted');
 $sql->('DROP TABLE journal');
 
+# 30 ms of reading, and entries of 5 us each
+$sql->('CREATE TABLE diary (at int, source int, message text)',
+	q{INSERT INTO diary SELECT i, i % 5000, repeat('m', 80) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE diary');
+@reads = map { "SELECT * FROM diary WHERE source = $_" } 1 .. 6;
+is(advised_for(@reads, q{INSERT INTO diary SELECT i, i, 'm' FROM generate_series(1, 8000) i}), 'public.diary (source)',
+	'a statement made much faster is worth a little more of writes than it saves');
+is(advised_for(@reads, q{INSERT INTO diary SELECT i, i, 'm' FROM generate_series(1, 13000) i}), '', '... not twice as much');
+$sql->('DROP TABLE diary');
+
+# A share of the time, or so much that it counts anyway
+$sql->('CREATE TABLE seldom (a int, filler text)', q{INSERT INTO seldom SELECT i, repeat('f', 60) FROM generate_series(1, 30000) i}, 'VACUUM ANALYZE seldom');
+setting('perfopt.advice_min_share', '1');
+@reads = map { "SELECT * FROM seldom WHERE a = $_" } 1 .. 6;
+is(advised_for('SET perfopt_test.statement_ms = 400', @reads), '', 'less than its share of the time, and little');
+is(advised_for('SET perfopt_test.statement_ms = 1000', @reads), 'public.seldom (a)', '... and seconds, of a statement made much faster');
+setting('perfopt.advice_min_share', '0.01');
+$sql->('DROP TABLE seldom');
+
 # Bytes
 $sql->('CREATE TABLE large (a int, b int, filler text)', 'CREATE TABLE small (a int, filler text)',
 	q{INSERT INTO large SELECT i, i % 30000, repeat('f', 60) FROM generate_series(1, 90000) i},
