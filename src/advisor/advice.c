@@ -33,7 +33,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "worker/worker.h"
 
 /* An open advice not confirmed by any round for so many days is obsolete. */
 #define OPEN_DAYS	"7"
@@ -44,11 +46,15 @@
 /* What nobody is at work on, and nobody has said no to. */
 #define MAY_BE_RAISED	"status NOT IN ('queued', 'applying', 'reverting', 'dismissed')"
 
+/* The memory context stays what it is. */
 static void
 execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) != expected)
 		elog(ERROR, "could not write advice");
+	MemoryContextSwitchTo(context);
 }
 
 static bool
@@ -81,11 +87,10 @@ refused_likewise(const AdviceFound *found)
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[4];
 	SPITupleTable *table;
-	uint64		num_rows;
 	bool		gone;
 	bool		same = false;
 	Relation	relation;
-	IndexSpec  *wanted;
+	IndexSpec  *wanted = NULL;
 
 	values[0] = CStringGetTextDatum(found->kind);
 	values[1] = CStringGetTextDatum(found->schema_name);
@@ -95,14 +100,10 @@ refused_likewise(const AdviceFound *found)
 			" AND kind = $1 AND schema_name = $2 AND table_name = $3 AND definition <> $4",
 			4, types, values, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
-	num_rows = SPI_processed;
-	if (num_rows == 0)
-		return false;
-	relation = open_table(found->schema_name, found->table_name, &gone);
-	if (relation == NULL)
-		return false;
-	wanted = perfopt_advice_index_spec(relation, found->definition, &gone);
-	for (uint64 i = 0; i < num_rows && wanted && !same; i++)
+	relation = table->numvals > 0 ? open_table(found->schema_name, found->table_name, &gone) : NULL;
+	if (relation)
+		wanted = perfopt_advice_index_spec(relation, found->definition, &gone);
+	for (uint64 i = 0; i < table->numvals && wanted && !same; i++)
 	{
 		IndexSpec  *refused = perfopt_advice_index_spec(relation,
 														SPI_getvalue(table->vals[i], table->tupdesc, 1),
@@ -111,7 +112,9 @@ refused_likewise(const AdviceFound *found)
 		same = refused && perfopt_index_spec_serves(refused, wanted) &&
 			perfopt_index_spec_serves(wanted, refused);
 	}
-	relation_close(relation, AccessShareLock);
+	if (relation)
+		relation_close(relation, AccessShareLock);
+	SPI_freetuptable(table);
 	return same;
 }
 
@@ -257,12 +260,53 @@ followed_or_gone(const char *kind, const char *schema_name, const char *table_na
 	return status;
 }
 
+/* Look again at a row; the row's columns are those that revise() asks for. */
+static void
+revise_one(const AdviceFinding *finding, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		values[4];
+	char		nulls[5] = "    ";
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
+	char	   *kind = SPI_getvalue(tuple, desc, 2);
+	char	   *schema_name = SPI_getvalue(tuple, desc, 3);
+	char	   *table_name = SPI_getvalue(tuple, desc, 4);
+	char	   *definition = SPI_getvalue(tuple, desc, 5);
+	bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
+	bool		found_again = was_found(finding, kind, schema_name, table_name, definition);
+	char	   *index_name = NULL;
+	char	   *undo = NULL;
+	const char *status = followed_or_gone(kind, schema_name, table_name, definition, found_again,
+										  &index_name, &undo);
+
+	if (status == NULL && judged && !found_again)
+		status = "obsolete";
+	if (status == NULL)
+		return;
+	values[0] = SPI_getbinval(tuple, desc, 1, &isnull);
+	values[1] = CStringGetTextDatum(status);
+	values[2] = text_or_null(index_name, &nulls[2]);
+	values[3] = text_or_null(undo, &nulls[3]);
+
+	/* it was done some time after the advice was last seen */
+	execute("UPDATE perfopt.advice_item SET status = $2, error = NULL,"
+			" index_name = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
+			"  THEN $3 ELSE index_name END,"
+			" undo = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
+			"  THEN $4 ELSE undo END,"
+			" started_at = CASE WHEN $2 = 'applied' THEN last_seen END, measured_from = NULL, judged_at = NULL,"
+			" automatic = false,"
+			" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
+			" WHERE id = $1 AND status IN ('open', 'failed')",
+			4, types, values, nulls, SPI_OK_UPDATE);
+}
+
 /*
  * Look again at advice that nobody has acted on: it may have been followed by
  * hand, its table may be gone, or its reason.
  */
 static void
-revise(const AdviceFinding *finding)
+revise(const AdviceFinding *finding, MemoryContext work)
 {
 	Oid			types[] = {TEXTARRAYOID, INT8ARRAYOID, BOOLOID};
 	Datum		values[3];
@@ -270,7 +314,6 @@ revise(const AdviceFinding *finding)
 	Datum		kinds[16];
 	int			num_kinds = 0;
 	SPITupleTable *table;
-	uint64		num_rows;
 
 	while (finding->kinds[num_kinds] && num_kinds < lengthof(kinds))
 	{
@@ -291,62 +334,35 @@ revise(const AdviceFinding *finding)
 			" FOR UPDATE SKIP LOCKED",
 			3, types, values, nulls, SPI_OK_SELECT);
 	table = SPI_tuptable;
-	num_rows = SPI_processed;
-	for (uint64 i = 0; i < num_rows; i++)
+	for (uint64 i = 0; i < table->numvals; i++)
 	{
-		HeapTuple	tuple = table->vals[i];
-		TupleDesc	desc = table->tupdesc;
-		bool		isnull;
-		Datum		update_values[4];
-		char		update_nulls[5] = "    ";
-		Oid			update_types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
-		char	   *kind = SPI_getvalue(tuple, desc, 2);
-		char	   *schema_name = SPI_getvalue(tuple, desc, 3);
-		char	   *table_name = SPI_getvalue(tuple, desc, 4);
-		char	   *definition = SPI_getvalue(tuple, desc, 5);
-		bool		judged = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
-		bool		found_again = was_found(finding, kind, schema_name, table_name, definition);
-		char	   *index_name = NULL;
-		char	   *undo = NULL;
-		const char *status;
-
-		CHECK_FOR_INTERRUPTS();
-		status = followed_or_gone(kind, schema_name, table_name, definition, found_again,
-								  &index_name, &undo);
-		if (status == NULL && judged && !found_again)
-			status = "obsolete";
-		if (status == NULL)
-			continue;
-		update_values[0] = SPI_getbinval(tuple, desc, 1, &isnull);
-		update_values[1] = CStringGetTextDatum(status);
-		update_values[2] = text_or_null(index_name, &update_nulls[2]);
-		update_values[3] = text_or_null(undo, &update_nulls[3]);
-
-		/* it was done some time after the advice was last seen */
-		execute("UPDATE perfopt.advice_item SET status = $2, error = NULL,"
-				" index_name = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
-				"  THEN $3 ELSE index_name END,"
-				" undo = CASE WHEN $2 = 'applied' AND kind IN ('create_index', 'index_foreign_key')"
-				"  THEN $4 ELSE undo END,"
-				" started_at = CASE WHEN $2 = 'applied' THEN last_seen END, measured_from = NULL, judged_at = NULL,"
-				" automatic = false,"
-				" applied_at = CASE WHEN $2 = 'applied' THEN now() END"
-				" WHERE id = $1 AND status IN ('open', 'failed')",
-				4, update_types, update_values, update_nulls, SPI_OK_UPDATE);
+		(void) perfopt_duty_worked_ms();
+		MemoryContextReset(work);
+		revise_one(finding, table->vals[i], table->tupdesc);
 	}
 }
 
 void
 perfopt_advice_store(const AdviceFinding *finding)
 {
+	MemoryContext work;
 	ListCell   *lc;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	perfopt_advice_follow_names(0);
+
+	/* for one at a time: there may be a lot of advice */
+	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt advice to store",
+								 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(work);
 	foreach(lc, finding->found)
+	{
+		(void) perfopt_duty_worked_ms();
 		store_one(lfirst(lc));
-	revise(finding);
+		MemoryContextReset(work);
+	}
+	revise(finding, work);
 	perfopt_advice_follow_names(0);
 	execute("DELETE FROM perfopt.advice_item WHERE id IN"
 			" (SELECT id FROM perfopt.advice_item WHERE table_name IS NOT NULL AND status = 'obsolete'"

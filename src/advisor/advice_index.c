@@ -27,10 +27,12 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_type.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -253,24 +255,36 @@ analyse(void *arg)
 }
 
 /*
- * The table is locked, so the parser's own lock on it is had at once.
+ * The table is locked, so the parser's own lock on it is had at once; it would
+ * keep that until the end of the transaction.
  */
 IndexSpec *
 perfopt_advice_index_spec(Relation relation, const char *definition, bool *gone)
 {
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt definition of an index",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(work);
 	Analysis	analysis = {0};
 	ErrorData  *error;
+	IndexSpec  *spec = NULL;
 
 	analysis.ddl = psprintf("CREATE INDEX ON %s %s",
 							quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
 													   RelationGetRelationName(relation)),
 							definition);
-	error = perfopt_try(CurrentMemoryContext, analyse, &analysis);
+	error = perfopt_try(work, analyse, &analysis);
+	MemoryContextSwitchTo(caller);
 	if (error && (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
 				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES))
 		ReThrowError(error);
+	if (error == NULL && analysis.spec)
+	{
+		spec = perfopt_index_spec_copy(analysis.spec);
+		UnlockRelationOid(spec->relid, AccessShareLock);
+	}
 	*gone = error != NULL;
-	return error ? NULL : analysis.spec;
+	MemoryContextDelete(work);
+	return spec;
 }
 
 static bool

@@ -282,9 +282,8 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 }
 
 static bool
-assess(void *arg, ChoiceIndex *index)
+look_at(Advise *advise, ChoiceIndex *index)
 {
-	Advise	   *advise = arg;
 	Relation	relation = perfopt_index_spec_open(index->spec);
 	const IndexSize *size;
 	bool		good;
@@ -300,7 +299,7 @@ assess(void *arg, ChoiceIndex *index)
 		size = &perfopt_index_facts(relation, rows, index->spec)->size;
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
-		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
+		(void) perfopt_superseded_by(index->spec, relation, &index->freed);
 		add_writes(advise, index->spec->relid, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												perfopt_row_writes(index->spec, size) *
@@ -309,6 +308,19 @@ assess(void *arg, ChoiceIndex *index)
 			(size->pages > effective_cache_size / 2 ? random_page_cost : ENTRY_COST);
 	}
 	relation_close(relation, NoLock);
+	return good;
+}
+
+static bool
+assess(void *arg, ChoiceIndex *index)
+{
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt candidate",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(work);
+	bool		good = look_at(arg, index);
+
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
 	return good;
 }
 

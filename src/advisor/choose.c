@@ -25,6 +25,8 @@
 
 #include <math.h>
 
+#include "miscadmin.h"
+
 /* An index in place of a chosen one must save so much of what that one does. */
 #define WIDER_SAVES			0.1
 
@@ -66,6 +68,15 @@ score_move(Choice *choice, Move *move, double exponent)
 		move->score *= PREFERENCE;
 }
 
+/* There are many of them. */
+static void
+free_move(Move *move)
+{
+	list_free(move->added);
+	list_free(move->removed);
+	pfree(move);
+}
+
 /* Bring the move into the list if it may be worth it. */
 static List *
 consider(Choice *choice, List *moves, List *added, double exponent)
@@ -75,17 +86,19 @@ consider(Choice *choice, List *moves, List *added, double exponent)
 	ListCell   *lc2;
 
 	move->added = added;
-	foreach(lc, choice->chosen)
+	foreach(lc, added)
 	{
-		ChoiceIndex *chosen = lfirst(lc);
+		ChoiceIndex *index = lfirst(lc);
 
-		foreach(lc2, added)
+		foreach(lc2, index->table->chosen)
 		{
-			if (!perfopt_index_spec_serves(((ChoiceIndex *) lfirst(lc2))->spec, chosen->spec))
+			ChoiceIndex *chosen = lfirst(lc2);
+
+			if (!perfopt_index_spec_serves(index->spec, chosen->spec) ||
+				list_member_ptr(move->removed, chosen))
 				continue;
 			move->removed = lappend(move->removed, chosen);
 			move->bytes -= chosen->bytes;
-			break;
 		}
 	}
 	foreach(lc, added)
@@ -100,9 +113,7 @@ consider(Choice *choice, List *moves, List *added, double exponent)
 			return lappend(moves, move);
 		}
 	}
-	list_free(move->removed);
-	list_free(move->added);
-	pfree(move);
+	free_move(move);
 	return moves;
 }
 
@@ -184,6 +195,8 @@ best_move(Choice *choice, double exponent)
 
 		if (list_length(together) > 1)
 			moves = consider(choice, moves, together, exponent);
+		else
+			list_free(together);
 	}
 	/* when time is up, what is known still counts */
 	while (moves != NIL)
@@ -195,22 +208,30 @@ best_move(Choice *choice, double exponent)
 			move = lfirst(lc);
 		if (best && move->score <= best->score)
 			break;
+		moves = list_delete_ptr(moves, move);
 		if (!is_assessed(choice, move))
 		{
 			/* it may be larger than it seemed */
-			moves = list_delete_ptr(moves, move);
 			if (!((ChoiceIndex *) linitial(move->added))->barred)
-				moves = consider(choice, moves, move->added, exponent);
+				moves = consider(choice, moves, list_copy(move->added), exponent);
+			free_move(move);
 			continue;
 		}
-		moves = list_delete_ptr(moves, move);
 		move->gain = choice_gain(choice, move, true,
 								 best ? best->score * pow(move->scored_bytes, exponent) :
 								 Min(choice->least, choice->least_fast));
 		score_move(choice, move, exponent);
 		if (worth_it(choice, move) && (best == NULL || move->score > best->score))
+		{
+			if (best)
+				free_move(best);
 			best = move;
+		}
+		else
+			free_move(move);
 	}
+	foreach(lc, moves)
+		free_move(lfirst(lc));
 	list_free(moves);
 	return best;
 }
@@ -225,6 +246,7 @@ fill(Choice *choice, double exponent)
 	{
 		double		inherited = 0;
 
+		CHECK_FOR_INTERRUPTS();
 		foreach(lc, move->removed)
 			inherited += ((ChoiceIndex *) lfirst(lc))->saved;
 		choice_move(choice, move);
@@ -235,6 +257,7 @@ fill(Choice *choice, double exponent)
 			index->saved = (move->gain + inherited) / list_length(move->added);
 			choice_widen(choice, index);
 		}
+		free_move(move);
 	}
 }
 
@@ -254,7 +277,10 @@ drop_useless(Choice *choice)
 			Move		move = {.removed = list_make1(lfirst(lc))};
 
 			if (-choice_gain(choice, &move, true, -HUGE_VAL) > choice_least(choice, &move) / 2)
+			{
+				list_free(move.removed);
 				continue;
+			}
 			choice_move(choice, &move);
 			again = true;
 			break;
@@ -341,7 +367,7 @@ prefer_keys(Choice *choice)
 		foreach(lc2, choice->indexes)
 		{
 			ChoiceIndex *other = lfirst(lc2);
-			Move		move = {.added = list_make1(other),.removed = list_make1(index)};
+			Move		move = {0};
 
 			if (!index->chosen || index->preferred || other->chosen || other->barred ||
 				!other->assessed || !has_more_keys(other->spec, index->spec) ||
@@ -349,6 +375,8 @@ prefer_keys(Choice *choice)
 				(choice->budget >= 0 &&
 				 choice->bytes + other->bytes - index->bytes > choice->budget))
 				continue;
+			move.added = list_make1(other);
+			move.removed = list_make1(index);
 			if (choice_gain(choice, &move, true, -HUGE_VAL) > 0)
 				choice_move(choice, &move);
 		}
@@ -397,6 +425,7 @@ perfopt_choose(Choice *choice)
 		index->saved = -choice_gain(choice, &move, true, -HUGE_VAL);
 		if (move.slowdown >= MUCH_FASTER)
 			index->saved -= index->writes * (1 - EASED_WRITES);
+		list_free(move.removed);
 	}
 	choice->cut_short = choice->cut_short || choice->hurried;
 }

@@ -48,6 +48,13 @@ typedef struct ChoiceEffect
 	int			number;			/* of the index, for that statement */
 } ChoiceEffect;
 
+/* Private to choose*.c. */
+typedef struct ChoiceTable
+{
+	Oid			relid;			/* hash key */
+	List	   *chosen;			/* ChoiceIndex * */
+} ChoiceTable;
+
 typedef struct ChoiceIndex
 {
 	const IndexSpec *spec;
@@ -61,6 +68,7 @@ typedef struct ChoiceIndex
 	double		speedup;		/* of the statement it helps most, then */
 
 	/* private to choose.c */
+	ChoiceTable *table;
 	int			num_effects;
 	int			max_effects;
 	ChoiceEffect *effects;
@@ -101,6 +109,7 @@ typedef struct Choice
 	List	   *indexes;
 	struct HTAB *by_key;
 	struct HTAB *by_spec;
+	struct HTAB *tables;
 	int			trials;
 	bool		hurried;		/* some candidates were not looked at */
 	bool		thorough;		/* look again at what did not help before */

@@ -357,7 +357,10 @@ choice_gain(Choice *choice, Move *move, bool planning, double cutoff)
 static void
 set_current(Choice *choice, ChoiceIndex *index, bool chosen)
 {
+	List	  **of_table = &index->table->chosen;
+
 	index->chosen = chosen;
+	*of_table = chosen ? lappend(*of_table, index) : list_delete_ptr(*of_table, index);
 	choice->bytes += chosen ? index->bytes : -index->bytes;
 	choice->chosen = chosen ? lappend(choice->chosen, index) :
 		list_delete_ptr(choice->chosen, index);

@@ -46,6 +46,17 @@ choice_first_key(Choice *choice, const IndexSpec *spec)
 	return entry;
 }
 
+static ChoiceTable *
+table_of(Choice *choice, const IndexSpec *spec)
+{
+	bool		found;
+	ChoiceTable *table = hash_search(choice->tables, &spec->relid, HASH_ENTER, &found);
+
+	if (!found)
+		table->chosen = NIL;
+	return table;
+}
+
 ChoiceIndex *
 choice_enter(Choice *choice, const IndexSpec *spec)
 {
@@ -66,6 +77,7 @@ choice_enter(Choice *choice, const IndexSpec *spec)
 	}
 	index = palloc0(sizeof(ChoiceIndex));
 	index->spec = spec;
+	index->table = table_of(choice, spec);
 	same_hash->indexes = lappend(same_hash->indexes, index);
 	entry = choice_first_key(choice, spec);
 	entry->indexes = lappend(entry->indexes, index);
@@ -174,6 +186,7 @@ choice_gather(Choice *choice)
 {
 	HASHCTL		ctl = {.keysize = sizeof(FirstKey),.entrysize = sizeof(FirstKeyEntry),.hcxt = CurrentMemoryContext};
 	HASHCTL		spec_ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(SpecEntry),.hcxt = CurrentMemoryContext};
+	HASHCTL		table_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(ChoiceTable),.hcxt = CurrentMemoryContext};
 	int		   *order = palloc(sizeof(int) * Max(choice->num_statements, 1));
 	ListCell   *lc;
 
@@ -181,6 +194,8 @@ choice_gather(Choice *choice)
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	choice->by_spec = hash_create("perfopt candidates", 1024, &spec_ctl,
 								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	choice->tables = hash_create("perfopt tables of candidates", 128, &table_ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (int i = 0; i < choice->num_statements; i++)
 	{
 		order[i] = i;

@@ -39,7 +39,6 @@
 typedef struct KeptFacts
 {
 	IndexFacts	facts;			/* what is handed out; must be first */
-	IndexSpec	spec;
 	uint64		fingerprint;
 	Oid			relfilenode;
 	double		table_rows;
@@ -115,23 +114,12 @@ static void
 keep(KeptFacts *facts)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(facts_context);
-	TableFacts *of_table = facts_of_table(facts->spec.relid);
+	TableFacts *of_table = facts_of_table(facts->facts.spec->relid);
 	NumberedFacts *numbered = hash_search(by_id, &facts->facts.id, HASH_ENTER, NULL);
 
 	of_table->kept = lappend(of_table->kept, facts);
 	numbered->facts = facts;
 	MemoryContextSwitchTo(old_context);
-}
-
-static void
-copy_spec(IndexSpec *to, const IndexSpec *from)
-{
-	*to = *from;
-	to->columns = palloc(sizeof(IndexColumn) * Max(from->num_columns, 1));
-	memcpy(to->columns, from->columns, sizeof(IndexColumn) * from->num_columns);
-	for (int i = 0; i < to->num_columns; i++)
-		to->columns[i].expr = copyObject(to->columns[i].expr);
-	to->predicate = copyObject(to->predicate);
 }
 
 static bool
@@ -157,7 +145,7 @@ asked_alike(const KeptFacts *facts, Relation relation)
 {
 	return facts->may_sample == perfopt_may_sample(relation) &&
 		(facts->sampled || facts->guarded || !perfopt_what_if_guarded() ||
-		 !evaluates(&facts->spec));
+		 !evaluates(facts->facts.spec));
 }
 
 /*
@@ -174,7 +162,7 @@ find_facts(Relation relation, double *table_rows, const IndexSpec *spec)
 	{
 		KeptFacts  *facts = lfirst(lc);
 
-		if (!perfopt_index_spec_equal(&facts->spec, spec) || !asked_alike(facts, relation))
+		if (!perfopt_index_spec_equal(facts->facts.spec, spec) || !asked_alike(facts, relation))
 			continue;
 		if (*table_rows < 0)
 			*table_rows = facts->table_rows;
@@ -191,14 +179,13 @@ make_facts(Relation relation, double table_rows, const IndexSpec *spec, const In
 {
 	KeptFacts  *facts = palloc0(sizeof(KeptFacts));
 
-	copy_spec(&facts->spec, spec);
 	facts->fingerprint = perfopt_relation_fingerprint(relation);
 	facts->relfilenode = relation->rd_rel->relfilenode;
 	facts->table_rows = table_rows;
 	facts->may_sample = perfopt_may_sample(relation);
 	facts->guarded = perfopt_what_if_guarded();
 	facts->facts.id = --last_id;
-	facts->facts.spec = &facts->spec;
+	facts->facts.spec = perfopt_index_spec_copy(spec);
 	facts->facts.size = *size;
 	if (statistics)
 	{
@@ -323,8 +310,7 @@ perfopt_index_facts_on_partition(Relation partition, double table_rows, const In
 		MemoryContext old_context;
 
 		old_context = MemoryContextSwitchTo(facts_context);
-		facts->whole = palloc(sizeof(IndexSpec));
-		copy_spec(facts->whole, whole);
+		facts->whole = perfopt_index_spec_copy(whole);
 		of_whole->of_partitions = lappend(of_whole->of_partitions, facts);
 		MemoryContextSwitchTo(old_context);
 	}

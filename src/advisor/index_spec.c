@@ -130,6 +130,20 @@ perfopt_index_spec_add_key(IndexSpec *spec, Node *expr, Oid opclass, Oid collati
 	return NULL;
 }
 
+IndexSpec *
+perfopt_index_spec_copy(const IndexSpec *spec)
+{
+	IndexSpec  *copy = palloc(sizeof(IndexSpec));
+
+	*copy = *spec;
+	copy->columns = palloc(sizeof(IndexColumn) * Max(spec->num_columns, 1));
+	memcpy(copy->columns, spec->columns, sizeof(IndexColumn) * spec->num_columns);
+	for (int i = 0; i < copy->num_columns; i++)
+		copy->columns[i].expr = copyObject(copy->columns[i].expr);
+	copy->predicate = copyObject(copy->predicate);
+	return copy;
+}
+
 const char *
 perfopt_index_spec_add_trigrams(IndexSpec *spec, Node *expr, Oid collation)
 {

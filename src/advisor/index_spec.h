@@ -56,6 +56,9 @@ typedef struct IndexSpec
 	uint32		last_found;
 } IndexSpec;
 
+/* Of all that it points to, too. */
+extern IndexSpec *perfopt_index_spec_copy(const IndexSpec *spec);
+
 /* An empty one.  The others return NULL, or why such an index can't be made. */
 extern IndexSpec *perfopt_index_spec_create(Oid relid, Oid am);
 

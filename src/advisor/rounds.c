@@ -8,14 +8,16 @@
  * From what an index saves, the writes it makes dearer are subtracted.
  *
  * A round plans for perfopt.advice_time_budget, of which up to half goes to
- * pricing statements as they are.  But for a moment it works only half of
- * the time, so that others get the processor.
+ * pricing statements as they are.  It rests as long as it works, so that others
+ * get the processor, and goes on in a new transaction now and then, so that rows
+ * that are dead by now can be removed.
  */
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "advisor/choose.h"
 #include "advisor/workload.h"
 #include "catalog/pg_type.h"
@@ -31,6 +33,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
@@ -44,13 +47,8 @@
 /* What an entry costs when the index won't stay in memory. */
 #define WRITE_UNCACHED_MS	0.05
 
-/*
- * Work and rest, so short that others hardly wait for the processor; but what is
- * done soon is done at once.
- */
-#define WORK_MS				10
-#define REST_MS				500 /* at most */
-#define UNRESTED_MS			100
+/* A transaction may take so long; with it, samples of tables go. */
+#define TRANSACTION_MS		2000
 
 /* Without a limit in bytes: a part of the database, but not less than this. */
 #define BUDGET_PART			0.5
@@ -64,38 +62,28 @@ typedef struct Round
 	Choice		choice;
 	List	   *open;			/* IndexSpec *, advised by earlier rounds */
 	List	   *dismissed;
-	double		worked_ms;		/* until working_since */
-	double		loaded_ms;		/* ... when the workload was loaded */
-	TimestampTz working_since;
+	double		loaded_ms;		/* worked when the workload was loaded */
 } Round;
 
 static const char *const advice_kinds[] = {"create_index", NULL};
 
+/* Between two steps: nothing is open, and what was found is in our own memory. */
 static double
-worked_ms(Round *round)
+worked_ms(void)
 {
-	double		ms;
+	double		ms = perfopt_duty_worked_ms();
 
-	CHECK_FOR_INTERRUPTS();
-	ms = (GetCurrentTimestamp() - round->working_since) / 1000.0;
-	if (ms >= WORK_MS)
-	{
-		round->worked_ms += ms;
-		/* not on the latch, which may well be set: others want the worker */
-		if (round->worked_ms > UNRESTED_MS)
-			pg_usleep((long) (Min(ms, REST_MS) * 1000));
-		CHECK_FOR_INTERRUPTS();
-		round->working_since = GetCurrentTimestamp();
-		ms = 0;
-	}
-	return round->worked_ms + ms;
+	if (TimestampDifferenceExceeds(GetCurrentTransactionStartTimestamp(),
+								   GetCurrentTimestamp(), TRANSACTION_MS))
+		perfopt_duty_next_transaction();
+	return ms;
 }
 
 /* Statements are priced as they are for half of the time at most. */
 static bool
 out_of_time(void *arg)
 {
-	return worked_ms(arg) >= perfopt_advice_time_budget / 2.0;
+	return worked_ms() >= perfopt_advice_time_budget / 2.0;
 }
 
 /*
@@ -107,7 +95,7 @@ time_used(void *arg)
 {
 	Round	   *round = arg;
 
-	return (worked_ms(round) - round->loaded_ms) /
+	return (worked_ms() - round->loaded_ms) /
 		Max(perfopt_advice_time_budget - round->loaded_ms, perfopt_advice_time_budget / 2.0);
 }
 
@@ -138,11 +126,9 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 	return without > 0;
 }
 
-/* What the index would cost in writes, and its size; false: not to be made. */
 static bool
-assess(void *arg, ChoiceIndex *index)
+look_at(Round *round, ChoiceIndex *index)
 {
-	Round	   *round = arg;
 	Relation	relation = perfopt_index_spec_open(index->spec);
 	bool		good;
 
@@ -159,7 +145,7 @@ assess(void *arg, ChoiceIndex *index)
 
 		good = size->possible;
 		index->bytes = size->pages * BLCKSZ;
-		list_free_deep(perfopt_superseded_by(index->spec, relation, &index->freed));
+		(void) perfopt_superseded_by(index->spec, relation, &index->freed);
 		perfopt_workload_writes(index->spec->relid, &writes);
 		index->writes = perfopt_entries_written(&writes, index->spec,
 												perfopt_row_writes(index->spec, size) *
@@ -168,6 +154,20 @@ assess(void *arg, ChoiceIndex *index)
 			(size->pages > NBuffers / 2 ? WRITE_UNCACHED_MS : ENTRY_WRITE_MS);
 	}
 	relation_close(relation, AccessShareLock);
+	return good;
+}
+
+/* What the index would cost in writes, and its size; false: not to be made. */
+static bool
+assess(void *arg, ChoiceIndex *index)
+{
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt candidate",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(work);
+	bool		good = look_at(arg, index);
+
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
 	return good;
 }
 
@@ -302,14 +302,11 @@ tell_superseded(StringInfo evidence, List *names)
 	return psprintf(" It makes %s superfluous.", sentence.data);
 }
 
-/* NULL when the table or a column is gone, or the table is locked by now. */
-static AdviceFound *
-describe(Round *round, ChoiceIndex *index, List *others)
+/* False when the table or a column is gone, or the table is locked by now. */
+static bool
+tell(Round *round, ChoiceIndex *index, const Effect *effects, int num, AdviceFound *found)
 {
-	AdviceFound *found = palloc0(sizeof(AdviceFound));
-	Effect	   *effects = palloc(sizeof(Effect) * Max(round->workload.num, 1));
-	int			num = find_effects(round, index, effects);
-	Relation	relation;
+	Relation	relation = perfopt_index_spec_open(index->spec);
 	StringInfoData evidence;
 	double		database_ms = round->workload.ms;
 	double		share = 0;
@@ -317,11 +314,8 @@ describe(Round *round, ChoiceIndex *index, List *others)
 	char	   *superseded;
 	const char *needs = perfopt_describe_needs(index->spec);
 
-	found->kind = advice_kinds[0];
-	if (num == 0 || !perfopt_advice_name_index(found, index->spec, others) ||
-		(relation = perfopt_index_spec_open(index->spec)) == NULL)
-		return NULL;
-
+	if (relation == NULL)
+		return false;
 	initStringInfo(&evidence);
 	appendStringInfoString(&evidence, "{\"queries\": [");
 	for (int i = 0; i < num; i++)
@@ -354,7 +348,37 @@ describe(Round *round, ChoiceIndex *index, List *others)
 				 perfopt_readable_ms(mean_ms(effects[0].statement) * effects[0].after),
 				 superseded, needs[0] ? " " : "", needs);
 	relation_close(relation, AccessShareLock);
-	return found;
+	return true;
+}
+
+/* NULL: it can't be advised now.  There may be many, so texts only are kept. */
+static AdviceFound *
+describe(Round *round, ChoiceIndex *index, List *others)
+{
+	AdviceFound *found = palloc0(sizeof(AdviceFound));
+	Effect	   *effects = palloc(sizeof(Effect) * Max(round->workload.num, 1));
+	int			num = find_effects(round, index, effects);
+	bool		good;
+
+	found->kind = advice_kinds[0];
+	good = num > 0 && perfopt_advice_name_index(found, index->spec, others);
+	if (good)
+	{
+		MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt description of an index",
+												   ALLOCSET_DEFAULT_SIZES);
+		MemoryContext caller = MemoryContextSwitchTo(work);
+
+		good = tell(round, index, effects, num, found);
+		MemoryContextSwitchTo(caller);
+		if (good)
+		{
+			found->reason = pstrdup(found->reason);
+			found->evidence = pstrdup(found->evidence);
+		}
+		MemoryContextDelete(work);
+	}
+	pfree(effects);
+	return good ? found : NULL;
 }
 
 /* What was chosen, and which statements were looked at. */
@@ -371,6 +395,7 @@ store(Round *round)
 	{
 		AdviceFound *advice = describe(round, lfirst(lc), finding.found);
 
+		(void) worked_ms();
 		if (advice)
 			finding.found = lappend(finding.found, advice);
 	}
@@ -396,7 +421,6 @@ advise(void)
 
 	round = palloc0(sizeof(Round));
 	choice = &round->choice;
-	round->working_since = GetCurrentTimestamp();
 	perfopt_workload_begin();
 	perfopt_workload_load(&round->workload, out_of_time, round);
 	PERFOPT_STOP_POINT("advise-priced");
@@ -418,12 +442,12 @@ advise(void)
 	choice->assess = assess;
 	choice->time_used = time_used;
 	choice->arg = round;
-	round->loaded_ms = worked_ms(round);
+	round->loaded_ms = worked_ms();
 	perfopt_choose(choice);
 	perfopt_workload_end();
 	ereport(DEBUG1,
 			(errmsg_internal("perfopt: %d statements, %d plans, %.0f ms, %d indexes chosen",
-							 round->workload.num, choice->plans, round->worked_ms,
+							 round->workload.num, choice->plans, worked_ms(),
 							 list_length(choice->chosen))));
 
 	PERFOPT_STOP_POINT("advise-chosen");

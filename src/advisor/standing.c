@@ -12,9 +12,9 @@
 
 #include "access/relation.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
+#include "worker/worker.h"
 
 /* Of how many rows. */
 #define MOST_STANDING	1000
@@ -94,7 +94,7 @@ perfopt_standing_advice(List **open, List **refused)
 		StandingRow *row = lfirst(lc);
 		IndexSpec  *spec = spec_of_row(row);
 
-		CHECK_FOR_INTERRUPTS();
+		(void) perfopt_duty_worked_ms();
 		if (spec && row->refused)
 			*refused = lappend(*refused, spec);
 		else if (spec)

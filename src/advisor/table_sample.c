@@ -269,6 +269,10 @@ read_rows(TableSample *sample, Relation relation, ExprState *predicate,
 		sample->num_whole = 0;	/* not needed */
 	else if (all)
 		thin_out(sample);
+
+	/* most tables are small, and many are kept */
+	sample->rows = repalloc(sample->rows, sizeof(HeapTuple) * Max(sample->num_rows, 1));
+	sample->whole = repalloc(sample->whole, sizeof(HeapTuple) * Max(sample->num_whole, 1));
 	return true;
 }
 

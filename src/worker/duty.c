@@ -12,6 +12,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "common/stop_points.h"
@@ -26,6 +30,14 @@
 
 /* A duty's transaction may take so long. */
 #define DUTY_TRANSACTION_TIMEOUT_MS	60000
+
+/*
+ * A duty that works for long: so much work, and as much rest, so short that others
+ * hardly wait for the processor; but what is done soon is done at once.
+ */
+#define WORK_MS						10
+#define REST_MS						500 /* at most */
+#define UNRESTED_MS					100
 
 /* The same failure of a duty goes to the log this often. */
 #define DUTY_LOG_INTERVAL_MS		(3600 * 1000)
@@ -44,6 +56,8 @@ typedef struct DutyRun
 static DutyRun runs[WORKER_MAX_DUTIES];
 static MemoryContext tick_context = NULL;
 static Oid	session_user_id;	/* the worker's own, between transactions */
+static double worked_ms;		/* in this run, until working_since */
+static TimestampTz working_since;
 
 /* Duties to be woken when this backend's transaction commits. */
 static bool wake_at_commit[WORKER_MAX_DUTIES];
@@ -153,6 +167,26 @@ perfopt_duty_next_transaction(void)
 				 errmsg("extension \"perfopt\" is gone")));
 }
 
+double
+perfopt_duty_worked_ms(void)
+{
+	double		ms;
+
+	CHECK_FOR_INTERRUPTS();
+	ms = (GetCurrentTimestamp() - working_since) / 1000.0;
+	if (ms >= WORK_MS)
+	{
+		worked_ms += ms;
+		/* not on the latch, which may well be set: others want the worker */
+		if (worked_ms > UNRESTED_MS)
+			pg_usleep((long) (Min(ms, REST_MS) * 1000));
+		CHECK_FOR_INTERRUPTS();
+		working_since = GetCurrentTimestamp();
+		ms = 0;
+	}
+	return worked_ms + ms;
+}
+
 /* Can tables be written here and now? */
 static bool
 can_write(void)
@@ -191,6 +225,8 @@ run_duty(int i, bool *gone)
 
 	snprintf(activity, sizeof(activity), "perfopt: duty %s", duties[i]->name);
 	pgstat_report_activity(STATE_RUNNING, activity);
+	worked_ms = 0;
+	working_since = GetCurrentTimestamp();
 
 	PG_TRY();
 	{
@@ -228,6 +264,18 @@ run_duty(int i, bool *gone)
 			*gone = true;
 	}
 	return error;
+}
+
+/*
+ * What a run has freed goes back to the system: glibc keeps it otherwise, as
+ * soon as something small lies above it.
+ */
+static void
+return_memory(void)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }
 
 /* Record how the run ended that serves requests up to number. */
@@ -293,6 +341,7 @@ worker_duties_run_due(void)
 					   error ? error->message : "");
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(tick_context);
+		return_memory();
 		CHECK_FOR_INTERRUPTS();
 	}
 

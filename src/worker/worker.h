@@ -45,6 +45,13 @@ extern void perfopt_duty_register(const PerfoptDuty *duty);
  */
 extern bool perfopt_worker_told_to_go(void);
 
+/*
+ * Inside run(), again and again, with nothing held that others want at once: how
+ * long has it worked so far?  A run that takes long rests here for as long as it
+ * works.
+ */
+extern double perfopt_duty_worked_ms(void);
+
 /* Inside run(): commit, then go on in a new transaction. */
 extern void perfopt_duty_next_transaction(void);
 
