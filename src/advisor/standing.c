@@ -3,8 +3,8 @@
  *		The indexes that earlier rounds have advised, and how they stand.
  *
  * A round should not change its mind between two choices as good, and should
- * look for something else where somebody has dismissed what it said, or it was
- * taken back.
+ * choose without what somebody has dismissed, or what was taken back.  (When that
+ * leads to another index for the same statements only, advice.c does not raise it.)
  */
 #include "postgres.h"
 
