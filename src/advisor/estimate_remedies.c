@@ -263,6 +263,16 @@ count_combinations(IndexEntries *entries, int *counts)
 	return num;
 }
 
+/*
+ * Is what the sample has so often in a list of the most common ones, whatever sample
+ * the list is made of?  common: how often each of num is there, most first.
+ */
+static bool
+is_listed(int times, const int *common, int num, int length)
+{
+	return num <= length || times - 2 * sqrt(times) >= common[length - 1];
+}
+
 /* How long the server's list of the most common values, or combinations, may be. */
 static int
 length_of_list(Oid relid, int num, const AttrNumber *attnums)
@@ -323,11 +333,7 @@ columns_of(Node *tree)
 	return construct_array(datums, list_length(vars), INT2OID, 2, true, TYPALIGN_SHORT);
 }
 
-/*
- * Would new statistics of the column tell that it has a value more often than was
- * thought?  If not all are in the list of the most common ones, it must be there,
- * whatever sample the list is made of.
- */
+/* Would new statistics of the column tell that it has a value more often than was thought? */
 static bool
 will_be_common(const Estimate *estimate, const RowCounts *counts, int i, Relation relation,
 			   AttrNumber attnum)
@@ -335,16 +341,15 @@ will_be_common(const Estimate *estimate, const RowCounts *counts, int i, Relatio
 	IndexEntries entries;
 	int		   *common;
 	int			num;
-	int			target;
+	int			length;
 
 	if (estimate->selectivity[i] * estimate->table_rows >= survey_rows_at_least(counts, counts->meet[i]) ||
 		!entries_of(relation, 1, &attnum, &entries))
 		return true;
 	common = palloc(sizeof(int) * entries.num);
 	num = count_combinations(&entries, common);
-	target = length_of_list(estimate->relid, 1, &attnum);
-	return target == 0 || num <= target ||
-		counts->meet[i] - 2 * sqrt(counts->meet[i]) >= common[target - 1];
+	length = length_of_list(estimate->relid, 1, &attnum);
+	return length == 0 || is_listed(counts->meet[i], common, num, length);
 }
 
 /*
@@ -520,10 +525,11 @@ degree(IndexEntries *entries)
 /* Would a list of the most common combinations give about the right number? */
 static bool
 mcv_tells(const Estimate *estimate, const RowCounts *counts, IndexEntries *entries, bool one_combination,
-		  int target)
+		  int length)
 {
 	int		   *common = palloc(sizeof(int) * entries->num);
-	int			num = Min(count_combinations(entries, common), target);
+	int			all = count_combinations(entries, common);
+	int			num = Min(all, length);
 	int			enough = counts->all ? 1 : COMMON_ENOUGH;
 	double		covered = 0;
 
@@ -534,7 +540,9 @@ mcv_tells(const Estimate *estimate, const RowCounts *counts, IndexEntries *entri
 	for (int i = 0; i < num; i++)
 		covered += (double) common[i] / entries->num;
 	if (estimate->rows < survey_rows_at_least(counts, counts->meet_all))
-		return one_combination ? counts->meet_all >= common[num - 1] : covered >= COVERS_MOST;
+		return one_combination ?
+			counts->meet_all >= common[num - 1] && is_listed(counts->meet_all, common, all, length) :
+			covered >= COVERS_MOST;
 	return (1 - covered) * counts->table_rows <=
 		ABOUT_RIGHT * survey_rows_at_most(counts, counts->meet_all);
 }

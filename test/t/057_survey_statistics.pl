@@ -75,9 +75,9 @@ sql(q{
 	INSERT INTO e.known SELECT i, i, i FROM generate_series(0, 19999) i;
 	CREATE INDEX ON e.known ((x % 10));
 	CREATE INDEX ON e.known ((y % 5)) WHERE x >= 0;
-	CREATE TABLE e.listed (id int, k int, x int);
-	ALTER TABLE e.listed ALTER k SET STATISTICS 2;
-	INSERT INTO e.listed SELECT i, CASE WHEN i < 14000 THEN i % 7 / 3 ELSE i END, i FROM generate_series(0, 19999) i;
+	CREATE TABLE e.listed (id int, k int, x int, a int, b int);
+	ALTER TABLE e.listed ALTER k SET STATISTICS 2, ALTER a SET STATISTICS 2, ALTER b SET STATISTICS 2;
+	INSERT INTO e.listed SELECT i, CASE WHEN i < 14000 THEN i % 7 / 3 ELSE i END, i, i % 12, i % 12 FROM generate_series(0, 19999) i;
 	CREATE TABLE e.ids (id int);
 	INSERT INTO e.ids SELECT generate_series(0, 19999);
 	CREATE TABLE e.parted (a int, b int) PARTITION BY LIST (a);
@@ -115,16 +115,17 @@ is(estimates('SELECT * FROM e.stale WHERE status = 1'), 'analyze stale', 'but wh
 sql('ANALYZE e.stale');
 is(estimates('SELECT * FROM e.stale WHERE status = 1'), '', 'until it is done');
 sql('UPDATE e.pairs SET x = x + 1 WHERE id < 6000');
-my @dependent = ("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1", "$join open AND done IS NULL");
+my @dependent = ("$join one = 3 AND same = 3", "$join half = 0 AND half_too = 1", "$join open AND done IS NULL",
+	'SELECT count(*) FROM e.listed JOIN e.ids USING (id) WHERE a = 3 AND b = 3');
 is(estimates(@dependent),
-	'create_statistics pairs (dependencies, mcv) ON one, same; create_statistics pairs (mcv) ON half, half_too; create_statistics pairs (mcv) ON open, done', 'columns that depend on each other, whatever else has changed');
+	'create_statistics listed (dependencies) ON a, b; create_statistics pairs (dependencies, mcv) ON one, same; create_statistics pairs (mcv) ON half, half_too; create_statistics pairs (mcv) ON open, done', 'columns that depend on each other, whatever else has changed');
 $node->safe_psql('postgres', sql(q{SELECT string_agg(ddl, ';') FROM perfopt.advice_item WHERE kind = 'create_statistics' AND status = 'open'}));
-is(estimates(@dependent), 'analyze pairs', 'statistics that have not been made');
+is(estimates(@dependent), 'analyze listed; analyze pairs', 'statistics that have not been made');
 sub set_target { sql(sql("SELECT string_agg(format('ALTER STATISTICS e.%I SET STATISTICS $_[0]', stxname), ';') FROM pg_statistic_ext")); }
 set_target(0);
 is(estimates(@dependent), '', 'but not such that nobody wants');
 set_target(-1);
-sql('ANALYZE e.pairs');
+sql('ANALYZE e.pairs, e.listed');
 is(estimates(@dependent), '', 'these are right');
 is(estimates('SELECT * FROM e.known WHERE y % 10 = 3', 'SELECT * FROM e.known WHERE y % 5 = 3'),
 	'create_statistics known ON ((y % 10)); create_statistics known ON ((y % 5))', 'expressions');
