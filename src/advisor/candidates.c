@@ -13,7 +13,8 @@
  * A plan sample has the statement with the constants of one run.  Statements
  * that differ in constants only are the same to the monitor, so an index that
  * depends on a constant (a partial one, or on an expression) is kept only when
- * all samples of the statement have asked for it.
+ * all samples of the statement have asked for it; of a partial one rounds.c asks
+ * besides that they are not of one burst.
  *
  * What is made is bounded, whatever the statement: conditions, arms of ORs and
  * specifications of one relation, and specifications in all.

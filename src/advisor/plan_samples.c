@@ -49,6 +49,7 @@
 #include "common/pg_lzcompress.h"
 #include "common/settings.h"
 #include "common/shmem.h"
+#include "common/test_clock.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -128,6 +129,8 @@ typedef enum Verdict
 typedef struct VerdictEntry
 {
 	uint64		queryid;
+	uint32		tables;			/* from 18 on tables made anew have the
+								 * queryid of those before */
 	Oid			role;
 	Verdict		verdict;
 	int			uncounted;		/* plannings while the monitor had no row */
@@ -241,22 +244,6 @@ updates_rows(const Query *query)
 {
 	return query->commandType == CMD_UPDATE || query->commandType == CMD_MERGE ||
 		(query->commandType == CMD_INSERT && query->onConflict);
-}
-
-static bool
-wants_sample(const PerfoptQueryKey *key, TimestampTz now)
-{
-	SampleEntry *entry;
-	bool		wanted = true;
-
-	LWLockAcquire(shared->lock, LW_SHARED);
-	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry && entry->condemned)
-		wanted = false;
-	else if (entry && entry->num_slots == SAMPLE_SETS)
-		wanted = entry->newest + SAMPLE_LIFE <= now;
-	LWLockRelease(shared->lock);
-	return wanted;
 }
 
 /* Stores what the caller has put together. */
@@ -459,6 +446,95 @@ perfopt_relation_fingerprint(Relation relation)
 }
 
 /*
+ * What is wanted
+ */
+
+/* Caller holds the lock exclusively. */
+static void
+discard_slot(SampleEntry *entry, int i)
+{
+	free_slots[shared->num_free++] = entry->slots[i];
+	entry->slots[i] = entry->slots[--entry->num_slots];
+	if (entry->num_slots == 0)
+		hash_search(entries, &entry->key, HASH_REMOVE, NULL);
+}
+
+/* A table of the sample that the statement does not have now; or InvalidOid. */
+static Oid
+other_table(const PlanSample *sample, const ShapeContext *shape)
+{
+	for (int i = 0; i < sample->num_rels; i++)
+	{
+		bool		found = false;
+
+		for (int j = 0; j < shape->num_rels && !found; j++)
+			found = sample->rels[i].relid == shape->rels[j];
+		if (!found)
+			return sample->rels[i].relid;
+	}
+	return InvalidOid;
+}
+
+static void
+discard_captured(const PerfoptQueryKey *key, TimestampTz captured_at)
+{
+	SampleEntry *entry;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(entries, key, HASH_FIND, NULL);
+	for (int i = 0; entry && i < entry->num_slots; i++)
+	{
+		if (slots[entry->slots[i]].captured_at != captured_at)
+			continue;
+		discard_slot(entry, i);
+		break;
+	}
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * From 18 on statements are told apart by the names of their tables, so those over
+ * a table that was made anew meet the samples of the one before.
+ */
+static void
+discard_dropped(const PerfoptQueryKey *key, const ShapeContext *shape)
+{
+	Oid			others[SAMPLE_SETS] = {0};
+	TimestampTz captured_at[SAMPLE_SETS];
+	SampleEntry *entry;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	entry = hash_search(entries, key, HASH_FIND, NULL);
+	for (int i = 0; entry && i < entry->num_slots; i++)
+	{
+		others[i] = other_table(&slots[entry->slots[i]], shape);
+		captured_at[i] = slots[entry->slots[i]].captured_at;
+	}
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < SAMPLE_SETS; i++)
+		if (OidIsValid(others[i]) && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(others[i])))
+			discard_captured(key, captured_at[i]);
+}
+
+static bool
+wants_sample(const PerfoptQueryKey *key, TimestampTz now, const ShapeContext *shape)
+{
+	SampleEntry *entry;
+	bool		wanted = true;
+
+	discard_dropped(key, shape);
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	entry = hash_search(entries, key, HASH_FIND, NULL);
+	if (entry && entry->condemned)
+		wanted = false;
+	else if (entry && entry->num_slots == SAMPLE_SETS)
+		wanted = entry->newest + SAMPLE_LIFE <= now;
+	LWLockRelease(shared->lock);
+	return wanted;
+}
+
+/*
  * Serialize the parameters' values behind the tree.  Values that are not known
  * yet (a PL/pgSQL variable without a value) stay unknown: the planner then
  * estimates without them, as it did for the statement itself.  So do those that
@@ -605,17 +681,26 @@ in_perfopt_process(void)
 }
 
 static VerdictEntry *
-verdict_slot(uint64 queryid, Oid role)
+verdict_slot(uint64 queryid, Oid role, uint32 tables)
 {
-	return &verdicts[(queryid ^ (queryid >> 32) ^ role) & (NUM_VERDICTS - 1)];
+	return &verdicts[(queryid ^ (queryid >> 32) ^ role ^ tables) & (NUM_VERDICTS - 1)];
+}
+
+static uint32
+hash_tables(const Query *query)
+{
+	uint32		hash = 0;
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+		hash = (hash ^ ((const RangeTblEntry *) lfirst(lc))->relid) * 0x9e3779b1;
+	return hash ^ (hash >> 16);
 }
 
 static void
 set_verdict(VerdictEntry *entry, const PerfoptQueryKey *key, Verdict verdict,
 			TimestampTz until)
 {
-	entry->queryid = key->queryid;
-	entry->role = key->role;
 	entry->verdict = verdict;
 	entry->until = until;
 }
@@ -651,7 +736,7 @@ take_sample(VerdictEntry *entry, const PerfoptQueryKey *key, TimestampTz now,
 		return NULL;
 	}
 	if (shape_walker((Node *) parse, &shape) || shape.num_read <= 0 ||
-		!wants_sample(key, now))
+		!wants_sample(key, now, &shape))
 	{
 		if (shape.too_large)
 		{
@@ -684,6 +769,7 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 	VerdictEntry *entry = NULL;
 	PerfoptQueryKey key;
 	TimestampTz now = 0;
+	uint32		tables;
 	bool		parse_is_update = updates_rows(parse);
 
 	if (perfopt_advisor_enabled && perfopt_track != PERFOPT_TRACK_NONE &&
@@ -692,11 +778,17 @@ samples_planner(PERFOPT_PLANNER_ARGS)
 		key.database = MyDatabaseId;
 		key.role = GetUserId();
 		key.queryid = (uint64) parse->queryId;
-		now = GetCurrentStatementStartTimestamp();
-		entry = verdict_slot(key.queryid, key.role);
+		now = PERFOPT_SAMPLED_AT(GetCurrentStatementStartTimestamp());
+		tables = hash_tables(parse);
+		entry = verdict_slot(key.queryid, key.role, tables);
 
-		if (entry->queryid != key.queryid || entry->role != key.role)
+		if (entry->queryid != key.queryid || entry->role != key.role || entry->tables != tables)
+		{
 			memset(entry, 0, sizeof(*entry));
+			entry->queryid = key.queryid;
+			entry->role = key.role;
+			entry->tables = tables;
+		}
 		if (entry->verdict != VERDICT_NONE && now < entry->until)
 			entry = NULL;		/* the usual case */
 		else if (entry->verdict != VERDICT_CHEAP)
@@ -799,23 +891,7 @@ perfopt_plan_sample_get(const PerfoptQueryKey *key, int i, PlanSample *sample)
 void
 perfopt_plan_sample_discard(const PlanSample *sample)
 {
-	SampleEntry *entry;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = hash_search(entries, &sample->key, HASH_FIND, NULL);
-	for (int i = 0; entry && i < entry->num_slots; i++)
-	{
-		int			slot = entry->slots[i];
-
-		if (slots[slot].captured_at != sample->captured_at)
-			continue;
-		free_slots[shared->num_free++] = slot;
-		entry->slots[i] = entry->slots[--entry->num_slots];
-		if (entry->num_slots == 0)
-			hash_search(entries, &sample->key, HASH_REMOVE, NULL);
-		break;
-	}
-	LWLockRelease(shared->lock);
+	discard_captured(&sample->key, sample->captured_at);
 }
 
 void
@@ -854,66 +930,7 @@ perfopt_plan_sample_params(const PlanSample *sample)
 	return RestoreParamList(&start);
 }
 
-/* The values as text[]; NULL where one is null, unknown or of a lost type. */
-static Datum
-params_as_text(const PlanSample *sample)
-{
-	ParamListInfo params = perfopt_plan_sample_params(sample);
-	ArrayBuildState *array = initArrayResult(TEXTOID, CurrentMemoryContext, false);
-
-	for (int i = 0; i < params->numParams; i++)
-	{
-		ParamExternData *param = &params->params[i];
-		Datum text = (Datum) 0;
-		bool		isnull = param->isnull || !OidIsValid(param->ptype) ||
-		!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(param->ptype));
-
-		if (!isnull)
-		{
-			Oid			output;
-			bool		is_varlena;
-
-			getTypeOutputInfo(param->ptype, &output, &is_varlena);
-			text = CStringGetTextDatum(OidOutputFunctionCall(output, param->value));
-		}
-		array = accumArrayResult(array, text, isnull, TEXTOID, CurrentMemoryContext);
-	}
-	return makeArrayResult(array, CurrentMemoryContext);
-}
-
-PG_FUNCTION_INFO_V1(perfopt_plan_samples);
 PG_FUNCTION_INFO_V1(perfopt_plan_sample_counts);
-
-/* plan_samples(): of this database, as values of others may be of its types. */
-Datum
-perfopt_plan_samples(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	PerfoptQueryKey *keys;
-	int			num_keys;
-	PlanSample *sample = palloc(sizeof(PlanSample));
-
-	perfopt_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
-	num_keys = perfopt_plan_sample_keys(MyDatabaseId, &keys);
-	for (int k = 0; k < num_keys; k++)
-	{
-		for (int i = 0; perfopt_plan_sample_get(&keys[k], i, sample); i++)
-		{
-			Datum		values[5];
-			bool		nulls[5] = {0};
-
-			values[0] = ObjectIdGetDatum(sample->key.role);
-			values[1] = Int64GetDatum((int64) sample->key.queryid);
-			values[2] = TimestampTzGetDatum(sample->captured_at);
-			values[3] = params_as_text(sample);
-			values[4] = Int32GetDatum(sample->tree_size + sample->params_size);
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-			CHECK_FOR_INTERRUPTS();
-		}
-	}
-	return (Datum) 0;
-}
 
 /* plan_sample_counts(): one row. */
 Datum

@@ -409,6 +409,27 @@ store(Round *round)
 	perfopt_advice_store(&finding);
 }
 
+/*
+ * A constant of samples that are all of one burst may be another one in the next;
+ * but what was advised stays so, as samples are new after each restart.
+ */
+static List *
+lasting_candidates(Round *round, const WorkloadStatement *statement)
+{
+	List	   *lasting = NIL;
+	ListCell   *lc;
+
+	foreach(lc, statement->candidates)
+	{
+		IndexSpec  *spec = lfirst(lc);
+
+		if (!statement->one_burst || !spec->of_constants || spec->predicate == NIL ||
+			perfopt_is_standing(round->open, spec))
+			lasting = lappend(lasting, spec);
+	}
+	return lasting;
+}
+
 /* The duty. */
 static void
 advise(void)
@@ -425,14 +446,15 @@ advise(void)
 	perfopt_workload_load(&round->workload, out_of_time, round);
 	PERFOPT_STOP_POINT("advise-priced");
 
+	perfopt_standing_advice(&round->open, &round->dismissed);
 	choice->num_statements = round->workload.num;
 	choice->statements = palloc0(sizeof(ChoiceStatement) * Max(round->workload.num, 1));
 	for (int i = 0; i < round->workload.num; i++)
 	{
 		choice->statements[i].weight = round->workload.statements[i].ms;
-		choice->statements[i].candidates = round->workload.statements[i].candidates;
+		choice->statements[i].candidates =
+			lasting_candidates(round, &round->workload.statements[i]);
 	}
-	perfopt_standing_advice(&round->open, &round->dismissed);
 	choice->budget = bytes_left();
 	choice->least = round->workload.ms * perfopt_advice_min_share;
 	choice->least_speedup = perfopt_advice_min_speedup;

@@ -40,6 +40,9 @@
 /* A plan has become another when its cost has fallen below this part. */
 #define PLAN_CHANGED		0.5
 
+/* Samples nearer to each other may be of the same run of one program. */
+#define BURST				(30 * USECS_PER_SEC)
+
 /* A table that no index was thought of for in so many rounds is forgotten. */
 #define TABLE_ROUNDS		60
 
@@ -55,6 +58,8 @@ typedef struct StatementHistory
 	double		recent_rows;
 	double		recent_ms;
 	double		base_cost;		/* of its plan then; 0: not known */
+	int			num_tables;		/* that it was over */
+	Oid			tables[SAMPLE_MAX_RELS];
 	Oid			updated;		/* table of an UPDATE ... */
 	Bitmapset  *set;			/* ... that sets these columns */
 } StatementHistory;
@@ -344,6 +349,48 @@ load_samples(WorkloadStatement *statement)
 	return statement->num_samples > 0;
 }
 
+/* Some program may have run it with the same constants for a moment. */
+static bool
+of_one_burst(const WorkloadStatement *statement)
+{
+	for (int i = 0; i < statement->num_samples; i++)
+		for (int j = 0; j < i; j++)
+		{
+			TimestampTz apart = statement->samples[i]->captured_at -
+			statement->samples[j]->captured_at;
+
+			if (apart < BURST && apart > -BURST)
+				return true;
+		}
+	return statement->num_samples < SAMPLE_SETS;
+}
+
+/*
+ * From 18 on a statement over a table that was made anew is the same as that over
+ * the one before.  That it costs less does not come of an index.
+ */
+static void
+forget_cost_if_dropped(StatementHistory *history, const WorkloadStatement *statement)
+{
+	bool		dropped = false;
+
+	for (int i = 0; i < history->num_tables && !dropped; i++)
+		dropped = !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(history->tables[i]));
+	if (dropped)
+		history->base_cost = 0;
+	for (int i = 0; i < statement->num_samples; i++)
+	{
+		const PlanSample *sample = statement->samples[i];
+
+		if (statement->costs[i] < 0)
+			continue;
+		history->num_tables = sample->num_rels;
+		for (int j = 0; j < sample->num_rels; j++)
+			history->tables[j] = sample->rels[j].relid;
+		break;
+	}
+}
+
 /* Plan as things are, and learn which indexes may help. */
 static void
 price_as_it_is(WorkloadStatement *statement)
@@ -416,6 +463,8 @@ perfopt_workload_load(Workload *workload, bool (*out_of_time) (void *arg), void 
 		price_as_it_is(statement);
 		if (statement->cost <= 0)
 			continue;
+		statement->one_burst = of_one_burst(statement);
+		forget_cost_if_dropped(history, statement);
 		if (statement->cost < history->base_cost * PLAN_CHANGED)
 		{
 			recent_database_ms = Max(0, recent_database_ms - history->recent_ms);

@@ -25,6 +25,7 @@ typedef struct WorkloadStatement
 	List	   *candidates;		/* IndexSpec * */
 	int			num_samples;
 	PlanSample *samples[SAMPLE_SETS];
+	bool		one_burst;		/* they are of, or some of them */
 	double		costs[SAMPLE_SETS]; /* negative: not priced */
 } WorkloadStatement;
 

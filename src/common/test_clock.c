@@ -29,4 +29,13 @@ perfopt_test_limit_ms(int ms)
 
 	return patience && patience[0] ? (int) (ms * strtod(patience, NULL)) : ms;
 }
+
+TimestampTz
+perfopt_test_sampled_at(TimestampTz now)
+{
+	const char *minutes = setting("perfopt_test.minutes");
+
+	return minutes && minutes[0] ?
+		now + (TimestampTz) (strtod(minutes, NULL) * 60 * USECS_PER_SEC) : now;
+}
 #endif							/* PERFOPT_STOP_POINTS */

@@ -26,13 +26,14 @@ $sql->('VACUUM ANALYZE');
 $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM perfopt.workers WHERE datname = 'postgres' AND pid IS NOT NULL})
   or die 'no worker';
 
-# Statements of so many milliseconds each; their parameters are skewed, and the
-# same each time.
+# Statements of so many milliseconds each, so many minutes later; their parameters
+# are skewed, and the same each time.
 my $dir = $node->basedir;
+my $minutes = 0;
 sub run
 {
 	my ($times, $seed, $ms, @scripts) = @_;
-	local $ENV{PGOPTIONS} = "-c perfopt_test.statement_ms=$ms";
+	local $ENV{PGOPTIONS} = "-c perfopt_test.statement_ms=$ms -c perfopt_test.minutes=$minutes";
 	my @files;
 	for my $script (@scripts)
 	{
@@ -47,7 +48,11 @@ my @controls = Oltp::oltp_controls($users);
 # what was there when it was first looked at is not held against an index
 $sql->('SELECT perfopt.analyze_now()');
 $sql->('SELECT perfopt.reset_latency()');
-run(12, 1, 2, @needs);
+run(4, 1, 2, @needs);
+$sql->('SELECT perfopt.analyze_now()');
+is(join("\n", $sql->(q{SELECT ddl FROM perfopt.advice WHERE status = 'open' AND ddl LIKE '% WHERE %=%'})), '', 'a constant of one burst makes no index partial');
+# each has a sample of another minute
+for (1, 2) { $minutes = $_; run(4, $_ + 1, 2, @needs); }
 run(12, 2, 1, @controls);
 run(300, 3, 0.1, Oltp::oltp_writes($users));
 my ($hit) = grep { $_->[0] eq 'hit' } Oltp::oltp_writes($users);
@@ -64,6 +69,7 @@ for my $need (map { $_->[0] } @needs)
 	ok((grep { $_ eq $need } @{ $judged->{found} }), "needed and found: $need")
 	  or diag("cost $before before, $with with what is advised, $reference with an index made for it");
 }
+like(join("\n", @advised), qr/ WHERE \(status = 'pending'/, 'a constant that is the same in each of three minutes does');
 is(join("\n", @{ $judged->{false} }), '', 'none is advised that helps no statement');
 unlike(join("\n", @advised), qr/ON public\.(counters|countries|tenants) /, 'none on a small table, nor on one that is written all the time');
 $session->quit;
