@@ -74,6 +74,9 @@ extern char *perfopt_readable_ms(double ms);
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
 
+/* What every name begins with that might be given. */
+extern char *perfopt_name_stem(const IndexSpec *spec, Relation relation);
+
 /* Is an index there for its entries only, and not for what it guarantees? */
 extern bool perfopt_is_only_access_path(Oid index);
 
