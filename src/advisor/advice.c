@@ -46,6 +46,13 @@
 /* What nobody is at work on, and nobody has said no to. */
 #define MAY_BE_RAISED	"status NOT IN ('queued', 'applying', 'reverting', 'dismissed')"
 
+static void
+connect(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
 /* The memory context stays what it is. */
 static void
 execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
@@ -114,7 +121,6 @@ refused_likewise(const AdviceFound *found)
 	}
 	if (relation)
 		relation_close(relation, AccessShareLock);
-	SPI_freetuptable(table);
 	return same;
 }
 
@@ -306,8 +312,9 @@ revise_one(const AdviceFinding *finding, HeapTuple tuple, TupleDesc desc)
  * hand, its table may be gone, or its reason.
  */
 static void
-revise(const AdviceFinding *finding, MemoryContext work)
+revise(const AdviceFinding *finding)
 {
+	MemoryContext work;
 	Oid			types[] = {TEXTARRAYOID, INT8ARRAYOID, BOOLOID};
 	Datum		values[3];
 	char		nulls[4] = "   ";
@@ -334,35 +341,43 @@ revise(const AdviceFinding *finding, MemoryContext work)
 			" FOR UPDATE SKIP LOCKED",
 			3, types, values, nulls, SPI_OK_SELECT);
 	table = SPI_tuptable;
+
+	/* for one row at a time: there may be many */
+	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt advice to revise",
+								 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(work);
 	for (uint64 i = 0; i < table->numvals; i++)
 	{
-		(void) perfopt_duty_worked_ms();
-		MemoryContextReset(work);
+		CHECK_FOR_INTERRUPTS();
 		revise_one(finding, table->vals[i], table->tupdesc);
+		MemoryContextReset(work);
 	}
+	MemoryContextSwitchTo(MemoryContextGetParent(work));
+	MemoryContextDelete(work);
 }
 
+/*
+ * Each may be in a transaction of its own: should a later one fail, the next round
+ * says so again.
+ */
 void
 perfopt_advice_store(const AdviceFinding *finding)
 {
-	MemoryContext work;
 	ListCell   *lc;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
+	connect();
 	perfopt_advice_follow_names(0);
-
-	/* for one at a time: there may be a lot of advice */
-	work = AllocSetContextCreate(CurrentMemoryContext, "perfopt advice to store",
-								 ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(work);
+	SPI_finish();
 	foreach(lc, finding->found)
 	{
 		(void) perfopt_duty_worked_ms();
+		connect();
 		store_one(lfirst(lc));
-		MemoryContextReset(work);
+		SPI_finish();
 	}
-	revise(finding, work);
+	(void) perfopt_duty_worked_ms();
+	connect();
+	revise(finding);
 	perfopt_advice_follow_names(0);
 	execute("DELETE FROM perfopt.advice_item WHERE id IN"
 			" (SELECT id FROM perfopt.advice_item WHERE table_name IS NOT NULL AND status = 'obsolete'"
@@ -378,8 +393,7 @@ perfopt_advice_count_open(const char *condition)
 	int64		count;
 	bool		isnull;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
+	connect();
 	if (SPI_execute(psprintf("SELECT pg_catalog.count(*) FROM perfopt.advice_item"
 							 " WHERE status OPERATOR(pg_catalog.=) 'open'%s", condition),
 					false, 1) != SPI_OK_SELECT)

@@ -61,27 +61,28 @@ drop_statement(Relation relation, const char *index_name)
 											   index_name));
 }
 
-/* Names that other advice has for indexes still to be made in this schema. */
+/* Names that other advice has for indexes still to be made in this schema, that begin so. */
 static List *
-names_advised(const AdviceFound *found)
+names_advised(const AdviceFound *found, const char *stem)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[4];
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[5];
 	List	   *names = NIL;
 
 	values[0] = CStringGetTextDatum(found->schema_name);
 	values[1] = CStringGetTextDatum(found->table_name);
 	values[2] = CStringGetTextDatum(found->definition);
 	values[3] = CStringGetTextDatum(found->kind);
+	values[4] = CStringGetTextDatum(stem);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (SPI_execute_with_args("SELECT index_name FROM perfopt.advice_item"
-							  " WHERE schema_name = $1 AND index_name IS NOT NULL"
+							  " WHERE schema_name = $1 AND starts_with(index_name, $5)"
 							  " AND kind IN ('create_index', 'index_foreign_key')"
 							  " AND status IN ('open', 'queued', 'applying', 'failed')"
 							  " AND NOT (table_name = $2 AND definition = $3 AND kind = $4)",
-							  4, types, values, NULL, true, 0) != SPI_OK_SELECT)
+							  5, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read advice");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -100,6 +101,7 @@ name_index(AdviceFound *found, const IndexSpec *spec, List *others)
 {
 	Relation	relation = perfopt_index_spec_open(spec);
 	List	   *taken;
+	char	   *stem;
 	ListCell   *lc;
 	bool		good;
 	bool		gone;
@@ -116,12 +118,14 @@ name_index(AdviceFound *found, const IndexSpec *spec, List *others)
 	if (found->schema_name)
 	{
 		found->definition = perfopt_index_spec_definition(spec, relation);
-		taken = names_advised(found);
+		stem = perfopt_name_stem(spec, relation);
+		taken = names_advised(found, stem);
 		foreach(lc, others)
 		{
 			const AdviceFound *other = lfirst(lc);
 
-			if (other->index_name && strcmp(other->schema_name, found->schema_name) == 0)
+			if (other->index_name && strncmp(other->index_name, stem, strlen(stem)) == 0 &&
+				strcmp(other->schema_name, found->schema_name) == 0)
 				taken = lappend(taken, other->index_name);
 		}
 		found->index_name = perfopt_name_once(spec, relation, &taken);

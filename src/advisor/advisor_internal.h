@@ -77,6 +77,9 @@ extern double perfopt_rounded_share(double share);
 /* A list of names that are free, as those of earlier calls with it are not. */
 extern char *perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken);
 
+/* What every name begins with that might be given. */
+extern char *perfopt_name_stem(const IndexSpec *spec, Relation relation);
+
 /* Is an index there for its entries only, and not for what it guarantees? */
 extern bool perfopt_is_only_access_path(Oid index);
 

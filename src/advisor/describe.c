@@ -27,6 +27,22 @@ is_taken(List *taken, const char *name)
 	return false;
 }
 
+static int
+stem_length(const char *name)
+{
+	int			len = strlen(name);
+
+	return pg_mbcliplen(name, len, Min(len, NAMEDATALEN - 8));
+}
+
+char *
+perfopt_name_stem(const IndexSpec *spec, Relation relation)
+{
+	char	   *name = perfopt_index_spec_name(spec, relation);
+
+	return pnstrdup(name, stem_length(name));
+}
+
 char *
 perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken)
 {
@@ -34,12 +50,7 @@ perfopt_name_once(const IndexSpec *spec, Relation relation, List **taken)
 	char	   *name = first;
 
 	for (int i = 1; is_taken(*taken, name); i++)
-	{
-		int			len = strlen(first);
-
-		len = pg_mbcliplen(first, len, Min(len, NAMEDATALEN - 8));
-		name = psprintf("%.*s%d", len, first, i);
-	}
+		name = psprintf("%.*s%d", stem_length(first), first, i);
 	*taken = lappend(*taken, name);
 	return name;
 }

@@ -8,16 +8,14 @@
  * From what an index saves, the writes it makes dearer are subtracted.
  *
  * A round plans for perfopt.advice_time_budget, of which up to half goes to
- * pricing statements as they are.  It rests as long as it works, so that others
- * get the processor, and goes on in a new transaction now and then, so that rows
- * that are dead by now can be removed.
+ * pricing statements as they are.  Between its steps it rests, so that others
+ * get the processor, and begins new transactions, so that dead rows can go.
  */
 #include "postgres.h"
 
 #include "advisor/advisor_internal.h"
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "advisor/choose.h"
 #include "advisor/workload.h"
 #include "catalog/pg_type.h"
@@ -47,9 +45,6 @@
 /* What an entry costs when the index won't stay in memory. */
 #define WRITE_UNCACHED_MS	0.05
 
-/* A transaction may take so long; with it, samples of tables go. */
-#define TRANSACTION_MS		2000
-
 /* Without a limit in bytes: a part of the database, but not less than this. */
 #define BUDGET_PART			0.5
 #define BUDGET_LEAST		(1024.0 * 1024 * 1024)
@@ -67,23 +62,11 @@ typedef struct Round
 
 static const char *const advice_kinds[] = {"create_index", NULL};
 
-/* Between two steps: nothing is open, and what was found is in our own memory. */
-static double
-worked_ms(void)
-{
-	double		ms = perfopt_duty_worked_ms();
-
-	if (TimestampDifferenceExceeds(GetCurrentTransactionStartTimestamp(),
-								   GetCurrentTimestamp(), TRANSACTION_MS))
-		perfopt_duty_next_transaction();
-	return ms;
-}
-
 /* Statements are priced as they are for half of the time at most. */
 static bool
 out_of_time(void *arg)
 {
-	return worked_ms() >= perfopt_advice_time_budget / 2.0;
+	return perfopt_duty_worked_ms() >= perfopt_advice_time_budget / 2.0;
 }
 
 /*
@@ -95,7 +78,7 @@ time_used(void *arg)
 {
 	Round	   *round = arg;
 
-	return (worked_ms() - round->loaded_ms) /
+	return (perfopt_duty_worked_ms() - round->loaded_ms) /
 		Max(perfopt_advice_time_budget - round->loaded_ms, perfopt_advice_time_budget / 2.0);
 }
 
@@ -395,7 +378,7 @@ store(Round *round)
 	{
 		AdviceFound *advice = describe(round, lfirst(lc), finding.found);
 
-		(void) worked_ms();
+		(void) perfopt_duty_worked_ms();
 		if (advice)
 			finding.found = lappend(finding.found, advice);
 	}
@@ -464,12 +447,12 @@ advise(void)
 	choice->assess = assess;
 	choice->time_used = time_used;
 	choice->arg = round;
-	round->loaded_ms = worked_ms();
+	round->loaded_ms = perfopt_duty_worked_ms();
 	perfopt_choose(choice);
 	perfopt_workload_end();
 	ereport(DEBUG1,
 			(errmsg_internal("perfopt: %d statements, %d plans, %.0f ms, %d indexes chosen",
-							 round->workload.num, choice->plans, worked_ms(),
+							 round->workload.num, choice->plans, perfopt_duty_worked_ms(),
 							 list_length(choice->chosen))));
 
 	PERFOPT_STOP_POINT("advise-chosen");

@@ -21,6 +21,7 @@ int			perfopt_history_retention = 7 * 24 * 3600;
 int			perfopt_history_max_rows = 1000000;
 
 bool		perfopt_worker_enabled = true;
+double		perfopt_worker_cpu_share = 0.2;
 int			perfopt_max_databases = 64;
 int			perfopt_max_workers = 4;
 int			perfopt_max_jobs = 64;
@@ -127,6 +128,11 @@ define_worker_settings(void)
 							 "Runs the background workers.",
 							 NULL,
 							 &perfopt_worker_enabled, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("perfopt.worker_cpu_share",
+							 "Share of a processor that a look for advice takes for longer than a moment.",
+							 NULL,
+							 &perfopt_worker_cpu_share, 0.2, 0.05, 1.0,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("perfopt.max_databases",
 							"Databases that can have a perfopt worker at the same time.",

@@ -25,6 +25,7 @@ extern int	perfopt_history_max_rows;
 
 /* worker */
 extern bool perfopt_worker_enabled;
+extern double perfopt_worker_cpu_share;
 extern int	perfopt_max_databases;
 extern int	perfopt_max_workers;
 extern int	perfopt_max_jobs;

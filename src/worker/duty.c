@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/settings.h"
 #include "common/stop_points.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -32,12 +33,15 @@
 #define DUTY_TRANSACTION_TIMEOUT_MS	60000
 
 /*
- * A duty that works for long: so much work, and as much rest, so short that others
- * hardly wait for the processor; but what is done soon is done at once.
+ * A duty that works for long rests each time it has worked so long, for as long as
+ * perfopt.worker_cpu_share says; but what is done soon is done at once.
  */
 #define WORK_MS						10
-#define REST_MS						500 /* at most */
+#define REST_MS						2000	/* at most */
 #define UNRESTED_MS					100
+
+/* ... and goes on in a new transaction after so much work. */
+#define TRANSACTION_WORK_MS			1000
 
 /* The same failure of a duty goes to the log this often. */
 #define DUTY_LOG_INTERVAL_MS		(3600 * 1000)
@@ -57,6 +61,7 @@ static DutyRun runs[WORKER_MAX_DUTIES];
 static MemoryContext tick_context = NULL;
 static Oid	session_user_id;	/* the worker's own, between transactions */
 static double worked_ms;		/* in this run, until working_since */
+static double transaction_at_ms;	/* ... when its transaction began */
 static TimestampTz working_since;
 
 /* Duties to be woken when this backend's transaction commits. */
@@ -167,24 +172,35 @@ perfopt_duty_next_transaction(void)
 				 errmsg("extension \"perfopt\" is gone")));
 }
 
+/* Not on the latch, which may well be set: others want the worker. */
+static void
+rest(double ms)
+{
+	pg_usleep((long) (Min(ms, REST_MS) * 1000));
+	CHECK_FOR_INTERRUPTS();
+}
+
 double
 perfopt_duty_worked_ms(void)
 {
+	MemoryContext context = CurrentMemoryContext;
 	double		ms;
 
 	CHECK_FOR_INTERRUPTS();
 	ms = (GetCurrentTimestamp() - working_since) / 1000.0;
-	if (ms >= WORK_MS)
+	if (ms < WORK_MS)
+		return worked_ms + ms;
+	worked_ms += ms;
+	if (worked_ms > UNRESTED_MS)
+		rest(ms / perfopt_worker_cpu_share - ms);
+	if (worked_ms - transaction_at_ms > TRANSACTION_WORK_MS)
 	{
-		worked_ms += ms;
-		/* not on the latch, which may well be set: others want the worker */
-		if (worked_ms > UNRESTED_MS)
-			pg_usleep((long) (Min(ms, REST_MS) * 1000));
-		CHECK_FOR_INTERRUPTS();
-		working_since = GetCurrentTimestamp();
-		ms = 0;
+		perfopt_duty_next_transaction();
+		transaction_at_ms = worked_ms;
 	}
-	return worked_ms + ms;
+	MemoryContextSwitchTo(context);
+	working_since = GetCurrentTimestamp();
+	return worked_ms;
 }
 
 /* Can tables be written here and now? */
@@ -225,7 +241,7 @@ run_duty(int i, bool *gone)
 
 	snprintf(activity, sizeof(activity), "perfopt: duty %s", duties[i]->name);
 	pgstat_report_activity(STATE_RUNNING, activity);
-	worked_ms = 0;
+	worked_ms = transaction_at_ms = 0;
 	working_since = GetCurrentTimestamp();
 
 	PG_TRY();

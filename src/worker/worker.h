@@ -46,9 +46,10 @@ extern void perfopt_duty_register(const PerfoptDuty *duty);
 extern bool perfopt_worker_told_to_go(void);
 
 /*
- * Inside run(), again and again, with nothing held that others want at once: how
- * long has it worked so far?  A run that takes long rests here for as long as it
- * works.
+ * Inside run(), again and again, with nothing open or locked: how long has it
+ * worked so far?  A run that takes long rests here, so that it takes no more than
+ * perfopt.worker_cpu_share of a processor, and goes on in a new transaction now
+ * and then, so that it holds no old snapshot.
  */
 extern double perfopt_duty_worked_ms(void);
 

@@ -1,8 +1,13 @@
 # The part of "advisor" about size: a round over 2,000 tables and 5,000 distinct
 # statements, its time, the worker's memory, and the latency of other statements
-# while rounds run, beside what it is without.
+# while rounds run, beside what it is without; and advise() for ADVISED of the
+# statements.
 #
-#   TABLES=2000 QUERIES=5000 ROUNDS=6 SECONDS=10
+# A processor that sleeps takes longer to answer, so that on machines that put
+# them to sleep everything is slower when less is done.  Therefore each is kept
+# awake by a loop of the scheduling class IDLE, with and without rounds.
+#
+#   TABLES=2000 QUERIES=5000 ROUNDS=6 SECONDS=12 ADVISED=500
 use strict;
 use warnings;
 use Bench;
@@ -13,7 +18,8 @@ use Time::HiRes qw(time sleep);
 my $tables = $ENV{TABLES} || 2000;
 my $queries = $ENV{QUERIES} || 5000;
 my $rounds = $ENV{ROUNDS} || 6;
-my $seconds = $ENV{SECONDS} || 10;
+my $seconds = $ENV{SECONDS} || 12;
+my $advised = $ENV{ADVISED} || 500;
 my $limit = 1.25;
 srand(1);
 $| = 1;
@@ -31,6 +37,39 @@ sub memory
 	my ($shmem) = $status =~ /^RssShmem:\s*(\d+)/m;
 	return ($anon / 1024, $shmem / 1024);
 }
+
+# runs CODE; its result, and the most memory of its own that the process had meanwhile
+sub with_memory
+{
+	my ($process, $code) = @_;
+	my $pid = fork // die "fork: $!";
+	if ($pid == 0)
+	{
+		my $most = 0;
+		require POSIX;
+		local $SIG{TERM} = sub { Bench::spew("$ENV{SCRATCH}/memory", $most); POSIX::_exit(0) };
+		while (1) { my ($now) = memory($process); $most = $now if $now > $most; sleep 0.02; }
+	}
+	my @result = $code->();
+	kill TERM => $pid;
+	waitpid $pid, 0;
+	return ($result[0], Bench::slurp("$ENV{SCRATCH}/memory"));
+}
+
+my @awake;
+sub keep_awake
+{
+	for my $cpu (0 .. machine_cpus() - 1)
+	{
+		my $pid = fork // die "fork: $!";
+		push @awake, $pid;
+		next if $pid;
+		my $parent = getppid;
+		exec 'taskset', '-c' => $cpu, 'chrt', '--idle', 0, 'perl', '-e', 'while (getppid == $ARGV[0]) { $_++ for 1 .. 100000 }', $parent;
+		die "taskset: $!";
+	}
+}
+END { kill TERM => @awake if @awake; }
 
 my $any = connect_to('postgres');
 $any->do('DROP DATABASE IF EXISTS bench_scale');
@@ -86,28 +125,34 @@ for (1 .. 3)
 {
 	progress('round %d', $_);
 	my ($started, $cpu) = (time, cpu($worker));
-	# the memory while it runs
-	my $pid = fork // die "fork: $!";
-	if ($pid == 0)
-	{
-		my $most = 0;
-		local $SIG{TERM} = sub { Bench::spew("$ENV{SCRATCH}/memory", $most); POSIX::_exit(0) };
-		require POSIX;
-		while (1) { my ($now) = memory($worker); $most = $now if $now > $most; sleep 0.02; }
-	}
 	my $session = connect_to('bench_scale');
-	my ($open) = $session->selectrow_array('SELECT perfopt.analyze_now()');
-	my $took = time - $started;
-	kill TERM => $pid;
-	waitpid $pid, 0;
-	$most_memory = max($most_memory // 0, Bench::slurp("$ENV{SCRATCH}/memory"));
-	push @round, { seconds => $took, cpu => cpu($worker) - $cpu, open => $open };
+	my ($open, $most) = with_memory($worker, sub { $session->selectrow_array('SELECT perfopt.analyze_now()') });
+	$most_memory = max($most_memory // 0, $most);
+	push @round, { seconds => time - $started, cpu => cpu($worker) - $cpu, open => $open };
 	$session->disconnect;
+}
+
+# The same for statements handed in
+my $caller = connect_to('bench_scale');
+my ($caller_pid) = $caller->selectrow_array('SELECT pg_backend_pid()');
+my @handed = map { $shapes[ int($_ / $tables) % @shapes ]->($_ % $tables, 7) } map { int($_ * $queries / $advised) } 0 .. $advised - 1;
+my ($caller_before) = memory($caller_pid);
+my ($advise_started, $advise_cpu) = (time, cpu($caller_pid));
+progress('advise() for %d statements', $advised);
+my ($advise_found, $advise_memory) = with_memory($caller_pid, sub { $caller->selectrow_array(q(SELECT cardinality(ddl) FROM perfopt.advise($1, time_budget => '60 s') WHERE statement IS NULL), {}, \@handed) });
+my ($advise_seconds, $advise_used) = (time - $advise_started, cpu($caller_pid) - $advise_cpu);
+$caller->disconnect;
+
+# The last round goes on although nobody waits for it any more.
+sub until_idle
+{
+	sleep 0.1 until $db->selectrow_array("SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $worker");
 }
 
 # Beside it: one client, look-ups by key, each one's time in pgbench's log
 Bench::spew("$ENV{SCRATCH}/beside.sql", "\\set id random(1, 200000)\nSELECT v FROM beside WHERE id = :id;\n");
 my (%p50, %p99, %tps, $rounds_beside, $round_seconds);
+keep_awake();
 for my $round (1 .. $rounds)
 {
 	for my $with (List::Util::shuffle(0, 1))
@@ -120,6 +165,7 @@ for my $round (1 .. $rounds)
 			if ($advisor == 0)
 			{
 				$_->{InactiveDestroy} = 1 for $db, $any;
+				@awake = ();
 				my $session = connect_to('bench_scale');
 				my $done = 0;
 				require POSIX;
@@ -129,7 +175,7 @@ for my $round (1 .. $rounds)
 		}
 		unlink glob "$ENV{SCRATCH}/beside_log*";
 		system("\"$ENV{BIN}/pgbench\" -n -M prepared -c 1 -T $seconds -l --log-prefix='$ENV{SCRATCH}/beside_log' -f '$ENV{SCRATCH}/beside.sql' bench_scale >'$ENV{SCRATCH}/pgbench.out' 2>&1") == 0 or die 'pgbench failed';
-		if ($advisor) { kill TERM => $advisor; waitpid $advisor, 0; $rounds_beside += Bench::slurp("$ENV{SCRATCH}/rounds") || 0; $round_seconds += $seconds; }
+		if ($advisor) { kill TERM => $advisor; waitpid $advisor, 0; until_idle(); $rounds_beside += Bench::slurp("$ENV{SCRATCH}/rounds") || 0; $round_seconds += $seconds; }
 		my @us = sort { $a <=> $b } map { (split)[2] } map { split /\n/, Bench::slurp($_) } glob "$ENV{SCRATCH}/beside_log*";
 		my $name = $with ? 'with' : 'without';
 		push @{ $p50{$name} }, $us[ 0.5 * @us ];
@@ -147,7 +193,8 @@ printf "settings   %s\n", $db->selectrow_array(q(SELECT string_agg(name || ' = '
 printf "samples    %s statements sampled, %s of %s places used (%.0f MB of shared memory), %s stored, %s too large, %s gave way\n", thousands($sampled), thousands($used), thousands($slots), $slots * 8 / 1024, thousands($stored), thousands($too_large), thousands($evicted);
 printf "round %d    %.1f s, %.1f s of CPU, %d open advices then\n", $_ + 1, @{ $round[$_] }{qw(seconds cpu open)} for 0 .. $#round;
 printf "memory     of the worker's own: %.0f MB before, at most %.0f MB in a round, %.0f MB after\n", $memory_before, $most_memory, (memory($worker))[0];
-printf "beside     look-ups by key of one client, %d times %d s each, rounds one after another (%.1f s each) against none\n\n", $rounds, $seconds, $round_seconds / ($rounds_beside || 1);
+printf "advise()   of %d statements: %.1f s, %.1f s of CPU, %d indexes; memory of the caller's process %.0f MB before, at most %.0f MB\n", $advised, $advise_seconds, $advise_used, $advise_found, $caller_before, $advise_memory;
+printf "beside     look-ups by key of one client, %d times %d s each, rounds one after another (%.1f s each) against none; a loop of class IDLE on each processor keeps it awake\n\n", $rounds, $seconds, $round_seconds / ($rounds_beside || 1);
 printf "%-16s %10s %10s   %s\n", '', 'without', 'with', 'ratio [95 %]';
 for my $row ([ 'median us', \%p50 ], [ 'p99 us', \%p99 ], [ 'a second', \%tps ])
 {

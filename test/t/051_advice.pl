@@ -304,6 +304,35 @@ $round->quit;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation IN ('public.doomed', 'public.narrowed', 'public.retyped')}), '0',
 	'and gives no advice for what is gone');
 
+# A round with many candidates, and much advice that stands
+my @wide = map { "c$_" } 1 .. 60;
+$node->safe_psql('postgres', 'SELECT perfopt.reset_latency()');
+$node->safe_psql('postgres', 'SET ROLE owner; CREATE TABLE wide AS SELECT ' . join(', ', map { "i AS $_" } @wide) .
+	' FROM generate_series(1, 5000) i; ANALYZE wide;' . join(';', map { "SELECT $_ FROM wide WHERE $_ = 1" } (@wide) x 3));
+analyze_now();
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM perfopt.advice WHERE relation = 'public.wide'}), '>', 50, 'much advice');
+my ($worker) = $node->safe_psql('postgres', q{SELECT pid FROM perfopt.workers WHERE datname = 'postgres'});
+my $begun = "SELECT xact_start FROM pg_stat_activity WHERE pid = $worker";
+$node->safe_psql('postgres', q{SELECT stop_point_set('advise-priced', 'wait'), stop_point_set('advise-chosen', 'wait')});
+$round = $node->background_psql('postgres');
+$round->query_until(qr/begun/, "\\echo begun\nSELECT perfopt.analyze_now();\n");
+$node->poll_query_until('postgres', q{SELECT stop_point_waiters('advise-priced') = 1}) or die 'no round';
+my $first = $node->safe_psql('postgres', $begun);
+$node->poll_query_until('postgres', "SELECT now() - interval '2 s' > '$first'") or die 'no time';
+$node->safe_psql('postgres', q{SELECT stop_point_clear('advise-priced')});
+$node->poll_query_until('postgres', q{SELECT stop_point_waiters('advise-chosen') = 1}) or die 'no round';
+isnt($node->safe_psql('postgres', $begun), $first, 'no transaction is as long as the round');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE pid = $worker AND relation = 'wide'::regclass"), '0',
+	'tables of advice that stands are not kept locked');
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($worker)");
+$node->wait_for_log(qr/\[$worker\] LOG:  Grand total/, $offset);
+$node->safe_psql('postgres', q{SELECT stop_point_clear('advise-chosen')});
+$round->query_safe(q{SELECT 'done'});
+$round->quit;
+my ($used) = slurp_file($node->logfile, $offset) =~ /level: \d+; perfopt duty: .* (\d+) used/;
+cmp_ok($used, '<', 2 * 1024 * 1024, 'what the choice tries leaves nothing in memory');
+
 # Constants of an existing index's predicate are not computed
 $node->safe_psql('postgres', q{
 	SET ROLE owner;
