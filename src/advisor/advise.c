@@ -64,6 +64,7 @@ typedef struct Statement
 {
 	char	   *text;
 	Query	   *query;
+	List	   *known;			/* of the expressions of its candidates */
 	double		cost;			/* as things are */
 	double		rows;
 } Statement;
@@ -175,6 +176,9 @@ load_statements(Advise *advise, Choice *choice)
 
 		choice->statements[i].candidates =
 			perfopt_candidates_prefixed(perfopt_candidates_settle(choice->statements[i].candidates, 1));
+		statement->known = perfopt_candidates_statistics(choice->statements[i].candidates);
+		if (statement->known)
+			perfopt_what_if_query(statement->query, statement->known, NIL, &price, NULL);
 		statement->cost = price.cost;
 		statement->rows = price.rows;
 		choice->statements[i].weight = price.cost;
@@ -247,7 +251,8 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 
 	if (statement->cost <= 0)
 		return false;
-	perfopt_what_if_query(statement->query, specs, NIL, &priced, NULL);
+	perfopt_what_if_query(statement->query, list_concat_copy(specs, statement->known), NIL,
+						  &priced, NULL);
 	*ratio = priced.cost / statement->cost;
 	*used = priced.used;
 	return true;

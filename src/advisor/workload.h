@@ -17,6 +17,7 @@ typedef struct WorkloadStatement
 	double		calls;
 	double		cost;			/* of its plan as things are, over its samples */
 	List	   *candidates;		/* IndexSpec * */
+	List	   *known;			/* perfopt_candidates_statistics() of them */
 	int			num_samples;
 	PlanSample *samples[SAMPLE_SETS];
 	double		costs[SAMPLE_SETS]; /* negative: not priced */
