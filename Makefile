@@ -74,7 +74,7 @@ help:
 	@echo 'make bench-cache     measure what a cached result saves, and what tracking costs'
 	@echo 'make bench-batch     measure batched and buffered inserts, and chunked work'
 	@echo 'make bench-lookup    measure look-ups of many keys, and what finding N+1 costs'
-	@echo 'make bench-advisor   compare the index advisor with its rivals, on TPC-H and an application; DBGEN='
+	@echo 'make bench-advisor   compare the index advisor with its rivals, on TPC-H and applications; DBGEN='
 	@echo 'make bench-prices    compare hypothetical indexes with real ones: sizes and plan costs'
 	@echo 'make check-core      run the regression suite of PostgreSQL with perfopt preloaded'
 	@echo 'make check-sanitize  run the tests under the address and undefined behaviour sanitizers'

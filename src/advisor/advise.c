@@ -72,6 +72,7 @@ typedef struct Statement
 	char	   *text;
 	Query	   *query;
 	ParamListInfo common;		/* values to plan it with once more, or NULL */
+	List	   *known;			/* of the expressions of its candidates */
 	double		cost;			/* as things are */
 	double		rows;
 	List	   *notes;			/* char * */
@@ -165,12 +166,13 @@ plan_statement(Statement *statement, List *specs, double *cost, Bitmapset **used
 {
 	WhatIfPrice price;
 
+	if (statement->known)
+		specs = list_concat_copy(specs, statement->known);
 	perfopt_what_if_query(statement->query, NULL, specs, NIL, &price, candidates);
 	*cost = price.cost;
+	statement->rows = price.rows;
 	if (used)
 		*used = price.used;
-	if (candidates)
-		statement->rows = price.rows;
 	if (statement->common == NULL)
 		return;
 	perfopt_what_if_query(statement->query, statement->common, specs, NIL, &price, candidates);
@@ -206,6 +208,9 @@ load_statements(Advise *advise, Choice *choice)
 
 		choice->statements[i].candidates =
 			perfopt_candidates_prefixed(perfopt_candidates_settle(candidates, 1));
+		statement->known = perfopt_candidates_statistics(choice->statements[i].candidates);
+		if (statement->known)
+			plan_statement(statement, NIL, &statement->cost, NULL, NULL);
 		choice->statements[i].weight = statement->cost;
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -103,6 +103,39 @@ perfopt_candidates_settle(List *specs, int plannings)
 	return settled;
 }
 
+/* The key as an index of its own, unless there is one of it already. */
+static List *
+add_statistics(List *known, const IndexSpec *of, const IndexColumn *key)
+{
+	IndexSpec  *spec = perfopt_index_spec_create(of->relid, of->am);
+	ListCell   *lc;
+
+	if (perfopt_index_spec_add_key(spec, key->expr, key->opclass, key->collation, 0) != NULL)
+		return known;
+	spec->statistics_only = true;
+	foreach(lc, known)
+		if (perfopt_index_spec_equal(lfirst(lc), spec))
+		return known;
+	return lappend(known, spec);
+}
+
+List *
+perfopt_candidates_statistics(List *specs)
+{
+	List	   *known = NIL;
+	ListCell   *lc;
+
+	foreach(lc, specs)
+	{
+		const IndexSpec *spec = lfirst(lc);
+
+		for (int i = 0; spec->am == BTREE_AM_OID && i < spec->num_keys; i++)
+			if (spec->columns[i].expr)
+				known = add_statistics(known, spec, &spec->columns[i]);
+	}
+	return known;
+}
+
 static bool
 constants_walker(Node *node, List **constants)
 {

@@ -107,6 +107,15 @@ extern IndexSpec *perfopt_candidates_add(CandidateList *candidates, IndexSpec *s
  */
 extern List *perfopt_candidates_settle(List *specs, int plannings);
 
+/*
+ * What is to be known of a statement with these candidates whichever of them
+ * exist: the statistics of their expressions, as IndexSpec * that are only for
+ * that.  Without them the planner guesses how many rows meet lower(email) = $1,
+ * and may take a plan for cheap which reads the whole table; with one of the
+ * candidates it would know.
+ */
+extern List *perfopt_candidates_statistics(List *specs);
+
 /* The constants of a statement that is not planned yet. */
 extern List *perfopt_statement_constants(Query *query);
 

@@ -50,6 +50,8 @@ typedef struct IndexSpec
 	uint32		arm_of;			/* not 0: for an arm of an OR, also to be
 								 * tried together with all others of this
 								 * number */
+	bool		statistics_only;	/* not there to be scanned, only for what
+									 * is known of its expressions */
 
 	/* in a list of candidates */
 	int			times_found;	/* by so many plannings of the statement */

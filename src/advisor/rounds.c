@@ -91,6 +91,7 @@ static bool
 price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 {
 	WorkloadStatement *statement = &((Round *) arg)->workload.statements[number];
+	List	   *indexes = list_concat_copy(specs, statement->known);
 	double		with = 0;
 	double		without = 0;
 
@@ -99,7 +100,7 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 		WhatIfPrice priced;
 
 		if (statement->costs[i] <= 0 ||
-			!perfopt_what_if_sample(statement->samples[i], specs, NIL, &priced, NULL))
+			!perfopt_what_if_sample(statement->samples[i], indexes, NIL, &priced, NULL))
 			continue;
 		with += priced.cost;
 		without += statement->costs[i];

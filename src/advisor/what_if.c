@@ -225,8 +225,10 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const Inde
 	info->amsearcharray = am->amsearcharray;
 	info->amsearchnulls = am->amsearchnulls;
 	info->amcanparallel = am->amcanparallel;
-	info->amhasgettuple = am->amgettuple != NULL;
-	info->amhasgetbitmap = am->amgetbitmap != NULL;
+
+	/* the planner makes no path of an index that does neither */
+	info->amhasgettuple = am->amgettuple != NULL && !whole->statistics_only;
+	info->amhasgetbitmap = am->amgetbitmap != NULL && !whole->statistics_only;
 	info->amcanmarkpos = am->ammarkpos != NULL && am->amrestrpos != NULL;
 	info->amcostestimate = spec->am == GIN_AM_OID ? perfopt_gin_cost : am->amcostestimate;
 	return info;

@@ -391,17 +391,17 @@ forget_cost_if_dropped(StatementHistory *history, const WorkloadStatement *state
 	}
 }
 
-/* Plan as things are, and learn which indexes may help. */
-static void
-price_as_it_is(WorkloadStatement *statement)
+/* Of all samples; how many could be planned. */
+static int
+price_samples(WorkloadStatement *statement, List **candidates)
 {
 	double		sum = 0;
 	int			priced = 0;
 
 	for (int i = 0; i < statement->num_samples; i++)
 	{
-		if (perfopt_what_if_cost(statement->samples[i], NIL, NIL, &statement->costs[i],
-								 &statement->candidates))
+		if (perfopt_what_if_cost(statement->samples[i], statement->known, NIL,
+								 &statement->costs[i], candidates))
 		{
 			sum += statement->costs[i];
 			priced++;
@@ -409,9 +409,21 @@ price_as_it_is(WorkloadStatement *statement)
 		else
 			statement->costs[i] = -1;
 	}
+	statement->cost = priced > 0 ? sum / priced : 0;
+	return priced;
+}
+
+/* Plan as things are, and learn which indexes may help. */
+static void
+price_as_it_is(WorkloadStatement *statement)
+{
+	int			priced = price_samples(statement, &statement->candidates);
+
 	statement->candidates =
 		perfopt_candidates_prefixed(perfopt_candidates_settle(statement->candidates, priced));
-	statement->cost = priced > 0 ? sum / priced : 0;
+	statement->known = perfopt_candidates_statistics(statement->candidates);
+	if (statement->known)
+		price_samples(statement, NULL);
 }
 
 static int

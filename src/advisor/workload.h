@@ -23,6 +23,7 @@ typedef struct WorkloadStatement
 	double		calls;
 	double		cost;			/* of its plan as things are, over its samples */
 	List	   *candidates;		/* IndexSpec * */
+	List	   *known;			/* perfopt_candidates_statistics() of them */
 	int			num_samples;
 	PlanSample *samples[SAMPLE_SETS];
 	bool		one_burst;		/* they are of, or some of them */

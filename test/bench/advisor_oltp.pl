@@ -7,7 +7,7 @@
 use strict;
 use warnings;
 use Bench;
-use DBI;
+use Contenders;
 use Extend 'extend';
 use List::Util qw(sum max);
 use Oltp qw(oltp_schema oltp_needs oltp_controls oltp_writes oltp_rare oltp_judge oltp_script);
@@ -19,11 +19,6 @@ my $seconds = $ENV{WRITE_SECONDS} || 8;
 my $runs_of_each = 20;
 srand(1);
 $| = 1;
-
-sub progress { printf STDERR "\r\e[K%s", @_ ? sprintf(shift, @_) : '' if -t STDERR; }
-sub connect_to { return DBI->connect("dbi:Pg:dbname=$_[0];host=$ENV{PGHOST}" . ($ENV{PGPORT} ? ";port=$ENV{PGPORT}" : ''), 'postgres', '',
-	{ RaiseError => 1, PrintError => 0, PrintWarn => 0, AutoCommit => 1, pg_server_prepare => 0 }); }
-sub cpu { my ($pid) = @_; return (split ' ', Bench::slurp("/proc/$pid/schedstat"))[0] / 1e9; }
 
 progress('%s users, and what they have', thousands($users));
 my $any = connect_to('postgres');
@@ -105,27 +100,8 @@ my $workload_seconds = time - $started - $slept;
 #
 # Advice
 #
-my @contenders;
-sub contender
-{
-	my ($name, $advise) = @_;
-	progress('%s', $name);
-	my $session = connect_to('bench_oltp');
-	my ($started, $cpu) = (time, cpu($session->{pg_pid}) + cpu($$));
-	my ($ddl, $note, $pid_cpu) = $advise->($session);
-	push @contenders, { name => $name, ddl => $ddl, note => $note, seconds => time - $started,
-		cpu => $pid_cpu // cpu($session->{pg_pid}) + cpu($$) - $cpu };
-	$session->disconnect;
-}
-contender('perfopt, from the workload', sub {
-	my ($session) = @_;
-	my $worker = $session->selectrow_array(q(SELECT pid FROM perfopt.workers WHERE datname = current_database()));
-	my $cpu = cpu($worker);
-	# what there was no time for comes in the next round
-	$session->do('SELECT perfopt.analyze_now()') for 1 .. 2;
-	my $ddl = $session->selectcol_arrayref(q(SELECT ddl FROM perfopt.advice WHERE kind IN ('create_index', 'index_foreign_key') AND status = 'open' ORDER BY id));
-	return ($ddl, '2 rounds', cpu($worker) - $cpu);
-});
+# what there was no time for comes in the next round
+my @contenders = contender('bench_oltp', 'perfopt, from the workload', sub { perfopt_rounds($_[0], 2) });
 if ($db->selectrow_array(q(SELECT to_regproc('perfopt.advise') IS NOT NULL)))
 {
 	# with $1, $2 ... for the variables, as pgbench prepares it
@@ -135,17 +111,10 @@ if ($db->selectrow_array(q(SELECT to_regproc('perfopt.advise') IS NOT NULL)))
 		$text =~ s/(?<!:):[a-z]\w*/'$' . ++$number/ge;
 		$text;
 	} @needs, @controls, @writes;
-	contender('perfopt.advise(), generic', sub {
-		my ($session) = @_;
-		my $rows = $session->selectall_arrayref('SELECT * FROM perfopt.advise(?)', { Slice => {} }, \@statements);
-		return ($rows->[0]{ddl}, '');
-	});
+	push @contenders, contender('bench_oltp', 'perfopt.advise(), generic', sub { perfopt_advise($_[0], @statements) });
 }
-contender('pg_qualstats', sub {
-	my ($session) = @_;
-	return ($session->selectcol_arrayref(q(SELECT v FROM json_array_elements_text(pg_qualstats_index_advisor() -> 'indexes') v)), 'its defaults');
-});
-contender('Extend', sub {
+push @contenders, contender('bench_oltp', 'pg_qualstats', \&qualstats);
+push @contenders, contender('bench_oltp', 'Extend', sub {
 	my ($session) = @_;
 	my $columns = $session->selectall_arrayref(q(SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND a.atttypid <> 'jsonb'::regtype ORDER BY c.oid, a.attnum));
@@ -228,13 +197,6 @@ for my $name (map { $_->[0] } @needs, @controls)
 printf "\nWrites a second, 4 clients: %s without, %s with; ratio %.3f [%.3f %.3f]; building them took %.1f s\n\n", thousands(median(@{ $tps{without} })), thousands(median(@{ $tps{with} })),
   paired_ratio(\%tps, 'with', 'without'), $build_seconds / $rounds;
 
-my $failed = 0;
-sub goal
-{
-	my ($met, $format, @arguments) = @_;
-	printf "%s: $format\n", $met ? 'ok' : 'FAIL', @arguments;
-	$failed ||= !$met;
-}
 for my $contender (grep { $_->{name} =~ /^perfopt, / } @contenders)
 {
 	my $judged = $contender->{judged};
@@ -244,4 +206,4 @@ for my $contender (grep { $_->{name} =~ /^perfopt, / } @contenders)
 }
 $db->disconnect;
 $any->do('DROP DATABASE bench_oltp');
-exit $failed;
+exit failed();
