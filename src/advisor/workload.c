@@ -57,9 +57,6 @@ typedef struct StatementHistory
 	double		recent_calls;	/* decayed */
 	double		recent_rows;
 	double		recent_ms;
-	double		new_calls;		/* of these, since the round before */
-	double		new_rows;
-	double		new_ms;
 	double		base_cost;		/* of its plan then; 0: not known */
 	int			num_tables;		/* that it was over */
 	Oid			tables[SAMPLE_MAX_RELS];
@@ -201,12 +198,9 @@ update_statement(const PerfoptQueryKey *key, const PerfoptQueryCost *cost)
 		history->recent_calls = history->recent_rows = history->recent_ms = 0;
 	}
 	history->round = round_number;
-	history->new_calls = cost->calls - history->calls;
-	history->new_rows = Max(cost->rows - history->rows, 0);
-	history->new_ms = cost->total_ms - history->total_ms;
-	history->recent_calls = history->recent_calls * decay + history->new_calls;
-	history->recent_rows = history->recent_rows * decay + history->new_rows;
-	history->recent_ms = history->recent_ms * decay + history->new_ms;
+	history->recent_calls = history->recent_calls * decay + (cost->calls - history->calls);
+	history->recent_rows = history->recent_rows * decay + Max(cost->rows - history->rows, 0);
+	history->recent_ms = history->recent_ms * decay + (cost->total_ms - history->total_ms);
 	history->calls = cost->calls;
 	history->rows = cost->rows;
 	history->total_ms = cost->total_ms;
@@ -373,22 +367,17 @@ of_one_burst(const WorkloadStatement *statement)
 
 /*
  * From 18 on a statement over a table that was made anew is the same as that over
- * the one before, whose time and costs tell nothing of it.
+ * the one before.  That it costs less does not come of an index.
  */
 static void
-begin_again_if_dropped(StatementHistory *history, const WorkloadStatement *statement)
+forget_cost_if_dropped(StatementHistory *history, const WorkloadStatement *statement)
 {
 	bool		dropped = false;
 
 	for (int i = 0; i < history->num_tables && !dropped; i++)
 		dropped = !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(history->tables[i]));
 	if (dropped)
-	{
 		history->base_cost = 0;
-		history->recent_calls = history->new_calls;
-		history->recent_rows = history->new_rows;
-		history->recent_ms = history->new_ms;
-	}
 	for (int i = 0; i < statement->num_samples; i++)
 	{
 		const PlanSample *sample = statement->samples[i];
@@ -475,7 +464,7 @@ perfopt_workload_load(Workload *workload, bool (*out_of_time) (void *arg), void 
 		if (statement->cost <= 0)
 			continue;
 		statement->one_burst = of_one_burst(statement);
-		begin_again_if_dropped(history, statement);
+		forget_cost_if_dropped(history, statement);
 		if (statement->cost < history->base_cost * PLAN_CHANGED)
 		{
 			recent_database_ms = Max(0, recent_database_ms - history->recent_ms);
