@@ -5,9 +5,10 @@
 #
 # A processor that sleeps takes longer to answer, so that on machines that put
 # them to sleep everything is slower when less is done.  Therefore each is kept
-# awake by a loop of the scheduling class IDLE, with and without rounds.
+# awake by a loop of the scheduling class IDLE, with and without rounds.  SECONDS
+# should be longer than a round.
 #
-#   TABLES=2000 QUERIES=5000 ROUNDS=6 SECONDS=12 ADVISED=500
+#   TABLES=2000 QUERIES=5000 ROUNDS=6 SECONDS=30 ADVISED=500
 use strict;
 use warnings;
 use Bench;
@@ -18,7 +19,7 @@ use Time::HiRes qw(time sleep);
 my $tables = $ENV{TABLES} || 2000;
 my $queries = $ENV{QUERIES} || 5000;
 my $rounds = $ENV{ROUNDS} || 6;
-my $seconds = $ENV{SECONDS} || 12;
+my $seconds = $ENV{SECONDS} || 30;
 my $advised = $ENV{ADVISED} || 500;
 my $limit = 1.25;
 srand(1);
@@ -143,9 +144,10 @@ my ($advise_found, $advise_memory) = with_memory($caller_pid, sub { $caller->sel
 my ($advise_seconds, $advise_used) = (time - $advise_started, cpu($caller_pid) - $advise_cpu);
 $caller->disconnect;
 
-# The last round goes on although nobody waits for it any more.
+# The last round would go on although nobody waits for it any more.
 sub until_idle
 {
+	$db->do("SELECT pg_cancel_backend($worker)");
 	sleep 0.1 until $db->selectrow_array("SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $worker");
 }
 
