@@ -1,6 +1,6 @@
 -- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
 BEGIN;
-SELECT plan(53);
+SELECT plan(55);
 
 CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
 INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
@@ -79,6 +79,11 @@ SELECT is(pg_temp.for_pattern($$email LIKE $1 || '%'$$), 'email: The pattern', '
 SELECT is(pg_temp.for_pattern($$email LIKE 'user' || $1::int || '%'$$), 'email: The pattern', '... with something before it');
 SELECT is(pg_temp.for_pattern($$email LIKE 'user%' || $1$$), '', '... that all rows begin with');
 SELECT is(pg_temp.for_pattern($$lower(email) LIKE lower($1) || '%'$$), 'lower(email): The pattern', '... of an expression');
+SELECT is(pg_temp.for_pattern($$(100 / (id % 50))::text LIKE $1 || '%'$$), 'No statistics', '... that fails for some value');
+CREATE FUNCTION advise_same(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE ROLE advise_writer;
+ALTER FUNCTION advise_same OWNER TO advise_writer;
+SELECT is(pg_temp.for_pattern($$advise_same(email) LIKE $1 || '%'$$), 'No statistics', '... with a function that an ordinary role has written');
 SELECT is(pg_temp.for_pattern('starts_with(email, $1)'), 'email: The pattern', 'what is nothing but a prefix');
 SELECT is(pg_temp.for_pattern($$email LIKE '%' || $1 || '%'$$), '', 'what is none gets no B-tree');
 SELECT is(pg_temp.for_pattern('email LIKE $1'), 'What a', '... nor what may be one or not, which is told');
