@@ -370,12 +370,12 @@ perfopt_advice_store(const AdviceFinding *finding)
 	SPI_finish();
 	foreach(lc, finding->found)
 	{
-		(void) perfopt_duty_worked_ms();
+		(void) perfopt_duty_rest();
 		connect();
 		store_one(lfirst(lc));
 		SPI_finish();
 	}
-	(void) perfopt_duty_worked_ms();
+	(void) perfopt_duty_rest();
 	connect();
 	revise(finding);
 	perfopt_advice_follow_names(0);

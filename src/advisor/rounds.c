@@ -66,7 +66,7 @@ static const char *const advice_kinds[] = {"create_index", NULL};
 static bool
 out_of_time(void *arg)
 {
-	return perfopt_duty_worked_ms() >= perfopt_advice_time_budget / 2.0;
+	return perfopt_duty_rest() >= perfopt_advice_time_budget / 2.0;
 }
 
 /*
@@ -78,7 +78,7 @@ time_used(void *arg)
 {
 	Round	   *round = arg;
 
-	return (perfopt_duty_worked_ms() - round->loaded_ms) /
+	return (perfopt_duty_rest() - round->loaded_ms) /
 		Max(perfopt_advice_time_budget - round->loaded_ms, perfopt_advice_time_budget / 2.0);
 }
 
@@ -379,7 +379,7 @@ store(Round *round)
 	{
 		AdviceFound *advice = describe(round, lfirst(lc), finding.found);
 
-		(void) perfopt_duty_worked_ms();
+		(void) perfopt_duty_rest();
 		if (advice)
 			finding.found = lappend(finding.found, advice);
 	}
@@ -420,6 +420,7 @@ advise(void)
 {
 	Round	   *round;
 	Choice	   *choice;
+	double		worked_ms;
 
 	if (!perfopt_advisor_enabled)
 		return;
@@ -448,12 +449,13 @@ advise(void)
 	choice->assess = assess;
 	choice->time_used = time_used;
 	choice->arg = round;
-	round->loaded_ms = perfopt_duty_worked_ms();
+	round->loaded_ms = perfopt_duty_rest();
 	perfopt_choose(choice);
 	perfopt_workload_end();
+	worked_ms = perfopt_duty_rest();
 	ereport(DEBUG1,
 			(errmsg_internal("perfopt: %d statements, %d plans, %.0f ms, %d indexes chosen",
-							 round->workload.num, choice->plans, perfopt_duty_worked_ms(),
+							 round->workload.num, choice->plans, worked_ms,
 							 list_length(choice->chosen))));
 
 	PERFOPT_STOP_POINT("advise-chosen");

@@ -181,7 +181,7 @@ rest(double ms)
 }
 
 double
-perfopt_duty_worked_ms(void)
+perfopt_duty_rest(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	double		ms;

@@ -46,12 +46,12 @@ extern void perfopt_duty_register(const PerfoptDuty *duty);
 extern bool perfopt_worker_told_to_go(void);
 
 /*
- * Inside run(), again and again, with nothing open or locked: how long has it
- * worked so far?  A run that takes long rests here, so that it takes no more than
- * perfopt.worker_cpu_share of a processor, and goes on in a new transaction now
- * and then, so that it holds no old snapshot.
+ * Inside run(), again and again, with nothing open or locked: a run that takes long
+ * rests here, so that it takes no more than perfopt.worker_cpu_share of a processor,
+ * and goes on in a new transaction now and then, so that it holds no old snapshot.
+ * Returns for how many milliseconds it has worked so far.
  */
-extern double perfopt_duty_worked_ms(void);
+extern double perfopt_duty_rest(void);
 
 /* Inside run(): commit, then go on in a new transaction. */
 extern void perfopt_duty_next_transaction(void);
