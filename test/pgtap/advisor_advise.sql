@@ -1,6 +1,6 @@
 -- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
 BEGIN;
-SELECT plan(55);
+SELECT plan(56);
 
 CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
 INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
@@ -54,6 +54,17 @@ CREATE TEMP TABLE guessed AS SELECT * FROM perfopt.advise(ARRAY['SELECT * FROM a
 SELECT is(regexp_replace(ddl::text, '.* ON public\.', ''), 'advise_users (upper(email), id)"}', 'an expression, with LIMIT in another order') FROM guessed;
 SELECT cmp_ok(cost_before, '>', 10 * pg_temp.cost('SELECT * FROM advise_users WHERE upper(email) = ''A'' ORDER BY id LIMIT 1'),
     '... the cost before is by what would be known with the index') FROM guessed;
+
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL min_parallel_index_scan_size = 0;
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE upper(email) = $1']), 'advise_users (upper(email))',
+    '... and no worker of a parallel plan scans what is not there');
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+RESET min_parallel_index_scan_size;
 
 -- Several statements at once
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE amount = 5 AND at > $1 AND at < $2',
