@@ -49,6 +49,7 @@
 #define BUDGET_PART			0.5
 #define BUDGET_LEAST		(1024.0 * 1024 * 1024)
 
+/* Beside what a round takes may, with its rests. */
 #define ANALYZE_NOW_TIMEOUT_MS	(5 * 60 * 1000)
 
 typedef struct Round
@@ -482,6 +483,7 @@ Datum
 perfopt_analyze_now(PG_FUNCTION_ARGS)
 {
 	perfopt_require_preload();
-	perfopt_duty_run_now("advise", ANALYZE_NOW_TIMEOUT_MS);
+	perfopt_duty_run_now("advise", ANALYZE_NOW_TIMEOUT_MS +
+						 (int) (perfopt_advice_time_budget / perfopt_worker_cpu_share));
 	PG_RETURN_INT32(perfopt_advice_count_open(""));
 }
