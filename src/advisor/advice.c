@@ -18,8 +18,9 @@
  *
  * What is found makes rows open and obsolete ones open again; one whose index
  * somebody has built, or dropped, by hand becomes applied.  What was dismissed,
- * or reverted, is not raised again, nor another index for the same statements.  requests.c has what people may ask for,
- * apply.c does it, and verify.c judges what it was good for.
+ * or reverted, is not raised again, nor another index for the same statements.
+ * requests.c has what people may ask for, apply.c does it, and verify.c judges what
+ * it was good for.
  */
 #include "postgres.h"
 
@@ -370,12 +371,12 @@ perfopt_advice_store(const AdviceFinding *finding)
 	SPI_finish();
 	foreach(lc, finding->found)
 	{
-		(void) perfopt_duty_worked_ms();
+		(void) perfopt_duty_rest();
 		connect();
 		store_one(lfirst(lc));
 		SPI_finish();
 	}
-	(void) perfopt_duty_worked_ms();
+	(void) perfopt_duty_rest();
 	connect();
 	revise(finding);
 	perfopt_advice_follow_names(0);

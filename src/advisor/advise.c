@@ -6,8 +6,8 @@
  * history nor worker.  Each statement is planned as EXPLAIN would plan it, and
  * only if the caller may run it.  Parameters have no values, as in a generic
  * plan; where some are far more common than others, it is planned with those as
- * well, and the mean counts.  All statements count by their cost.  What those that write would have
- * to do for an index more is reckoned in the planner's units, too.
+ * well, and the mean counts.  All statements count by their cost.  What those that
+ * write would have to do for an index more is reckoned in the planner's units, too.
  */
 #include "postgres.h"
 

@@ -394,6 +394,7 @@ perfopt_apply_init(void)
 		.name = ADVISOR_APPLY_DUTY,
 		.interval_ms = &apply_interval,
 		.writes = true,
+		.brief = true,
 		.run = apply
 	};
 

@@ -49,6 +49,7 @@
 #define BUDGET_PART			0.5
 #define BUDGET_LEAST		(1024.0 * 1024 * 1024)
 
+/* Beside what a round takes may, with its rests. */
 #define ANALYZE_NOW_TIMEOUT_MS	(5 * 60 * 1000)
 
 typedef struct Round
@@ -66,7 +67,7 @@ static const char *const advice_kinds[] = {"create_index", NULL};
 static bool
 out_of_time(void *arg)
 {
-	return perfopt_duty_worked_ms() >= perfopt_advice_time_budget / 2.0;
+	return perfopt_duty_rest() >= perfopt_advice_time_budget / 2.0;
 }
 
 /*
@@ -78,7 +79,7 @@ time_used(void *arg)
 {
 	Round	   *round = arg;
 
-	return (perfopt_duty_worked_ms() - round->loaded_ms) /
+	return (perfopt_duty_rest() - round->loaded_ms) /
 		Max(perfopt_advice_time_budget - round->loaded_ms, perfopt_advice_time_budget / 2.0);
 }
 
@@ -379,7 +380,7 @@ store(Round *round)
 	{
 		AdviceFound *advice = describe(round, lfirst(lc), finding.found);
 
-		(void) perfopt_duty_worked_ms();
+		(void) perfopt_duty_rest();
 		if (advice)
 			finding.found = lappend(finding.found, advice);
 	}
@@ -420,6 +421,7 @@ advise(void)
 {
 	Round	   *round;
 	Choice	   *choice;
+	double		worked_ms;
 
 	if (!perfopt_advisor_enabled)
 		return;
@@ -448,12 +450,13 @@ advise(void)
 	choice->assess = assess;
 	choice->time_used = time_used;
 	choice->arg = round;
-	round->loaded_ms = perfopt_duty_worked_ms();
+	round->loaded_ms = perfopt_duty_rest();
 	perfopt_choose(choice);
 	perfopt_workload_end();
+	worked_ms = perfopt_duty_rest();
 	ereport(DEBUG1,
 			(errmsg_internal("perfopt: %d statements, %d plans, %.0f ms, %d indexes chosen",
-							 round->workload.num, choice->plans, perfopt_duty_worked_ms(),
+							 round->workload.num, choice->plans, worked_ms,
 							 list_length(choice->chosen))));
 
 	PERFOPT_STOP_POINT("advise-chosen");
@@ -480,6 +483,7 @@ Datum
 perfopt_analyze_now(PG_FUNCTION_ARGS)
 {
 	perfopt_require_preload();
-	perfopt_duty_run_now("advise", ANALYZE_NOW_TIMEOUT_MS);
+	perfopt_duty_run_now("advise", ANALYZE_NOW_TIMEOUT_MS +
+						 (int) (perfopt_advice_time_budget / perfopt_worker_cpu_share));
 	PG_RETURN_INT32(perfopt_advice_count_open(""));
 }

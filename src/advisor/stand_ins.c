@@ -12,7 +12,9 @@
  * - a parameter that a column is compared with for equality is the most common
  *   value, if that is far more frequent than others, in a second planning;
  * - a pattern that is put together as a prefix is ($1 || '%', 'x' || $1) begins
- *   nearly as some value of the column does, with so much that few others do.
+ *   nearly as some value of the column does, with so much that few others do.  Of
+ *   an expression that is what it is for values of the column; its functions are
+ *   called as those of an index would be for a sample (see index_sample.c).
  *
  * A pattern that is nothing but a parameter may begin with a wildcard, so nothing
  * is taken for granted of it, but the caller is told.
@@ -54,6 +56,9 @@
 /* Values that a prefix is taken from, and the part of them that may have it. */
 #define MAX_VALUES			100
 #define FEW_VALUES			0.01
+
+/* They may take so long, should they be of an expression. */
+#define EVALUATE_MS			500
 
 /* Nobody has to be told of patterns of tables with fewer pages. */
 #define MIN_PAGES			10
@@ -368,25 +373,33 @@ evaluate(Node *expr, ValueOf *of)
 	return fixed_text(without_relabel(node));
 }
 
-/* What the expression is for some values of that column: char *. */
-static List *
-values_of(Oid relid, const Var *column, Node *expr)
+/* What evaluate_as_owner() is called with, and what it gives. */
+typedef struct Evaluation
 {
-	List	   *values = NIL;
-	HeapTuple	tuple;
+	const Var  *column;
+	Node	   *expr;
+	HeapTuple	statistics;
+	MemoryContext result;
+	List	   *values;			/* char * */
+} Evaluation;
+
+static void
+evaluate_as_owner(void *arg)
+{
+	Evaluation *evaluation = arg;
+	const Var  *column = evaluation->column;
+	MemoryContext old_context;
 	ValueOf		of;
 
-	if (contain_mutable_functions(expr) ||
-		(tuple = statistics_of(relid, column->varattno)) == NULL)
-		return NIL;
-	for (int kind = 0; kind < 2 && values == NIL; kind++)
+	for (int kind = 0; kind < 2 && evaluation->values == NIL; kind++)
 	{
 		AttStatsSlot slot;
 		int16		len;
 		bool		byval;
 
-		if (!get_attstatsslot(&slot, tuple, kind == 0 ? STATISTIC_KIND_HISTOGRAM :
-							  STATISTIC_KIND_MCV, InvalidOid, ATTSTATSSLOT_VALUES))
+		if (!get_attstatsslot(&slot, evaluation->statistics,
+							  kind == 0 ? STATISTIC_KIND_HISTOGRAM : STATISTIC_KIND_MCV,
+							  InvalidOid, ATTSTATSSLOT_VALUES))
 			continue;
 		get_typlenbyval(slot.valuetype, &len, &byval);
 		for (int i = 0; i < slot.nvalues; i += 1 + slot.nvalues / MAX_VALUES)
@@ -394,15 +407,38 @@ values_of(Oid relid, const Var *column, Node *expr)
 			char	   *value;
 
 			of.value = makeConst(column->vartype, column->vartypmod, column->varcollid, len,
-								 datumCopy(slot.values[i], byval, len), false, byval);
-			value = evaluate(expr, &of);
-			if (value)
-				values = lappend(values, value);
+								 slot.values[i], false, byval);
+			value = evaluate(evaluation->expr, &of);
+			if (value == NULL)
+				continue;
+			old_context = MemoryContextSwitchTo(evaluation->result);
+			evaluation->values = lappend(evaluation->values, pstrdup(value));
+			MemoryContextSwitchTo(old_context);
 		}
 		free_attstatsslot(&slot);
 	}
-	ReleaseSysCache(tuple);
-	return values;
+}
+
+/* What the expression is for some values of that column: char *. */
+static List *
+values_of(Oid relid, const Var *column, Node *expr)
+{
+	Evaluation	evaluation = {.column = column,.expr = expr,.result = CurrentMemoryContext};
+	Relation	relation;
+	char	   *problem;
+
+	if (!perfopt_expression_is_trusted(expr, InvalidOid) ||
+		(evaluation.statistics = statistics_of(relid, column->varattno)) == NULL)
+		return NIL;
+	relation = relation_open(relid, NoLock);
+	problem = perfopt_as_owner(relation, EVALUATE_MS, evaluate_as_owner, &evaluation);
+	relation_close(relation, NoLock);
+	ReleaseSysCache(evaluation.statistics);
+	if (problem == NULL)
+		return evaluation.values;
+	ereport(DEBUG1,
+			(errmsg_internal("perfopt: what a pattern may begin with is not known: %s", problem)));
+	return NIL;
 }
 
 static int

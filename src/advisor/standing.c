@@ -94,7 +94,7 @@ perfopt_standing_advice(List **open, List **refused)
 		StandingRow *row = lfirst(lc);
 		IndexSpec  *spec = spec_of_row(row);
 
-		(void) perfopt_duty_worked_ms();
+		(void) perfopt_duty_rest();
 		if (spec && row->refused)
 			*refused = lappend(*refused, spec);
 		else if (spec)

@@ -224,9 +224,9 @@ make_index(RelOptInfo *rel, Relation relation, const IndexSpec *spec, const Inde
 	info->amoptionalkey = am->amoptionalkey;
 	info->amsearcharray = am->amsearcharray;
 	info->amsearchnulls = am->amsearchnulls;
-	info->amcanparallel = am->amcanparallel;
 
-	/* the planner makes no path of an index that does neither */
+	/* the planner makes no path of an index that does none of these */
+	info->amcanparallel = am->amcanparallel && !whole->statistics_only;
 	info->amhasgettuple = am->amgettuple != NULL && !whole->statistics_only;
 	info->amhasgetbitmap = am->amgetbitmap != NULL && !whole->statistics_only;
 	info->amcanmarkpos = am->ammarkpos != NULL && am->amrestrpos != NULL;

@@ -730,6 +730,7 @@ buffer_spool_init(void)
 		.name = BUFFER_DUTY_NAME,
 		.interval_ms = &duty_interval_ms,
 		.writes = true,
+		.brief = true,
 		.run = look_after
 	};
 

@@ -291,6 +291,7 @@ chunks_duty_init(void)
 		.name = CHUNKS_DUTY,
 		.interval_ms = &perfopt_batch_job_interval,
 		.writes = true,
+		.brief = true,
 		.run = look_after_jobs
 	};
 

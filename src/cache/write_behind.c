@@ -586,6 +586,7 @@ cache_write_behind_init(void)
 		.name = DUTY_NAME,
 		.interval_ms = &perfopt_cache_write_interval,
 		.writes = true,
+		.brief = true,
 		.run = write_behind
 	};
 

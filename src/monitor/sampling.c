@@ -139,6 +139,7 @@ static const PerfoptDuty sample_duty = {
 	.name = "sample",
 	.interval_ms = &perfopt_sample_interval,
 	.writes = true,
+	.brief = true,
 	.run = sample
 };
 

@@ -40,6 +40,9 @@
 #define REST_MS						2000	/* at most */
 #define UNRESTED_MS					100
 
+/* So often it is looked meanwhile whether a brief duty is due. */
+#define LOOK_MS						100
+
 /* ... and goes on in a new transaction after so much work. */
 #define TRANSACTION_WORK_MS			1000
 
@@ -58,11 +61,20 @@ typedef struct DutyRun
 } DutyRun;
 
 static DutyRun runs[WORKER_MAX_DUTIES];
-static MemoryContext tick_context = NULL;
 static Oid	session_user_id;	/* the worker's own, between transactions */
-static double worked_ms;		/* in this run, until working_since */
-static double transaction_at_ms;	/* ... when its transaction began */
-static TimestampTz working_since;
+
+/* The run that is going on. */
+typedef struct CurrentRun
+{
+	int			duty;
+	MemoryContext context;		/* reset when it has ended */
+	double		worked_ms;		/* until working_since */
+	double		transaction_at_ms;	/* ... when its transaction began */
+	TimestampTz working_since;
+	bool		in_rest;		/* of another one */
+} CurrentRun;
+
+static CurrentRun current = {0};
 
 /* Duties to be woken when this backend's transaction commits. */
 static bool wake_at_commit[WORKER_MAX_DUTIES];
@@ -107,8 +119,8 @@ worker_duties_start(void)
 {
 	int			sec_context;
 
-	tick_context = AllocSetContextCreate(TopMemoryContext, "perfopt duty",
-										 ALLOCSET_DEFAULT_SIZES);
+	current.context = AllocSetContextCreate(TopMemoryContext, "perfopt duty",
+											ALLOCSET_DEFAULT_SIZES);
 	GetUserIdAndSecContext(&session_user_id, &sec_context);
 	for (int i = 0; i < num_duties; i++)
 		runs[i].last_run = worker_clock_ms();
@@ -146,7 +158,7 @@ begin_transaction(void)
 	}
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
 	enable_timeout_after(STATEMENT_TIMEOUT, DUTY_TRANSACTION_TIMEOUT_MS);
-	MemoryContextSwitchTo(tick_context);
+	MemoryContextSwitchTo(current.context);
 	return true;
 }
 
@@ -157,50 +169,26 @@ commit_transaction(void)
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(session_user_id, 0);
 	disable_timeout(STATEMENT_TIMEOUT, false);
-	MemoryContextSwitchTo(tick_context);
+	MemoryContextSwitchTo(current.context);
 	(void) pgstat_report_stat(false);
+}
+
+static void
+next_transaction(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!begin_transaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"perfopt\" is gone")));
+	current.transaction_at_ms = current.worked_ms;
 }
 
 void
 perfopt_duty_next_transaction(void)
 {
 	commit_transaction();
-	CHECK_FOR_INTERRUPTS();
-	if (!begin_transaction())
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"perfopt\" is gone")));
-}
-
-/* Not on the latch, which may well be set: others want the worker. */
-static void
-rest(double ms)
-{
-	pg_usleep((long) (Min(ms, REST_MS) * 1000));
-	CHECK_FOR_INTERRUPTS();
-}
-
-double
-perfopt_duty_worked_ms(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	double		ms;
-
-	CHECK_FOR_INTERRUPTS();
-	ms = (GetCurrentTimestamp() - working_since) / 1000.0;
-	if (ms < WORK_MS)
-		return worked_ms + ms;
-	worked_ms += ms;
-	if (worked_ms > UNRESTED_MS)
-		rest(ms / perfopt_worker_cpu_share - ms);
-	if (worked_ms - transaction_at_ms > TRANSACTION_WORK_MS)
-	{
-		perfopt_duty_next_transaction();
-		transaction_at_ms = worked_ms;
-	}
-	MemoryContextSwitchTo(context);
-	working_since = GetCurrentTimestamp();
-	return worked_ms;
+	next_transaction();
 }
 
 /* Can tables be written here and now? */
@@ -229,20 +217,29 @@ log_failure(int i, const char *message)
 			 errdetail("It is tried again when it is due; perfopt.workers shows further failures.")));
 }
 
+static void
+show_running(int i)
+{
+	char		activity[NAMEDATALEN + 32];
+
+	worker_set_state(DATABASE_RUNNING, i);
+	snprintf(activity, sizeof(activity), "perfopt: duty %s", duties[i]->name);
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
 /*
  * Run one duty, whatever becomes of it.  Returns what it failed with, in the
- * tick's context, or NULL.  *gone is set when the extension is no more.
+ * run's context, or NULL.  *gone is set when the extension is no more.
  */
 static ErrorData *
 run_duty(int i, bool *gone)
 {
 	ErrorData  *volatile error = NULL;
-	char		activity[NAMEDATALEN + 32];
 
-	snprintf(activity, sizeof(activity), "perfopt: duty %s", duties[i]->name);
-	pgstat_report_activity(STATE_RUNNING, activity);
-	worked_ms = transaction_at_ms = 0;
-	working_since = GetCurrentTimestamp();
+	show_running(i);
+	current.duty = i;
+	current.worked_ms = current.transaction_at_ms = 0;
+	current.working_since = GetCurrentTimestamp();
 
 	PG_TRY();
 	{
@@ -258,7 +255,7 @@ run_duty(int i, bool *gone)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(tick_context);
+		MemoryContextSwitchTo(current.context);
 		error = CopyErrorData();
 		HOLD_INTERRUPTS();
 		FlushErrorState();
@@ -266,7 +263,7 @@ run_duty(int i, bool *gone)
 		QueryCancelPending = false;
 		AbortCurrentTransaction();
 		SetUserIdAndSecContext(session_user_id, 0);
-		MemoryContextSwitchTo(tick_context);
+		MemoryContextSwitchTo(current.context);
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
@@ -312,8 +309,54 @@ finish_run(int i, uint32 number, int sqlerrcode, const char *message)
 	ConditionVariableBroadcast(&worker_registry->changed);
 }
 
+/* By time or by request; number: of the latest one. */
+static bool
+is_due(int i, uint32 *number, bool *requested)
+{
+	int			interval = *duties[i]->interval_ms;
+
+	LWLockAcquire(worker_registry->lock, LW_SHARED);
+	*number = worker_my_entry->duties[i].requested;
+	*requested = *number != worker_my_entry->duties[i].done;
+	LWLockRelease(worker_registry->lock);
+	return *requested || (interval > 0 && worker_clock_ms() - runs[i].last_run >= interval);
+}
+
+/* False: there was nothing to do. */
+static bool
+run_if_due(int i, bool *gone)
+{
+	bool		requested;
+	uint32		number;
+	ErrorData  *error;
+
+	if (!is_due(i, &number, &requested))
+		return false;
+	runs[i].last_run = worker_clock_ms();
+
+	if (duties[i]->writes && !can_write())
+	{
+		if (requested)
+			finish_run(i, number, ERRCODE_READ_ONLY_SQL_TRANSACTION,
+					   "this writes, and the server or database is read-only");
+		return false;
+	}
+
+	error = run_duty(i, gone);
+	if (error && !*gone)
+		log_failure(i, error->message);
+	if (!*gone)
+		finish_run(i, number, error ? error->sqlerrcode : 0,
+				   error ? error->message : "");
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(current.context);
+	return_memory();
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
 /*
- * Run what is due by time or by request.  False when the extension is gone.
+ * Run what is due.  False when the extension is gone.
  */
 bool
 worker_duties_run_due(void)
@@ -323,43 +366,7 @@ worker_duties_run_due(void)
 	Oid			owner;
 
 	for (int i = 0; i < num_duties && !gone; i++)
-	{
-		int64		now = worker_clock_ms();
-		int			interval = *duties[i]->interval_ms;
-		bool		requested;
-		uint32		number;
-		ErrorData  *error;
-
-		LWLockAcquire(worker_registry->lock, LW_SHARED);
-		number = worker_my_entry->duties[i].requested;
-		requested = number != worker_my_entry->duties[i].done;
-		LWLockRelease(worker_registry->lock);
-
-		if (!requested && (interval <= 0 || now - runs[i].last_run < interval))
-			continue;
-		runs[i].last_run = now;
-
-		if (duties[i]->writes && !can_write())
-		{
-			if (requested)
-				finish_run(i, number, ERRCODE_READ_ONLY_SQL_TRANSACTION,
-						   "this writes, and the server or database is read-only");
-			continue;
-		}
-
-		worker_set_state(DATABASE_RUNNING, i);
-		error = run_duty(i, &gone);
-		looked = true;
-		if (error && !gone)
-			log_failure(i, error->message);
-		if (!gone)
-			finish_run(i, number, error ? error->sqlerrcode : 0,
-					   error ? error->message : "");
-		MemoryContextSwitchTo(TopMemoryContext);
-		MemoryContextReset(tick_context);
-		return_memory();
-		CHECK_FOR_INTERRUPTS();
-	}
+		looked = run_if_due(i, &gone) || looked;
 
 	/* Nothing was due: is there still somebody to work for? */
 	if (!looked && !gone)
@@ -373,6 +380,88 @@ worker_duties_run_due(void)
 	}
 	(void) pgstat_report_stat(true);
 	return !gone;
+}
+
+/*
+ * Resting
+ */
+static bool
+brief_one_is_due(void)
+{
+	uint32		number;
+	bool		requested;
+
+	for (int i = 0; i < num_duties; i++)
+		if (duties[i]->brief && is_due(i, &number, &requested))
+			return true;
+	return false;
+}
+
+/* Those that are done soon don't wait for one that works for long. */
+static void
+run_brief_ones(void)
+{
+	CurrentRun	resting = current;
+	bool		gone = false;
+
+	commit_transaction();
+	current.in_rest = true;
+	current.context = AllocSetContextCreate(TopMemoryContext, "perfopt brief duty",
+											ALLOCSET_DEFAULT_SIZES);
+	PG_TRY();
+	{
+		for (int i = 0; i < num_duties && !gone; i++)
+			if (duties[i]->brief)
+				(void) run_if_due(i, &gone);
+	}
+	PG_FINALLY();
+	{
+		/* also when it is cancelled between two of them */
+		MemoryContextDelete(current.context);
+		current = resting;
+	}
+	PG_END_TRY();
+	show_running(current.duty);
+	next_transaction();
+}
+
+/* Not on the latch, which may well be set. */
+static void
+rest(double ms)
+{
+	TimestampTz until = GetCurrentTimestamp() + (TimestampTz) (Min(ms, REST_MS) * 1000);
+
+	for (;;)
+	{
+		TimestampTz left = until - GetCurrentTimestamp();
+
+		if (brief_one_is_due())
+			run_brief_ones();
+		if (left <= 0)
+			return;
+		pg_usleep(Min(left, LOOK_MS * 1000));
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+double
+perfopt_duty_rest(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	double		ms;
+
+	CHECK_FOR_INTERRUPTS();
+	ms = (GetCurrentTimestamp() - current.working_since) / 1000.0;
+	if (ms < WORK_MS || current.in_rest)
+		return current.worked_ms + ms;
+	current.worked_ms += ms;
+	if (current.worked_ms > UNRESTED_MS)
+		rest(ms / perfopt_worker_cpu_share - ms);
+	if (current.worked_ms - current.transaction_at_ms > TRANSACTION_WORK_MS)
+		perfopt_duty_next_transaction();
+	MemoryContextSwitchTo(context);
+	current.working_since = GetCurrentTimestamp();
+	return current.worked_ms;
 }
 
 /* ---- in other backends ---- */

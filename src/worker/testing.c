@@ -4,8 +4,9 @@
  *		this file is in a release build.
  *
  * The duties run when asked to.  "test" evaluates the text kept in the table
- * public.duty_script, if there is one, as a statement; "test_writes" does the
- * same and is left out where nothing can be written.
+ * public.duty_script, if there is one, as a statement, and rests and does it again as
+ * long as that says true; "test_writes" does the same and is left out where nothing
+ * can be written.
  */
 #include "postgres.h"
 
@@ -14,6 +15,7 @@
 #ifdef PERFOPT_STOP_POINTS
 
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -21,6 +23,20 @@
 #include "utils/builtins.h"
 
 static const int never = 0;
+
+static bool
+run_statement(const char *sql)
+{
+	bool		again;
+	bool		isnull;
+
+	SPI_connect();
+	again = SPI_execute(sql, false, 0) == SPI_OK_SELECT && SPI_processed > 0 &&
+		SPI_gettypeid(SPI_tuptable->tupdesc, 1) == BOOLOID &&
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	return again;
+}
 
 static void
 run_script(void)
@@ -41,9 +57,9 @@ run_script(void)
 			MemoryContextSwitchTo(old);
 		}
 	}
-	if (script)
-		SPI_execute(script, false, 0);
 	SPI_finish();
+	while (script && run_statement(script))
+		(void) perfopt_duty_rest();
 
 	/* something for the tick's context to free */
 	memset(palloc(256 * 1024), 0, 256 * 1024);

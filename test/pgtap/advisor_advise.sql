@@ -1,6 +1,6 @@
 -- perfopt.advise(): which indexes for statements handed in; what it takes, refuses, and shows to whom.
 BEGIN;
-SELECT plan(53);
+SELECT plan(56);
 
 CREATE TABLE advise_users (id int PRIMARY KEY, email text NOT NULL, city text, note text);
 INSERT INTO advise_users SELECT i, 'user' || i || '@example.com', 'city' || i % 1000, repeat('n', 50) FROM generate_series(1, 20000) i;
@@ -55,6 +55,17 @@ SELECT is(regexp_replace(ddl::text, '.* ON public\.', ''), 'advise_users (upper(
 SELECT cmp_ok(cost_before, '>', 10 * pg_temp.cost('SELECT * FROM advise_users WHERE upper(email) = ''A'' ORDER BY id LIMIT 1'),
     '... the cost before is by what would be known with the index') FROM guessed;
 
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL min_parallel_index_scan_size = 0;
+SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_users WHERE upper(email) = $1']), 'advise_users (upper(email))',
+    '... and no worker of a parallel plan scans what is not there');
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+RESET min_parallel_index_scan_size;
+
 -- Several statements at once
 SELECT is(pg_temp.advised(ARRAY['SELECT * FROM advise_orders WHERE amount = 5 AND at > $1 AND at < $2',
     'SELECT id FROM advise_orders WHERE amount = 7']), 'advise_orders (amount, at)', 'one index serves both');
@@ -79,6 +90,11 @@ SELECT is(pg_temp.for_pattern($$email LIKE $1 || '%'$$), 'email: The pattern', '
 SELECT is(pg_temp.for_pattern($$email LIKE 'user' || $1::int || '%'$$), 'email: The pattern', '... with something before it');
 SELECT is(pg_temp.for_pattern($$email LIKE 'user%' || $1$$), '', '... that all rows begin with');
 SELECT is(pg_temp.for_pattern($$lower(email) LIKE lower($1) || '%'$$), 'lower(email): The pattern', '... of an expression');
+SELECT is(pg_temp.for_pattern($$(100 / (id % 50))::text LIKE $1 || '%'$$), 'No statistics', '... that fails for some value');
+CREATE FUNCTION advise_same(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE ROLE advise_writer;
+ALTER FUNCTION advise_same OWNER TO advise_writer;
+SELECT is(pg_temp.for_pattern($$advise_same(email) LIKE $1 || '%'$$), 'No statistics', '... with a function that an ordinary role has written');
 SELECT is(pg_temp.for_pattern('starts_with(email, $1)'), 'email: The pattern', 'what is nothing but a prefix');
 SELECT is(pg_temp.for_pattern($$email LIKE '%' || $1 || '%'$$), '', 'what is none gets no B-tree');
 SELECT is(pg_temp.for_pattern('email LIKE $1'), 'What a', '... nor what may be one or not, which is told');

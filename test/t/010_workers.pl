@@ -74,6 +74,17 @@ is($node->safe_psql('copy', 'SELECT count(*) FROM seen'), '1', 'a wake-up rolled
 $node->safe_psql('copy', "SELECT duty_wake('test_writes')");
 ok($node->poll_query_until('copy', 'SELECT count(*) = 2 FROM seen'), 'a wake-up committed does');
 
+# A duty that works for long rests, and brief ones are run meanwhile
+$node->safe_psql('copy', q{CREATE TABLE done (); UPDATE duty_script SET script = 'SELECT NOT EXISTS (SELECT FROM public.done), pg_sleep(0.12)'});
+my $resting = $node->background_psql('copy', on_error_stop => 0);
+$resting->query_until(qr/asked/, "\\echo asked\nSELECT duty_run_now('test', 60000);\n");
+ok($node->poll_query_until('copy', "SELECT activity = 'test' FROM perfopt.workers WHERE datname = 'copy'"), 'a duty runs that takes long');
+is(($node->psql('copy', q{SET statement_timeout = '10s'; SELECT perfopt.sample_now()}))[0], 0, '... a brief one does not wait for it');
+ok($node->poll_query_until('copy', "SELECT activity = 'test' FROM perfopt.workers WHERE datname = 'copy'"), '... which goes on');
+$node->safe_psql('copy', 'INSERT INTO done DEFAULT VALUES');
+ok($node->poll_query_until('copy', "SELECT activity IS DISTINCT FROM 'test' FROM perfopt.workers WHERE datname = 'copy'"), '... to its end');
+$resting->quit;
+
 # Errors of a duty
 my $log = -s $node->logfile;
 $node->safe_psql('copy', "UPDATE duty_script SET script = 'SELECT 1/0'");
