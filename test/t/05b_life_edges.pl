@@ -112,6 +112,32 @@ $id = advice('t', 'create_index', 'USING gin (b gin_trgm_ops)');
 ask($id);
 becomes($id, 'failed: extension "pg_trgm" must be created first', 'an index that takes an extension');
 
+# REINDEX CONCURRENTLY gives the name to a new index, and waits before it drops the old one.
+$id = advice('t', 'create_index', 'USING btree (c)', evidence => '{"queries": [{"queryid": 4711, "role": "owner"}]}');
+ask($id);
+becomes($id, 'applied', 'an index that will be built anew');
+sql(q{SELECT duty_run_now('verify', 20000)});
+$session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; INSERT INTO t VALUES (-1)');
+my ($reader, $reindex) = map { $node->background_psql('postgres') } 1 .. 2;
+$reindex->query_until(qr//, "REINDEX INDEX CONCURRENTLY t_c_idx;\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'REINDEX%' AND wait_event_type = 'Lock'}) or die;
+$reader->query_safe('BEGIN; SELECT FROM t LIMIT 1');
+$session->query_safe('ROLLBACK');
+$session->quit;
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_class WHERE relname = 't_c_idx_ccold'}) or die;
+sql(q{SELECT duty_run_now('verify', 20000)});
+$reader->query_safe('ROLLBACK');
+$_->quit foreach $reader, $reindex;
+sql(q{SELECT duty_run_now('verify', 20000)});
+is(sql("SELECT status, index_name FROM perfopt.advice_item WHERE id = $id"), 'applied|t_c_idx', 'is followed by its name');
+my $locked = sql("SELECT xmax FROM perfopt.advice_item WHERE id = $id");
+sql(q{SELECT duty_run_now('verify', 20000)});
+is(sql("SELECT xmax FROM perfopt.advice_item WHERE id = $id"), $locked, '... which writes nothing when nothing is new');
+
+as_owner('DROP INDEX t_c_idx');
+sql(q{DELETE FROM perfopt.advice_item});
+
 # An index built by hand before its turn came is nobody else's.
 $id = advice('t', 'create_index', 'USING btree (a)', automatic => 'true', status => 'queued', run_as => 'owner', requested_by => 'perfopt');
 as_owner('CREATE INDEX mine ON t (a)');
