@@ -282,7 +282,7 @@ conclude(const Judged *judged)
 	else if (named.compared || write.compared)
 		appendStringInfo(&verdict, "No difference can be told%s.", final ? "" : " yet");
 	else
-		appendStringInfoString(&verdict, "There is nothing to compare yet.");
+		appendStringInfo(&verdict, "There %s.", final ? "was nothing to compare" : "is nothing to compare yet");
 
 	values[0] = Int64GetDatum(judged->id);
 	values[1] = CStringGetTextDatum(status);
@@ -295,9 +295,6 @@ conclude(const Judged *judged)
 						   " measured_gain = CASE WHEN $6 THEN $4 END, judged_at = CASE WHEN $6 THEN now() END"
 						   " WHERE id = $1 AND status = 'applied'",
 						   6, types, values, SPI_OK_UPDATE);
-	perfopt_verify_execute("DELETE FROM perfopt.advice_measure m USING perfopt.advice_item i"
-						   " WHERE m.advice = $1 AND i.id = $1 AND (i.judged_at IS NOT NULL OR i.status <> 'applied')",
-						   1, types, values, SPI_OK_DELETE);
 	pfree(drift);
 }
 
@@ -446,6 +443,15 @@ tidy(void)
 						   0, NULL, NULL, SPI_OK_DELETE);
 }
 
+/* What was put aside for advice that is judged by now, or not applied any more */
+static void
+forget(void)
+{
+	perfopt_verify_execute("DELETE FROM perfopt.advice_measure m WHERE NOT EXISTS (SELECT FROM perfopt.advice_item i"
+						   " WHERE i.id = m.advice AND i.judged_at IS NULL AND i.status IN ('applying', 'applied', 'reverting'))",
+						   0, NULL, NULL, SPI_OK_DELETE);
+}
+
 static void
 verify(void)
 {
@@ -465,6 +471,7 @@ verify(void)
 		mark();
 		judge_all();
 	}
+	forget();
 	perfopt_auto_apply_step();
 	SPI_finish();
 }

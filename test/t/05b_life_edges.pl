@@ -135,8 +135,12 @@ my $locked = sql("SELECT xmax FROM perfopt.advice_item WHERE id = $id");
 sql(q{SELECT duty_run_now('verify', 20000)});
 is(sql("SELECT xmax FROM perfopt.advice_item WHERE id = $id"), $locked, '... which writes nothing when nothing is new');
 
-as_owner('DROP INDEX t_c_idx');
-sql(q{DELETE FROM perfopt.advice_item});
+# What is not measured any more is forgotten.
+is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id AND part = 'named'"), '1', 'a statement is looked after');
+ask($id, 'revert');
+becomes($id, 'reverted', 'taken back before it is judged');
+sql(q{SELECT duty_run_now('verify', 20000)});
+is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id"), '0', '... and the statement forgotten');
 
 # An index built by hand before its turn came is nobody else's.
 $id = advice('t', 'create_index', 'USING btree (a)', automatic => 'true', status => 'queued', run_as => 'owner', requested_by => 'perfopt');
