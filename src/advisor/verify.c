@@ -89,22 +89,14 @@ begin_other(int64 id, HeapTuple tuple, TupleDesc desc)
 static void
 mark(void)
 {
-	Oid			types[] = {FLOAT8OID, INT4OID};
-	Datum		values[2];
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(perfopt_verify_window)};
 
-	values[0] = Float8GetDatum(perfopt_database_total_ms(MyDatabaseId));
-	values[1] = Int32GetDatum(perfopt_verify_window);
-	perfopt_verify_execute("UPDATE perfopt.advice_item SET measured_from = now(), measured_from_ms = $1, windows = 0,"
-						   "  window_seconds = coalesce(window_seconds, $2)"
+	perfopt_verify_execute("UPDATE perfopt.advice_item SET measured_from = now(), windows = 0, database_ms = 0,"
+						   "  window_seconds = coalesce(window_seconds, $1)"
 						   " WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
 						   "  AND measured_from IS NULL AND applied_at IS NOT NULL FOR UPDATE SKIP LOCKED))",
-						   2, types, values, SPI_OK_UPDATE);
-	/* counters that were reset begin at zero */
-	perfopt_verify_execute("UPDATE perfopt.advice_item SET measured_from_ms = 0"
-						   " WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
-						   "  AND measured_from < (SELECT stats_reset FROM perfopt.latency_info()) AND measured_from_ms > 0"
-						   "  FOR UPDATE SKIP LOCKED))",
-						   0, NULL, NULL, SPI_OK_UPDATE);
+						   1, types, values, SPI_OK_UPDATE);
 }
 
 /*
@@ -364,9 +356,15 @@ read_statements(Judged *judged)
 }
 
 /*
- * Windows of this advice have passed.  A sample that began before the first one
- * belongs to none.
+ * Of the advice i, since the windows that it has, up to window $2.  A sample that
+ * began before the first one belongs to none.
  */
+#define IN_NEW_WINDOWS \
+	"h.sampled_at > i.measured_from + make_interval(secs => 1.0 * i.windows * i.window_seconds)" \
+	" AND h.sampled_at <= i.measured_from + make_interval(secs => 1.0 * $2 * i.window_seconds)" \
+	" AND h.sampled_at - make_interval(secs => h.interval_ms / 1000) >= i.measured_from"
+
+/* Windows of this advice have passed. */
 static void
 add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 {
@@ -377,8 +375,7 @@ add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 	Judged		judged = {
 		.id = id,
 		.windows = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull)),
-		.seconds = DatumGetFloat8(SPI_getbinval(tuple, desc, 4, &isnull)),
-		.database_ms = DatumGetFloat8(SPI_getbinval(tuple, desc, 5, &isnull))
+		.seconds = DatumGetFloat8(SPI_getbinval(tuple, desc, 4, &isnull))
 	};
 	int			look = 1;
 
@@ -387,16 +384,16 @@ add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 	perfopt_verify_execute("INSERT INTO perfopt.advice_window (advice, queryid, role_name, number, histogram)"
 						   " SELECT m.advice, m.queryid, m.role_name,"
 						   "  ceil(extract(epoch FROM h.sampled_at - i.measured_from) / i.window_seconds)::int, perfopt.histogram_merge(h.histogram)"
-						   " FROM perfopt.advice_item i JOIN perfopt.latency_history h"
-						   "   ON h.sampled_at > i.measured_from + make_interval(secs => 1.0 * i.windows * i.window_seconds)"
-						   "    AND h.sampled_at <= i.measured_from + make_interval(secs => 1.0 * $2 * i.window_seconds)"
-						   "    AND h.sampled_at - make_interval(secs => h.interval_ms / 1000) >= i.measured_from"
+						   " FROM perfopt.advice_item i JOIN perfopt.latency_history h ON " IN_NEW_WINDOWS
 						   "  JOIN pg_roles r ON r.oid = h.role"
 						   "  JOIN perfopt.advice_measure m ON m.advice = i.id AND m.queryid = h.queryid AND m.role_name = r.rolname"
 						   " WHERE i.id = $1 GROUP BY 1, 2, 3, 4",
 						   2, types, values, SPI_OK_INSERT);
-	perfopt_verify_execute("UPDATE perfopt.advice_item SET windows = $2 WHERE id = $1",
-						   2, types, values, SPI_OK_UPDATE);
+	perfopt_verify_execute("UPDATE perfopt.advice_item i SET windows = $2, database_ms = database_ms +"
+						   "  (SELECT coalesce(sum(h.total_ms), 0) FROM perfopt.latency_history h WHERE " IN_NEW_WINDOWS ")"
+						   " WHERE id = $1 RETURNING database_ms",
+						   2, types, values, SPI_OK_UPDATE_RETURNING);
+	judged.database_ms = DatumGetFloat8(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 	/* the next time after 1, 2, 4, ... */
 	while (look <= had)
@@ -411,18 +408,17 @@ add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 static void
 judge_all(void)
 {
-	Oid			types[] = {INT4OID, FLOAT8OID, INT4OID};
-	Datum		values[3];
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[2];
 
 	values[0] = Int32GetDatum(perfopt_sample_interval / 1000);
-	values[1] = Float8GetDatum(perfopt_database_total_ms(MyDatabaseId));
-	values[2] = Int32GetDatum(MEASURE_AFTER);
-	for_each_advice("SELECT id, passed, windows, extract(epoch FROM now() - measured_from)::float8, $2 - measured_from_ms"
+	values[1] = Int32GetDatum(MEASURE_AFTER);
+	for_each_advice("SELECT id, passed, windows, extract(epoch FROM now() - measured_from)::float8"
 					" FROM perfopt.advice_item CROSS JOIN LATERAL"
-					"  (SELECT least(floor((extract(epoch FROM now() - measured_from) - $1) / window_seconds), $3)::int AS passed) p"
+					"  (SELECT least(floor((extract(epoch FROM now() - measured_from) - $1) / window_seconds), $2)::int AS passed) p"
 					" WHERE status = 'applied' AND judged_at IS NULL AND passed > windows"
 					" ORDER BY measured_from LIMIT " MAX_AT_ONCE " FOR UPDATE OF advice_item SKIP LOCKED",
-					3, types, values, add_windows);
+					2, types, values, add_windows);
 }
 
 /*

@@ -86,8 +86,9 @@ sql("SELECT perfopt.apply_advice($id)");
 measured($id);
 is(sql("SELECT string_agg(DISTINCT part, ' ' ORDER BY part) FROM perfopt.advice_measure WHERE advice = $id"), 'control named', 'the statement it names, and others');
 work(users => 0.1, other => 0.1);
+sql('SELECT perfopt.sample_now(); SELECT perfopt.reset_latency()');
 judged($id);
-is(sql("SELECT status, measured_gain > 0.05 FROM perfopt.advice WHERE id = $id"), 'confirmed|t', 'confirmed, with what it gained');
+is(sql("SELECT status, measured_gain > 0.05, measured_gain < 0.95 FROM perfopt.advice WHERE id = $id"), 'confirmed|t|t', 'confirmed, with what it gained, also of what was before a reset');
 like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"),
 	qr/^1 statement named: [\d.]+ ms a call before, [\d.e-]+ ms after \(40 and 40 calls\)\. .*It saves [\d.]+ % of the statement time\.$/, 'as a sentence');
 is(sql("SELECT q ->> 'change' FROM perfopt.advice, jsonb_array_elements(evidence -> 'measured') q WHERE id = $id"), 'faster', 'and in the evidence');
