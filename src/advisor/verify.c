@@ -13,9 +13,9 @@
  *
  * Only statements that have changed for sure count.  While those that may have
  * changed would turn the sum round, nothing is said yet.  An advice of which nothing
- * can be said is looked at again, for 16 windows when there is enough to compare,
- * and otherwise for 128, or seven days.  Then it stays applied, and the verdict says
- * so.
+ * can be said is looked at again, for 16 windows with calls when these are enough to
+ * compare, and otherwise for 128, or seven days.  Then it stays applied, and the
+ * verdict says so.
  *
  * An index that somebody has built by hand is judged in the same way; the windows
  * before it end when a round last saw that the index was missing.
@@ -42,7 +42,7 @@
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
-/* So many windows a difference is looked for. */
+/* So many windows with calls a difference is looked for. */
 #define WINDOWS_TO_TELL	16
 
 /* So long an advice waits for calls of its statements. */
@@ -217,6 +217,22 @@ typedef struct Judged
 	int			num;
 } Judged;
 
+/* Those since in which statements that the advice names were called */
+static int
+windows_with_calls(const Judged *judged)
+{
+	int			num = 0;
+
+	for (int w = MEASURE_BEFORE; w < MEASURE_BEFORE + judged->windows; w++)
+		for (int i = 0; i < judged->num; i++)
+			if (is_part(&judged->statements[i], "named") && judged->statements[i].windows[w].calls > 0)
+			{
+				num++;
+				break;
+			}
+	return num;
+}
+
 /* Writes the verdict. */
 static void
 conclude(const Judged *judged)
@@ -260,7 +276,8 @@ conclude(const Judged *judged)
 		gain = net / Max(Max(judged->database_ms + Max(net, 0), fabs(net)), 1e-6);
 	}
 	final = strcmp(status, "applied") != 0 || judged->seconds >= LONGEST_WAIT_S ||
-		judged->windows >= (named.compared ? WINDOWS_TO_TELL : MEASURE_AFTER);
+		judged->windows >= MEASURE_AFTER ||
+		(named.compared && windows_with_calls(judged) >= WINDOWS_TO_TELL);
 
 	initStringInfo(&verdict);
 	tell_part(&verdict, &named, "named");

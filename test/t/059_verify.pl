@@ -130,6 +130,20 @@ passed($id);
 is(sql("SELECT status, verdict, judged_at FROM perfopt.advice WHERE id = $id"),
 	'applied|1 statement named: not enough calls to compare (0 before, 0 after). There is nothing to compare yet.|', 'it stays applied, says so, and waits');
 
+# Windows in which nothing was called, as with the server stopped, tell nothing.
+sub equal_windows
+{
+	my ($with_calls) = @_;
+	sql("DELETE FROM perfopt.advice_window WHERE advice = $id;
+		INSERT INTO perfopt.advice_window SELECT advice, queryid, role_name, n, '{80, 100}'
+			FROM perfopt.advice_measure, generate_series(-$with_calls, $with_calls) n WHERE advice = $id AND n <> 0;
+		UPDATE perfopt.advice_item SET windows = $with_calls, window_seconds = 3600, measured_from = clock_timestamp() - interval '60 hours' WHERE id = $id;
+		SET perfopt.track = none; SELECT duty_run_now('verify', 10000)");
+	return sql("SELECT substring(verdict, 'No difference.*'), judged_at IS NOT NULL FROM perfopt.advice_item WHERE id = $id");
+}
+is(equal_windows(15), 'No difference can be told yet.|f', 'a difference is looked for in 15 windows with calls');
+is(equal_windows(16), 'No difference can be told.|t', '... and in 16, and no longer');
+
 # What auto_apply leaves alone
 $id = advice('log', 'USING btree (md5(repeat(message, 200)))', '[]', 0.5);
 my $later = sql(q{SELECT to_char(now() + interval '6 hours', 'HH24:MI') || '-' || to_char(now() + interval '7 hours', 'HH24:MI')});
