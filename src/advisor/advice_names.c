@@ -5,7 +5,9 @@
  *
  * The OIDs that the names stood for are kept beside them, with the database they are
  * of: after a restore they mean nothing, and are learned anew.  So they are when what
- * had them is gone, or goes, as the old index does in REINDEX CONCURRENTLY.
+ * had them is gone, or goes, as the old index does in REINDEX CONCURRENTLY.  An index
+ * that has an OID here, but is no more, has been dropped; one that has none may still
+ * be built, by a restore that goes on.
  *
  * Followed is advice for a new index: other kinds are found again under the new names.
  * Not while it is being done: the job has the old names.
@@ -36,7 +38,8 @@ static const char *const learn =
 "    ELSE to_regclass(format('%I.%I', schema_name, table_name))::oid END AS new_table,"
 "   CASE WHEN status NOT IN ('applied', 'confirmed', 'regressed') THEN NULL"
 "    WHEN origin = $2 AND EXISTS (SELECT FROM pg_index WHERE indexrelid = index_oid AND indisvalid) THEN index_oid"
-"    ELSE to_regclass(format('%I.%I', schema_name, index_name))::oid END AS new_index) l"
+"    ELSE coalesce(to_regclass(format('%I.%I', schema_name, index_name))::oid,"
+"     CASE WHEN origin = $2 THEN index_oid END) END AS new_index) l"
 "  WHERE" OF_ADVICE " AND (origin, table_oid, index_oid) IS DISTINCT FROM ($2, new_table, new_index)"
 "  FOR UPDATE OF a SKIP LOCKED) n"
 " WHERE i.id = n.id";

@@ -142,6 +142,10 @@ set_done(const Applying *row)
 			   " automatic = automatic AND status <> 'queued',"
 			   " index_name = $2, undo = $3 WHERE id = $1",
 			   row->id, row->index_name, row->undo, NULL);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	perfopt_advice_follow_names(row->id);
+	SPI_finish();
 	perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
 }
 

@@ -448,7 +448,8 @@ tidy(void)
 	perfopt_verify_execute("UPDATE perfopt.advice_item SET status = CASE WHEN status = 'regressed' OR automatic THEN 'reverted' ELSE 'obsolete' END"
 						   " WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item"
 						   "  WHERE kind IN ('create_index', 'index_foreign_key') AND status IN ('applied', 'confirmed', 'regressed')"
-						   "   AND index_name IS NOT NULL AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"
+						   "   AND index_oid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class WHERE oid = index_oid)"
+						   "   AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"
 						   "  FOR UPDATE SKIP LOCKED))",
 						   0, NULL, NULL, SPI_OK_UPDATE);
 	perfopt_verify_execute("DELETE FROM perfopt.advice_log WHERE at < now() - interval '1 year'"

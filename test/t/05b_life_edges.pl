@@ -152,7 +152,12 @@ as_owner('DROP INDEX mine');
 # What was built without being asked for, and is dropped by hand, is not built again.
 foreach ([ 'true', 'reverted' ], [ 'false', 'obsolete' ])
 {
-	$id = advice('t', 'create_index', 'USING btree (a)', automatic => $_->[0], status => 'applied', index_name => 'gone', applied_at => '2020-01-01', judged_at => '2020-01-01');
+	$id = advice('t', 'create_index', 'USING btree (a)', automatic => $_->[0], status => 'applied', index_name => 'later', applied_at => '2020-01-01', judged_at => '2020-01-01', origin => '1/1', index_oid => 1);
+	sql(q{SELECT duty_run_now('verify', 20000)});
+	is(status($id), 'applied', 'an index that a restore is still to build');
+	as_owner('CREATE INDEX later ON t (a)');
+	sql(q{SELECT duty_run_now('verify', 20000)});
+	as_owner('DROP INDEX later');
 	sql(q{SELECT duty_run_now('verify', 20000)});
 	is(status($id), $_->[1], "dropped by hand, automatic: $_->[0]");
 }
