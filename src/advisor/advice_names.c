@@ -5,7 +5,9 @@
  *
  * The OIDs that the names stood for are kept beside them, with the database they are
  * of: after a restore they mean nothing, and are learned anew.  So they are when what
- * had them is gone, as the old index is after REINDEX CONCURRENTLY.
+ * had them is gone, or goes, as the old index does in REINDEX CONCURRENTLY.  An index
+ * that has an OID here, but is no more, has been dropped; one that has none may still
+ * be built, by a restore that goes on.
  *
  * Followed is advice for a new index: other kinds are found again under the new names.
  * Not while it is being done: the job has the old names.
@@ -24,19 +26,23 @@
 	" kind IN ('create_index', 'index_foreign_key') AND status NOT IN ('applying', 'reverting', 'obsolete')" \
 	" AND $1 IN (0, id)"
 
-#define IS_THERE(oid)	"EXISTS (SELECT FROM pg_class WHERE oid = " oid ")"
-
+/*
+ * An index that is not valid may be the old one that REINDEX CONCURRENTLY is still to
+ * drop, which has given its name away.  What has not changed is not locked: that
+ * would be written, too.
+ */
 static const char *const learn =
-"UPDATE perfopt.advice_item i SET origin = $2, table_oid = n.table_oid, index_oid = n.index_oid"
-" FROM (SELECT id,"
-"   CASE WHEN origin = $2 AND " IS_THERE("table_oid") " THEN table_oid"
-"    ELSE to_regclass(format('%I.%I', schema_name, table_name))::oid END AS table_oid,"
+"UPDATE perfopt.advice_item i SET origin = $2, table_oid = n.new_table, index_oid = n.new_index"
+" FROM (SELECT a.id, new_table, new_index FROM perfopt.advice_item a CROSS JOIN LATERAL (SELECT"
+"   CASE WHEN origin = $2 AND EXISTS (SELECT FROM pg_class WHERE oid = table_oid) THEN table_oid"
+"    ELSE to_regclass(format('%I.%I', schema_name, table_name))::oid END AS new_table,"
 "   CASE WHEN status NOT IN ('applied', 'confirmed', 'regressed') THEN NULL"
-"    WHEN origin = $2 AND " IS_THERE("index_oid") " THEN index_oid"
-"    ELSE to_regclass(format('%I.%I', schema_name, index_name))::oid END AS index_oid"
-"  FROM perfopt.advice_item WHERE" OF_ADVICE
-"  FOR UPDATE SKIP LOCKED) n"
-" WHERE i.id = n.id AND (i.origin, i.table_oid, i.index_oid) IS DISTINCT FROM ($2, n.table_oid, n.index_oid)";
+"    WHEN origin = $2 AND EXISTS (SELECT FROM pg_index WHERE indexrelid = index_oid AND indisvalid) THEN index_oid"
+"    ELSE coalesce(to_regclass(format('%I.%I', schema_name, index_name))::oid,"
+"     CASE WHEN origin = $2 THEN index_oid END) END AS new_index) l"
+"  WHERE" OF_ADVICE " AND (origin, table_oid, index_oid) IS DISTINCT FROM ($2, new_table, new_index)"
+"  FOR UPDATE OF a SKIP LOCKED) n"
+" WHERE i.id = n.id";
 
 static const char *const find_renamed =
 "SELECT i.id, n.nspname::text, c.relname::text, coalesce(x.relname::text, i.index_name), i.definition, c.relkind = 'p'"

@@ -39,12 +39,12 @@ CREATE TABLE perfopt.advice_item (
     retry_at timestamptz,
     started_at timestamptz,
     applied_at timestamptz,
-    -- since when it is measured, the time all statements had taken then, and the
-    -- windows that have been added to perfopt.advice_window since
+    -- since when it is measured, the windows that have been added to
+    -- perfopt.advice_window since, and the time all statements took in these
     measured_from timestamptz,
-    measured_from_ms double precision,
     window_seconds integer,
     windows integer NOT NULL DEFAULT 0,
+    database_ms double precision NOT NULL DEFAULT 0,
     judged_at timestamptz,
     verdict text,
     error text,

@@ -54,7 +54,7 @@
 
 /*
  * A build may take hours, whatever the role's limit for its statements is.
- * Its lock_timeout is the role's own.  The statements were written under this
+ * Its lock_timeout is the role's that connects.  The statements were written under this
  * search_path; under the role's own, a name could be somebody else's.
  */
 #define JOB_SETTINGS		"statement_timeout=0\n" PERFOPT_WIDEST_TIMEOUT "=0" \
@@ -76,13 +76,18 @@ static bool job_takes_name;		/* until it has run, no index_name is ours */
 static PerfoptJob job;
 static int64 job_advice;
 
-/* Before PostgreSQL 17 nobody can connect as an owner without LOGIN. */
+/*
+ * Before PostgreSQL 17 nobody can connect as an owner without LOGIN.  So the job
+ * connects as the extension's owner, with whose settings it runs, and becomes the
+ * other one.
+ */
 #define AS_OWNER_ENTRY		"advice_as_owner"
 
 /*
- * payload: the owner's OID, and the statement.  The process has connected as the
- * extension's owner, and becomes this one as the server does to maintain his table.
- * It stays so until it ends; nothing he has can change it back.
+ * payload: the owner's OID, and the statement.  The process becomes the owner as the
+ * server does to maintain his table, and stays so until it ends, whatever transactions
+ * the statement has; nothing he has can change it back.  A server that checks its
+ * assertions would crash of it: to it, such an identity is a transaction's at most.
  */
 static void
 run_as_owner(const char *payload, PerfoptJobOutcome *outcome)
@@ -90,6 +95,11 @@ run_as_owner(const char *payload, PerfoptJobOutcome *outcome)
 	char	   *statement;
 	Oid			owner = (Oid) strtoul(payload, &statement, 10);
 
+#ifdef USE_ASSERT_CHECKING
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("a server built with assertions can't run this as a role without LOGIN before PostgreSQL 17")));
+#endif
 	StartTransactionCommand();
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)))
 		ereport(ERROR,
@@ -97,7 +107,7 @@ run_as_owner(const char *payload, PerfoptJobOutcome *outcome)
 				 errmsg("role with OID %u does not exist", owner)));
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	outcome->rows = perfopt_job_run_statement(statement);
+	outcome->rows = perfopt_job_run_statement(statement + 1);
 }
 
 /* sql has the id as $1, and may use texts or NULL, as $2 to $4. */
@@ -132,6 +142,10 @@ set_done(const Applying *row)
 			   " automatic = automatic AND status <> 'queued',"
 			   " index_name = $2, undo = $3 WHERE id = $1",
 			   row->id, row->index_name, row->undo, NULL);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	perfopt_advice_follow_names(row->id);
+	SPI_finish();
 	perfopt_duty_wake_at_commit(ADVISOR_VERIFY_DUTY);
 }
 

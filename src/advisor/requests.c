@@ -249,7 +249,7 @@ require_table(const Request *request)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the table that advice %lld is about is gone",
 						(long long) request->id),
-				 errdetail("It has been dropped, or a name was given to it that other advice has.")));
+				 errdetail("It has been dropped, or renamed, and then there is, or will be, other advice under its new name.")));
 }
 
 /* The advice may be older than the extension, so that is looked up now. */

@@ -13,9 +13,9 @@
  *
  * Only statements that have changed for sure count.  While those that may have
  * changed would turn the sum round, nothing is said yet.  An advice of which nothing
- * can be said is looked at again, for 16 windows when there is enough to compare,
- * and otherwise for 128, or seven days.  Then it stays applied, and the verdict says
- * so.
+ * can be said is looked at again, for 16 windows with calls when these are enough to
+ * compare, and otherwise for 128, or seven days.  Then it stays applied, and the
+ * verdict says so.
  *
  * An index that somebody has built by hand is judged in the same way; the windows
  * before it end when a round last saw that the index was missing.
@@ -42,7 +42,7 @@
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
-/* So many windows a difference is looked for. */
+/* So many windows with calls a difference is looked for. */
 #define WINDOWS_TO_TELL	16
 
 /* So long an advice waits for calls of its statements. */
@@ -89,22 +89,14 @@ begin_other(int64 id, HeapTuple tuple, TupleDesc desc)
 static void
 mark(void)
 {
-	Oid			types[] = {FLOAT8OID, INT4OID};
-	Datum		values[2];
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(perfopt_verify_window)};
 
-	values[0] = Float8GetDatum(perfopt_database_total_ms(MyDatabaseId));
-	values[1] = Int32GetDatum(perfopt_verify_window);
-	perfopt_verify_execute("UPDATE perfopt.advice_item SET measured_from = now(), measured_from_ms = $1, windows = 0,"
-						   "  window_seconds = coalesce(window_seconds, $2)"
+	perfopt_verify_execute("UPDATE perfopt.advice_item SET measured_from = now(), windows = 0, database_ms = 0,"
+						   "  window_seconds = coalesce(window_seconds, $1)"
 						   " WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
 						   "  AND measured_from IS NULL AND applied_at IS NOT NULL FOR UPDATE SKIP LOCKED))",
-						   2, types, values, SPI_OK_UPDATE);
-	/* counters that were reset begin at zero */
-	perfopt_verify_execute("UPDATE perfopt.advice_item SET measured_from_ms = 0"
-						   " WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item WHERE status = 'applied' AND judged_at IS NULL"
-						   "  AND measured_from < (SELECT stats_reset FROM perfopt.latency_info()) AND measured_from_ms > 0"
-						   "  FOR UPDATE SKIP LOCKED))",
-						   0, NULL, NULL, SPI_OK_UPDATE);
+						   1, types, values, SPI_OK_UPDATE);
 }
 
 /*
@@ -225,6 +217,22 @@ typedef struct Judged
 	int			num;
 } Judged;
 
+/* Those since in which statements that the advice names were called */
+static int
+windows_with_calls(const Judged *judged)
+{
+	int			num = 0;
+
+	for (int w = MEASURE_BEFORE; w < MEASURE_BEFORE + judged->windows; w++)
+		for (int i = 0; i < judged->num; i++)
+			if (is_part(&judged->statements[i], "named") && judged->statements[i].windows[w].calls > 0)
+			{
+				num++;
+				break;
+			}
+	return num;
+}
+
 /* Writes the verdict. */
 static void
 conclude(const Judged *judged)
@@ -268,7 +276,8 @@ conclude(const Judged *judged)
 		gain = net / Max(Max(judged->database_ms + Max(net, 0), fabs(net)), 1e-6);
 	}
 	final = strcmp(status, "applied") != 0 || judged->seconds >= LONGEST_WAIT_S ||
-		judged->windows >= (named.compared ? WINDOWS_TO_TELL : MEASURE_AFTER);
+		judged->windows >= MEASURE_AFTER ||
+		(named.compared && windows_with_calls(judged) >= WINDOWS_TO_TELL);
 
 	initStringInfo(&verdict);
 	tell_part(&verdict, &named, "named");
@@ -282,7 +291,7 @@ conclude(const Judged *judged)
 	else if (named.compared || write.compared)
 		appendStringInfo(&verdict, "No difference can be told%s.", final ? "" : " yet");
 	else
-		appendStringInfoString(&verdict, "There is nothing to compare yet.");
+		appendStringInfo(&verdict, "There %s.", final ? "was nothing to compare" : "is nothing to compare yet");
 
 	values[0] = Int64GetDatum(judged->id);
 	values[1] = CStringGetTextDatum(status);
@@ -295,9 +304,6 @@ conclude(const Judged *judged)
 						   " measured_gain = CASE WHEN $6 THEN $4 END, judged_at = CASE WHEN $6 THEN now() END"
 						   " WHERE id = $1 AND status = 'applied'",
 						   6, types, values, SPI_OK_UPDATE);
-	perfopt_verify_execute("DELETE FROM perfopt.advice_measure m USING perfopt.advice_item i"
-						   " WHERE m.advice = $1 AND i.id = $1 AND (i.judged_at IS NOT NULL OR i.status <> 'applied')",
-						   1, types, values, SPI_OK_DELETE);
 	pfree(drift);
 }
 
@@ -367,9 +373,15 @@ read_statements(Judged *judged)
 }
 
 /*
- * Windows of this advice have passed.  A sample that began before the first one
- * belongs to none.
+ * Of the advice i, since the windows that it has, up to window $2.  A sample that
+ * began before the first one belongs to none.
  */
+#define IN_NEW_WINDOWS \
+	"h.sampled_at > i.measured_from + make_interval(secs => 1.0 * i.windows * i.window_seconds)" \
+	" AND h.sampled_at <= i.measured_from + make_interval(secs => 1.0 * $2 * i.window_seconds)" \
+	" AND h.sampled_at - make_interval(secs => h.interval_ms / 1000) >= i.measured_from"
+
+/* Windows of this advice have passed. */
 static void
 add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 {
@@ -380,8 +392,7 @@ add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 	Judged		judged = {
 		.id = id,
 		.windows = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull)),
-		.seconds = DatumGetFloat8(SPI_getbinval(tuple, desc, 4, &isnull)),
-		.database_ms = DatumGetFloat8(SPI_getbinval(tuple, desc, 5, &isnull))
+		.seconds = DatumGetFloat8(SPI_getbinval(tuple, desc, 4, &isnull))
 	};
 	int			look = 1;
 
@@ -390,16 +401,16 @@ add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 	perfopt_verify_execute("INSERT INTO perfopt.advice_window (advice, queryid, role_name, number, histogram)"
 						   " SELECT m.advice, m.queryid, m.role_name,"
 						   "  ceil(extract(epoch FROM h.sampled_at - i.measured_from) / i.window_seconds)::int, perfopt.histogram_merge(h.histogram)"
-						   " FROM perfopt.advice_item i JOIN perfopt.latency_history h"
-						   "   ON h.sampled_at > i.measured_from + make_interval(secs => 1.0 * i.windows * i.window_seconds)"
-						   "    AND h.sampled_at <= i.measured_from + make_interval(secs => 1.0 * $2 * i.window_seconds)"
-						   "    AND h.sampled_at - make_interval(secs => h.interval_ms / 1000) >= i.measured_from"
+						   " FROM perfopt.advice_item i JOIN perfopt.latency_history h ON " IN_NEW_WINDOWS
 						   "  JOIN pg_roles r ON r.oid = h.role"
 						   "  JOIN perfopt.advice_measure m ON m.advice = i.id AND m.queryid = h.queryid AND m.role_name = r.rolname"
 						   " WHERE i.id = $1 GROUP BY 1, 2, 3, 4",
 						   2, types, values, SPI_OK_INSERT);
-	perfopt_verify_execute("UPDATE perfopt.advice_item SET windows = $2 WHERE id = $1",
-						   2, types, values, SPI_OK_UPDATE);
+	perfopt_verify_execute("UPDATE perfopt.advice_item i SET windows = $2, database_ms = database_ms +"
+						   "  (SELECT coalesce(sum(h.total_ms), 0) FROM perfopt.latency_history h WHERE " IN_NEW_WINDOWS ")"
+						   " WHERE id = $1 RETURNING database_ms",
+						   2, types, values, SPI_OK_UPDATE_RETURNING);
+	judged.database_ms = DatumGetFloat8(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 	/* the next time after 1, 2, 4, ... */
 	while (look <= had)
@@ -414,18 +425,17 @@ add_windows(int64 id, HeapTuple tuple, TupleDesc desc)
 static void
 judge_all(void)
 {
-	Oid			types[] = {INT4OID, FLOAT8OID, INT4OID};
-	Datum		values[3];
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[2];
 
 	values[0] = Int32GetDatum(perfopt_sample_interval / 1000);
-	values[1] = Float8GetDatum(perfopt_database_total_ms(MyDatabaseId));
-	values[2] = Int32GetDatum(MEASURE_AFTER);
-	for_each_advice("SELECT id, passed, windows, extract(epoch FROM now() - measured_from)::float8, $2 - measured_from_ms"
+	values[1] = Int32GetDatum(MEASURE_AFTER);
+	for_each_advice("SELECT id, passed, windows, extract(epoch FROM now() - measured_from)::float8"
 					" FROM perfopt.advice_item CROSS JOIN LATERAL"
-					"  (SELECT least(floor((extract(epoch FROM now() - measured_from) - $1) / window_seconds), $3)::int AS passed) p"
+					"  (SELECT least(floor((extract(epoch FROM now() - measured_from) - $1) / window_seconds), $2)::int AS passed) p"
 					" WHERE status = 'applied' AND judged_at IS NULL AND passed > windows"
 					" ORDER BY measured_from LIMIT " MAX_AT_ONCE " FOR UPDATE OF advice_item SKIP LOCKED",
-					3, types, values, add_windows);
+					2, types, values, add_windows);
 }
 
 /*
@@ -438,11 +448,21 @@ tidy(void)
 	perfopt_verify_execute("UPDATE perfopt.advice_item SET status = CASE WHEN status = 'regressed' OR automatic THEN 'reverted' ELSE 'obsolete' END"
 						   " WHERE id = ANY (ARRAY(SELECT id FROM perfopt.advice_item"
 						   "  WHERE kind IN ('create_index', 'index_foreign_key') AND status IN ('applied', 'confirmed', 'regressed')"
-						   "   AND index_name IS NOT NULL AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"
+						   "   AND index_oid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class WHERE oid = index_oid)"
+						   "   AND to_regclass(format('%I.%I', schema_name, index_name)) IS NULL"
 						   "  FOR UPDATE SKIP LOCKED))",
 						   0, NULL, NULL, SPI_OK_UPDATE);
 	perfopt_verify_execute("DELETE FROM perfopt.advice_log WHERE at < now() - interval '1 year'"
 						   " OR id <= (SELECT max(id) FROM perfopt.advice_log) - 100000",
+						   0, NULL, NULL, SPI_OK_DELETE);
+}
+
+/* What was put aside for advice that is judged by now, or not applied any more */
+static void
+forget(void)
+{
+	perfopt_verify_execute("DELETE FROM perfopt.advice_measure m WHERE NOT EXISTS (SELECT FROM perfopt.advice_item i"
+						   " WHERE i.id = m.advice AND i.judged_at IS NULL AND i.status IN ('applying', 'applied', 'reverting'))",
 						   0, NULL, NULL, SPI_OK_DELETE);
 }
 
@@ -465,6 +485,7 @@ verify(void)
 		mark();
 		judge_all();
 	}
+	forget();
 	perfopt_auto_apply_step();
 	SPI_finish();
 }

@@ -94,6 +94,9 @@ $id = advice('drop_index', 't_old', 'DROP INDEX CONCURRENTLY public.t_old', 'CRE
 as_role('owner', "SELECT perfopt.apply_advice($id)");
 becomes($id, 'applied', 'drop_index');
 is(indexes(), 't_unique', 'dropped');
+sql('ALTER TABLE t RENAME TO t2');
+like(as_role('dba', "SELECT perfopt.revert_advice($id)"), qr/ERROR:  55000: .* is gone\nDETAIL:  It has been dropped, or renamed, /, '... of a table that has got another name');
+sql('ALTER TABLE t2 RENAME TO t');
 as_role('owner', "SELECT perfopt.revert_advice($id)");
 becomes($id, 'reverted', 'and reverted');
 is(indexes(), 't_old t_unique', 'it is there again');

@@ -86,8 +86,9 @@ sql("SELECT perfopt.apply_advice($id)");
 measured($id);
 is(sql("SELECT string_agg(DISTINCT part, ' ' ORDER BY part) FROM perfopt.advice_measure WHERE advice = $id"), 'control named', 'the statement it names, and others');
 work(users => 0.1, other => 0.1);
+sql('SELECT perfopt.sample_now(); SELECT perfopt.reset_latency()');
 judged($id);
-is(sql("SELECT status, measured_gain > 0.05 FROM perfopt.advice WHERE id = $id"), 'confirmed|t', 'confirmed, with what it gained');
+is(sql("SELECT status, measured_gain > 0.05, measured_gain < 0.95 FROM perfopt.advice WHERE id = $id"), 'confirmed|t|t', 'confirmed, with what it gained, also of what was before a reset');
 like(sql("SELECT verdict FROM perfopt.advice WHERE id = $id"),
 	qr/^1 statement named: [\d.]+ ms a call before, [\d.e-]+ ms after \(40 and 40 calls\)\. .*It saves [\d.]+ % of the statement time\.$/, 'as a sentence');
 is(sql("SELECT q ->> 'change' FROM perfopt.advice, jsonb_array_elements(evidence -> 'measured') q WHERE id = $id"), 'faster', 'and in the evidence');
@@ -128,6 +129,20 @@ measured($id);
 passed($id);
 is(sql("SELECT status, verdict, judged_at FROM perfopt.advice WHERE id = $id"),
 	'applied|1 statement named: not enough calls to compare (0 before, 0 after). There is nothing to compare yet.|', 'it stays applied, says so, and waits');
+
+# Windows in which nothing was called, as with the server stopped, tell nothing.
+sub equal_windows
+{
+	my ($with_calls) = @_;
+	sql("DELETE FROM perfopt.advice_window WHERE advice = $id;
+		INSERT INTO perfopt.advice_window SELECT advice, queryid, role_name, n, '{80, 100}'
+			FROM perfopt.advice_measure, generate_series(-$with_calls, $with_calls) n WHERE advice = $id AND n <> 0;
+		UPDATE perfopt.advice_item SET windows = $with_calls, window_seconds = 3600, measured_from = clock_timestamp() - interval '60 hours' WHERE id = $id;
+		SET perfopt.track = none; SELECT duty_run_now('verify', 10000)");
+	return sql("SELECT substring(verdict, 'No difference.*'), judged_at IS NOT NULL FROM perfopt.advice_item WHERE id = $id");
+}
+is(equal_windows(15), 'No difference can be told yet.|f', 'a difference is looked for in 15 windows with calls');
+is(equal_windows(16), 'No difference can be told.|t', '... and in 16, and no longer');
 
 # What auto_apply leaves alone
 $id = advice('log', 'USING btree (md5(repeat(message, 200)))', '[]', 0.5);

@@ -112,6 +112,36 @@ $id = advice('t', 'create_index', 'USING gin (b gin_trgm_ops)');
 ask($id);
 becomes($id, 'failed: extension "pg_trgm" must be created first', 'an index that takes an extension');
 
+# REINDEX CONCURRENTLY gives the name to a new index, and waits before it drops the old one.
+$id = advice('t', 'create_index', 'USING btree (c)', evidence => '{"queries": [{"queryid": 4711, "role": "owner"}]}');
+ask($id);
+becomes($id, 'applied', 'an index that will be built anew');
+sql(q{SELECT duty_run_now('verify', 20000)});
+$session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; INSERT INTO t VALUES (-1)');
+my ($reader, $reindex) = map { $node->background_psql('postgres') } 1 .. 2;
+$reindex->query_until(qr//, "REINDEX INDEX CONCURRENTLY t_c_idx;\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'REINDEX%' AND wait_event_type = 'Lock'}) or die;
+$reader->query_safe('BEGIN; SELECT FROM t LIMIT 1');
+$session->query_safe('ROLLBACK');
+$session->quit;
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_class WHERE relname = 't_c_idx_ccold'}) or die;
+sql(q{SELECT duty_run_now('verify', 20000)});
+$reader->query_safe('ROLLBACK');
+$_->quit foreach $reader, $reindex;
+sql(q{SELECT duty_run_now('verify', 20000)});
+is(sql("SELECT status, index_name FROM perfopt.advice_item WHERE id = $id"), 'applied|t_c_idx', 'is followed by its name');
+my $locked = sql("SELECT xmax FROM perfopt.advice_item WHERE id = $id");
+sql(q{SELECT duty_run_now('verify', 20000)});
+is(sql("SELECT xmax FROM perfopt.advice_item WHERE id = $id"), $locked, '... which writes nothing when nothing is new');
+
+# What is not measured any more is forgotten.
+is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id AND part = 'named'"), '1', 'a statement is looked after');
+ask($id, 'revert');
+becomes($id, 'reverted', 'taken back before it is judged');
+sql(q{SELECT duty_run_now('verify', 20000)});
+is(sql("SELECT count(*) FROM perfopt.advice_measure WHERE advice = $id"), '0', '... and the statement forgotten');
+
 # An index built by hand before its turn came is nobody else's.
 $id = advice('t', 'create_index', 'USING btree (a)', automatic => 'true', status => 'queued', run_as => 'owner', requested_by => 'perfopt');
 as_owner('CREATE INDEX mine ON t (a)');
@@ -122,7 +152,12 @@ as_owner('DROP INDEX mine');
 # What was built without being asked for, and is dropped by hand, is not built again.
 foreach ([ 'true', 'reverted' ], [ 'false', 'obsolete' ])
 {
-	$id = advice('t', 'create_index', 'USING btree (a)', automatic => $_->[0], status => 'applied', index_name => 'gone', applied_at => '2020-01-01', judged_at => '2020-01-01');
+	$id = advice('t', 'create_index', 'USING btree (a)', automatic => $_->[0], status => 'applied', index_name => 'later', applied_at => '2020-01-01', judged_at => '2020-01-01', origin => '1/1', index_oid => 1);
+	sql(q{SELECT duty_run_now('verify', 20000)});
+	is(status($id), 'applied', 'an index that a restore is still to build');
+	as_owner('CREATE INDEX later ON t (a)');
+	sql(q{SELECT duty_run_now('verify', 20000)});
+	as_owner('DROP INDEX later');
 	sql(q{SELECT duty_run_now('verify', 20000)});
 	is(status($id), $_->[1], "dropped by hand, automatic: $_->[0]");
 }
