@@ -29,6 +29,7 @@
 #include "parser/parse_type.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -185,10 +186,11 @@ perfopt_advice_table(const char *schema_name, const char *table_name)
 }
 
 /*
- * Does the type's input function run nobody else's code?
+ * Does the type's input function run nobody else's code?  Nor may somebody else drop
+ * the type and make another one of its name, before the index is built.
  */
 static bool
-input_is_trusted(Oid type)
+input_is_trusted(Oid type, Oid table_owner)
 {
 	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Form_pg_type form;
@@ -198,11 +200,12 @@ input_is_trusted(Oid type)
 		return false;
 	form = (Form_pg_type) GETSTRUCT(tuple);
 	if (IsTrueArrayType(form))
-		trusted = input_is_trusted(form->typelem);
+		trusted = input_is_trusted(form->typelem, table_owner);
 	else if (form->typtype == TYPTYPE_BASE)
 		trusted = superuser_arg(form->typowner);
 	else
-		trusted = form->typtype == TYPTYPE_ENUM ||
+		trusted = (form->typtype == TYPTYPE_ENUM &&
+				   (superuser_arg(form->typowner) || has_privs_of_role(form->typowner, table_owner))) ||
 			(type < FirstNormalObjectId &&
 			 (form->typtype == TYPTYPE_RANGE || form->typtype == TYPTYPE_MULTIRANGE));
 	ReleaseSysCache(tuple);
@@ -223,7 +226,7 @@ distrusted_walker(Node *node, void *context)
 		TypeCast   *cast = (TypeCast *) node;
 		Oid			type = LookupTypeNameOid(NULL, cast->typeName, true);
 
-		if (!OidIsValid(type) || !input_is_trusted(type))
+		if (!OidIsValid(type) || !input_is_trusted(type, *(Oid *) context))
 			return true;
 		return IsA(cast->arg, A_Const) ? false : distrusted_walker(cast->arg, context);
 	}
@@ -235,6 +238,7 @@ distrusted_walker(Node *node, void *context)
 typedef struct Analysis
 {
 	const char *ddl;
+	Oid			table_owner;
 	bool		trusted;
 	IndexSpec  *spec;
 } Analysis;
@@ -246,16 +250,25 @@ analyse(void *arg)
 	List	   *raw = pg_parse_query(analysis->ddl);
 	IndexStmt  *stmt;
 	ListCell   *lc;
+	Oid			user;
+	int			sec_context;
 
 	if (list_length(raw) != 1 || !IsA(linitial_node(RawStmt, raw)->stmt, IndexStmt))
 		ereport(ERROR, errcode(ERRCODE_SYNTAX_ERROR), errmsg("not the definition of an index"));
 	stmt = (IndexStmt *) linitial_node(RawStmt, raw)->stmt;
-	analysis->trusted = !distrusted_walker(stmt->whereClause, NULL);
+	analysis->trusted = !distrusted_walker(stmt->whereClause, &analysis->table_owner);
 	foreach(lc, stmt->indexParams)
 		analysis->trusted = analysis->trusted &&
-		!distrusted_walker(lfirst_node(IndexElem, lc)->expr, NULL);
-	if (analysis->trusted)
-		analysis->spec = perfopt_index_spec_parse(analysis->ddl);
+		!distrusted_walker(lfirst_node(IndexElem, lc)->expr, &analysis->table_owner);
+	if (!analysis->trusted)
+		return;
+
+	/* a type may be another one since; an error restores who we are */
+	GetUserIdAndSecContext(&user, &sec_context);
+	SetUserIdAndSecContext(analysis->table_owner, sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	analysis->spec = perfopt_index_spec_parse(analysis->ddl);
+	SetUserIdAndSecContext(user, sec_context);
 }
 
 /*
@@ -268,7 +281,7 @@ perfopt_advice_index_spec(Relation relation, const char *definition, bool *gone)
 	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt definition of an index",
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(work);
-	Analysis	analysis = {0};
+	Analysis	analysis = {.table_owner = relation->rd_rel->relowner};
 	ErrorData  *error;
 	IndexSpec  *spec = NULL;
 

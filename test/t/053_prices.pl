@@ -2,6 +2,7 @@
 # would be worth: against real ones.
 use strict;
 use warnings;
+use PostgreSQL::Test::Utils;
 use TestPrices;
 use Test::More;
 

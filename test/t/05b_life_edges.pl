@@ -107,6 +107,14 @@ becomes($id, 'applied', 'whatever the search_path of its role');
 sql('ALTER ROLE owner RESET search_path; DROP FUNCTION public.lower(text)');
 as_owner('DROP INDEX IF EXISTS t_lower_idx');
 
+# A type that somebody else may make another one before it is used
+sql(q{SET ROLE other; CREATE TYPE public.en AS ENUM ('(y)')});
+$id = advice('t', 'create_index', q{USING btree (num_nulls('(y)'::public.en, b))});
+ask($id);
+becomes($id, q{failed: the definition has a type or a function that the table's owner need not trust}, 'a type of neither a superuser nor the owner');
+as_owner('DROP INDEX IF EXISTS t_num_nulls_idx');
+sql('DROP TYPE public.en');
+
 # An extension that is not there
 $id = advice('t', 'create_index', 'USING gin (b gin_trgm_ops)');
 ask($id);
