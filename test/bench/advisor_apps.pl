@@ -48,6 +48,7 @@ sub examine
 	my $loaded = time - $started;
 
 	# what was there when it was first looked at is not held against an index
+	$db->do('SELECT pg_stat_force_next_flush()');
 	$db->do('SELECT perfopt.analyze_now()');
 	$db->do('SELECT perfopt.reset_latency()');
 	$db->do('SELECT pg_qualstats_reset()');

@@ -82,6 +82,7 @@ sub writes_a_second
 $db->do('ALTER SYSTEM SET perfopt.advice_min_share = 0.0002');
 $db->do('SELECT pg_reload_conf()');
 # what was there when it was first looked at is not held against an index
+$db->do('SELECT pg_stat_force_next_flush()');
 $db->do('SELECT perfopt.analyze_now()');
 $db->do('SELECT perfopt.reset_latency()');
 $db->do('SELECT pg_qualstats_reset()');

@@ -48,6 +48,7 @@ for my $case ([ 'written all the time', 100_000, 10 ], [ 'hardly written', 200, 
 	$db->do("CREATE TABLE gauges (id int PRIMARY KEY, value bigint NOT NULL, touched_at timestamp NOT NULL, label text NOT NULL) WITH (fillfactor = 50)");
 	$db->do("INSERT INTO gauges SELECT i, 0, timestamp '2024-01-01' + i * interval '1 min', repeat('g', 60) FROM generate_series(1, $rows) i");
 	$db->do('VACUUM ANALYZE gauges');
+	$db->do('SELECT pg_stat_force_next_flush()');
 	$db->do('SELECT perfopt.analyze_now()');
 	$db->do('SELECT perfopt.reset_latency()');
 	pgbench(-$updates, '-M', 'prepared', '-f', "$ENV{SCRATCH}/update.sql");
