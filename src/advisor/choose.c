@@ -31,7 +31,7 @@
 #define WIDER_SAVES			0.1
 
 /* Left of the budget for indexes that turn out to be larger than estimated. */
-#define SIZE_MARGIN			0.02
+#define SIZE_MARGIN			0.03
 
 /*
  * One that finds rows is preferred to one that only gives their order, as that
