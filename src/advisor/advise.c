@@ -31,7 +31,6 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -159,26 +158,20 @@ analyze(const char *text)
 	return query;
 }
 
-/* Its mean cost with these, and what of them is used; with candidates, its rows. */
+/* With these; of several plannings the mean cost, and what any of them uses. */
 static void
-plan_statement(Statement *statement, List *specs, double *cost, Bitmapset **used,
-			   List **candidates)
+plan_statement(Statement *statement, List *specs, WhatIfPrice *price, List **candidates)
 {
-	WhatIfPrice price;
+	WhatIfPrice common;
 
 	if (statement->known)
 		specs = list_concat_copy(specs, statement->known);
-	perfopt_what_if_query(statement->query, NULL, specs, NIL, &price, candidates);
-	*cost = price.cost;
-	statement->rows = price.rows;
-	if (used)
-		*used = price.used;
+	perfopt_what_if_query(statement->query, NULL, specs, NIL, price, candidates);
 	if (statement->common == NULL)
 		return;
-	perfopt_what_if_query(statement->query, statement->common, specs, NIL, &price, candidates);
-	*cost = (*cost + price.cost) / 2;
-	if (used)
-		*used = bms_join(*used, price.used);
+	perfopt_what_if_query(statement->query, statement->common, specs, NIL, &common, candidates);
+	price->cost = (price->cost + common.cost) / 2;
+	price->used = bms_join(price->used, common.used);
 }
 
 /* Parse each, plan it as things are, and learn which indexes may help. */
@@ -190,6 +183,7 @@ load_statements(Advise *advise, Choice *choice)
 	for (int i = 0; i < advise->num; i++)
 	{
 		Statement  *statement = &advise->statements[i];
+		WhatIfPrice price;
 		List	   *candidates = NIL;
 		Position	position = {.number = i + 1,.text = statement->text,.parsing = true};
 		ErrorContextCallback callback = {
@@ -203,15 +197,17 @@ load_statements(Advise *advise, Choice *choice)
 		position.parsing = false;
 		statement->query = perfopt_assume_patterns(statement->query, &statement->notes);
 		statement->common = perfopt_common_params(statement->query);
-		plan_statement(statement, NIL, &statement->cost, NULL, &candidates);
+		plan_statement(statement, NIL, &price, &candidates);
 		error_context_stack = callback.previous;
 
 		choice->statements[i].candidates =
 			perfopt_candidates_prefixed(perfopt_candidates_settle(candidates, 1));
 		statement->known = perfopt_candidates_statistics(choice->statements[i].candidates);
 		if (statement->known)
-			plan_statement(statement, NIL, &statement->cost, NULL, NULL);
-		choice->statements[i].weight = statement->cost;
+			plan_statement(statement, NIL, &price, NULL);
+		statement->cost = price.cost;
+		statement->rows = price.rows;
+		choice->statements[i].weight = price.cost;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -277,18 +273,20 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 {
 	Advise	   *advise = arg;
 	Statement  *statement = &advise->statements[number];
-	double		cost;
+	WhatIfPrice priced;
 
 	if (statement->cost <= 0)
 		return false;
-	plan_statement(statement, specs, &cost, used, NULL);
-	*ratio = cost / statement->cost;
+	plan_statement(statement, specs, &priced, NULL);
+	*ratio = priced.cost / statement->cost;
+	*used = priced.used;
 	return true;
 }
 
 static bool
-look_at(Advise *advise, ChoiceIndex *index)
+assess(void *arg, ChoiceIndex *index)
 {
+	Advise	   *advise = arg;
 	Relation	relation = perfopt_index_spec_open(index->spec);
 	const IndexSize *size;
 	bool		good;
@@ -313,19 +311,6 @@ look_at(Advise *advise, ChoiceIndex *index)
 			(size->pages > effective_cache_size / 2 ? random_page_cost : ENTRY_COST);
 	}
 	relation_close(relation, NoLock);
-	return good;
-}
-
-static bool
-assess(void *arg, ChoiceIndex *index)
-{
-	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt candidate",
-											   ALLOCSET_SMALL_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(work);
-	bool		good = look_at(arg, index);
-
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(work);
 	return good;
 }
 

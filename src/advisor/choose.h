@@ -93,7 +93,11 @@ typedef struct Choice
 	/* The statement's cost with these, as a ratio; false: it can't be told. */
 	bool		(*price) (void *arg, int statement, List *specs, double *ratio,
 						  Bitmapset **used);
-	/* What it takes; false: it exists, or can't be made. */
+
+	/*
+	 * What it takes; false: it exists, or can't be made.  What this allocates
+	 * is gone afterwards.
+	 */
 	bool		(*assess) (void *arg, ChoiceIndex *index);
 	double		(*time_used) (void *arg);	/* of all there is: from 0 to 1 */
 	void	   *arg;

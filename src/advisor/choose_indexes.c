@@ -11,6 +11,7 @@
 
 #include "miscadmin.h"
 #include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 /* Of the time, so much goes to learning what candidates are good for. */
 #define GATHERING			0.5
@@ -137,9 +138,15 @@ choice_out_of_time(Choice *choice)
 void
 choice_assess(Choice *choice, ChoiceIndex *index)
 {
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt candidate",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(work);
+
 	index->assessed = true;
 	index->barred = !choice->assess(choice->arg, index) ||
 		(choice->budget >= 0 && index->bytes > choice->budget);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
 }
 
 static int

@@ -111,9 +111,11 @@ price(void *arg, int number, List *specs, double *ratio, Bitmapset **used)
 	return without > 0;
 }
 
+/* What the index would cost in writes, and its size; false: not to be made. */
 static bool
-look_at(Round *round, ChoiceIndex *index)
+assess(void *arg, ChoiceIndex *index)
 {
+	Round	   *round = arg;
 	Relation	relation = perfopt_index_spec_open(index->spec);
 	bool		good;
 
@@ -139,20 +141,6 @@ look_at(Round *round, ChoiceIndex *index)
 			(size->pages > NBuffers / 2 ? WRITE_UNCACHED_MS : ENTRY_WRITE_MS);
 	}
 	relation_close(relation, AccessShareLock);
-	return good;
-}
-
-/* What the index would cost in writes, and its size; false: not to be made. */
-static bool
-assess(void *arg, ChoiceIndex *index)
-{
-	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "perfopt candidate",
-											   ALLOCSET_SMALL_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(work);
-	bool		good = look_at(arg, index);
-
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(work);
 	return good;
 }
 
